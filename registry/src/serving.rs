@@ -1,0 +1,133 @@
+//! What a node and its worker say to each other over the worker's standard input and output, one JSON object a line.
+//!
+//! The first line to the worker is a [`Launch`], each later one an [`Order`]; the end of its input means that the node
+//! is gone, and the worker stops. Each line from the worker is a [`Report`].
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::admitted::Handoff;
+use crate::digest::Digest;
+
+/// Longest line either side reads, in bytes: a hand-off of a release with very many files fits.
+pub const MAX_LINE: usize = 16 * 1024 * 1024;
+
+/// The first line to a worker.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Launch {
+    /// What to serve.
+    pub admitted: Handoff,
+    /// Where to listen; port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// How to run.
+    pub options: Options,
+}
+
+/// How a worker runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Options {
+    /// Compute threads; by default one fewer than the cores, at least one.
+    pub threads: Option<u32>,
+    /// Tokens of context; by default the model's own, up to a limit of the worker's.
+    pub context: Option<u32>,
+    /// Requests running or waiting at once; one more is answered 503.
+    pub max_requests: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { threads: None, context: None, max_requests: 64 }
+    }
+}
+
+/// Why a worker is told to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopCode {
+    /// The release was recalled.
+    Recalled,
+    /// A person or the node's shutdown asked for it.
+    Requested,
+}
+
+/// A later line to a worker.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "order", rename_all = "snake_case")]
+pub enum Order {
+    /// Stop serving now.
+    Stop {
+        /// Why.
+        code: StopCode,
+        /// Why, for people; running requests are answered with it.
+        reason: String,
+    },
+}
+
+/// Why a worker could not start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailCode {
+    /// A blob's bytes are not those that were admitted.
+    HashMismatch,
+    /// A blob can't be read.
+    Unreadable,
+    /// No engine serves this format.
+    UnsupportedFormat,
+    /// The engine refused the model.
+    Engine,
+    /// The address can't be listened on.
+    Listen,
+    /// The launch line could not be understood.
+    Protocol,
+}
+
+/// A line from a worker.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "report", rename_all = "snake_case")]
+pub enum Report {
+    /// Hashing the blobs.
+    Verifying {
+        /// Bytes hashed.
+        bytes_done: u64,
+        /// Bytes in all.
+        bytes_total: u64,
+    },
+    /// The engine loads.
+    Loading {
+        /// Such as `llama.cpp`.
+        engine: String,
+    },
+    /// It serves.
+    Ready {
+        /// Where.
+        address: SocketAddr,
+        /// The name that `/v1/models` shows.
+        model: String,
+        /// The release.
+        release: Digest,
+        /// The engine.
+        engine: String,
+        /// Milliseconds that loading took, hashing excluded.
+        load_ms: u64,
+        /// Milliseconds that hashing took.
+        verify_ms: u64,
+    },
+    /// It could not start, and ends.
+    Failed {
+        /// Why.
+        code: FailCode,
+        /// Why and what to do, for people.
+        message: String,
+    },
+    /// It stopped as ordered, and ends.
+    Stopped {
+        /// Why.
+        code: StopCode,
+        /// Why, for people.
+        reason: String,
+        /// Requests that were cut off.
+        active_requests: u32,
+    },
+}
