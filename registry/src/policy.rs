@@ -3,7 +3,7 @@
 //! The rules are fixed for now: active nation, valid signatures and threshold, releasable to us, not recalled, safe
 //! formats. Each answers with what it saw and, where it refuses, with what would satisfy it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,9 @@ pub struct UnsafeFile {
     pub why: String,
 }
 
+/// The releases that a release derives from, over any number of generations, each with its producer where known.
+pub type Ancestors = BTreeMap<Digest, Option<Nation>>;
+
 /// Everything that a decision rests on.
 #[derive(Debug)]
 pub struct Evidence<'a> {
@@ -31,7 +34,7 @@ pub struct Evidence<'a> {
     /// Every recall believed here.
     pub recalls: &'a [Recall],
     /// Known ancestors of the release, over any number of generations.
-    pub ancestors: &'a BTreeSet<Digest>,
+    pub ancestors: &'a Ancestors,
     /// Files found unsafe by name or content.
     pub unsafe_files: &'a [UnsafeFile],
 }
@@ -63,23 +66,25 @@ impl Decision {
     }
 }
 
-/// Whether `recall` binds this node for `release`: the producer's recall of its own, or our own nation's of anything.
+/// Whether `recall` binds a node of `own` for `release`: a nation recalls what it produced and, along the lineage, what
+/// derives from it; our own nation recalls anything for itself.
 pub fn recall_binds(
     recall: &Recall,
     own: &Nation,
     producer: &Nation,
     release: Digest,
-    ancestors: &BTreeSet<Digest>,
+    ancestors: &Ancestors,
 ) -> bool {
-    let hits = match recall.target {
-        RecallTarget::Release(digest) => digest == release,
-        RecallTarget::Lineage(digest) => digest == release || ancestors.contains(&digest),
+    let target = recall.target.digest();
+    let producer_of_target = if target == release {
+        Some(producer)
+    } else {
+        match (recall.target, ancestors.get(&target)) {
+            (RecallTarget::Lineage(_), Some(producer)) => producer.as_ref(),
+            _ => return false,
+        }
     };
-    // A lineage recall speaks for the base's producer; whoever derived from it is bound through the base.
-    let may_speak = recall.nation == *own
-        || recall.nation == *producer
-        || matches!(recall.target, RecallTarget::Lineage(digest) if ancestors.contains(&digest));
-    hits && may_speak
+    recall.nation == *own || producer_of_target == Some(&recall.nation)
 }
 
 /// Decides whether the release may be served by a node of `trust.own()` at `now`.

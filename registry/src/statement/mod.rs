@@ -15,10 +15,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 pub use channel::Channel;
-pub use node::{Capability, NodeCertificate};
+pub use node::{Capability, MAX_PEER_ID, NodeCertificate};
 pub use recall::{Recall, RecallTarget, Severity};
-pub use release::{DerivedFrom, File, Relation, Releasable, Release};
-pub use root::{RoleKeys, RoleName, Root, RootKey};
+pub use release::{
+    DerivedFrom, File, MAX_FILE_SIZE, MAX_FILES, MAX_LINEAGE, MAX_NATIONS, Relation, Releasable, Release,
+};
+pub use root::{MAX_KEYS, RoleKeys, RoleName, Root, RootKey};
 
 use crate::digest::{Digest, Sha256};
 use crate::reference::Nation;
