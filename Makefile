@@ -1,0 +1,57 @@
+# Two commands matter: `make demo` and `make test`. Both work on a fresh Debian or Ubuntu machine with Rust, and both
+# use one build (one profile, one feature set), so that the second is quick.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# rustup puts cargo here; a shell opened before the installation does not know it yet.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+BIN := $(TARGET)/release/steelyard
+# Extra words for the test command, such as ARGS="--test recall".
+ARGS ?=
+# KEEP=1 leaves the demo's three nodes up.
+KEEP ?=
+
+.PHONY: help setup build weights demo clean-demo test bench bench-pull lint deny
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  make demo KEEP=1  leaves the three nodes up and prints how to play with them"
+
+setup: ## Check the needed tools; install missing Debian packages
+	@scripts/setup.sh
+
+build: setup ## Build everything once, for the demo, the tests and the benchmarks
+	cargo build --release --workspace --locked
+
+weights: setup ## Fetch SmolLM2-135M-Instruct (98 MB, once; pinned by hash)
+	@scripts/fetch-weights.sh smollm2 >/dev/null
+
+demo: build weights ## Three nations publish, mirror, verify, serve and recall a real model
+	@STEELYARD_WEIGHTS="$$(scripts/fetch-weights.sh smollm2)" $(BIN) demo $(if $(KEEP),--keep)
+
+clean-demo: ## Stop the nodes that `make demo KEEP=1` left up and remove their data
+	@if [ -x $(BIN) ]; then $(BIN) demo --clean; else echo "nothing was built, so nothing is running"; fi
+
+test: build weights ## Every test: units, specifications' vectors, whole systems with real processes
+	STEELYARD_WEIGHTS="$$(scripts/fetch-weights.sh smollm2)" cargo test --release --workspace --locked $(ARGS)
+
+bench: bench-pull ## Every benchmark
+
+bench-pull: build ## Pull a generated model between two local nodes, beside plain TCP and a static HTTP server
+	@scripts/setup.sh --optional nginx curl
+	@$(TARGET)/release/bench-pull
+
+lint: setup ## Formatting, clippy without warnings, dependencies, house rules
+	cargo fmt --all --check
+	cargo clippy --release --workspace --all-targets --locked -- -D warnings
+	@$(MAKE) deny
+	@scripts/check-tree.sh
+
+deny: ## Licences, sources and bans of the dependencies (deny.toml)
+	@scripts/check-dependencies.sh
