@@ -1,0 +1,356 @@
+//! What happens in a node, as others watch it: the live states of peers, transfers and workers, and the events between.
+//!
+//! All of it is for people and programs that look on. Nothing decides by it: a reader that is too slow loses events and
+//! is told how many, and asks again for the state.
+
+use std::net::SocketAddr;
+
+use registry::statement::{Kind, RecallTarget, Severity};
+use registry::{Digest, Model, Nation, Timestamp, Version};
+use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast;
+
+/// Events kept for the slowest reader: some seconds of a busy node. A slower one is told what it missed.
+pub const QUEUE: usize = 1024;
+
+/// Who opened a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// The peer dialled us.
+    Inbound,
+    /// We dialled the peer.
+    Outbound,
+}
+
+/// A connected peer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerInfo {
+    /// libp2p identifier (`12D3KooW…`).
+    pub peer_id: String,
+    /// The nation that signed its certificate.
+    pub nation: Nation,
+    /// Its address as a multiaddr.
+    pub address: String,
+    /// Who dialled.
+    pub direction: Direction,
+    /// Since when.
+    pub connected_at: Timestamp,
+    /// Content bytes sent to it over this connection.
+    pub sent_bytes: u64,
+    /// Content bytes received from it over this connection.
+    pub received_bytes: u64,
+    /// Round trip in milliseconds, once measured.
+    pub rtt_ms: Option<u64>,
+    /// What its certificate allows, such as `fetch`, `serve`.
+    pub capabilities: Vec<String>,
+}
+
+/// How far a transfer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TransferState {
+    /// Finding the release and deciding whether it may be fetched.
+    Resolving,
+    /// Fetching chunks.
+    Fetching,
+    /// Hashing whole blobs and deciding admission.
+    Verifying,
+    /// Here and admitted.
+    Done,
+    /// Given up; `error` says why.
+    Failed,
+    /// Stopped by whoever asked for it.
+    Cancelled,
+}
+
+impl TransferState {
+    /// Whether nothing more will happen.
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Done | Self::Failed | Self::Cancelled)
+    }
+}
+
+/// What one peer brought to a transfer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerShare {
+    /// The peer.
+    pub peer_id: String,
+    /// Its nation.
+    pub nation: Nation,
+    /// Verified bytes.
+    pub bytes: u64,
+    /// Verified chunks.
+    pub chunks: u64,
+    /// Chunks whose bytes were not those asked for.
+    pub bad_chunks: u64,
+    /// Whether it was banned because of them.
+    pub banned: bool,
+}
+
+/// A transfer, live or over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransferInfo {
+    /// Names it within this run of the node.
+    pub id: u64,
+    /// What was asked for.
+    pub reference: String,
+    /// The release, once resolved.
+    pub release: Option<Digest>,
+    /// Its model, once resolved.
+    pub model: Option<Model>,
+    /// Its version, once resolved.
+    pub version: Option<Version>,
+    /// How far it is.
+    pub state: TransferState,
+    /// Bytes of all files together.
+    pub bytes_total: u64,
+    /// Bytes here and verified, those resumed included.
+    pub bytes_done: u64,
+    /// Bytes that were here before it began.
+    pub bytes_resumed: u64,
+    /// Bytes a second, lately.
+    pub rate: u64,
+    /// Who brought what.
+    pub peers: Vec<PeerShare>,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it was over.
+    pub finished: Option<Timestamp>,
+    /// Why it failed, for people.
+    pub error: Option<String>,
+}
+
+/// How far a worker is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkerState {
+    /// The process starts.
+    Starting,
+    /// It hashes the weights.
+    Verifying,
+    /// The engine loads them.
+    Loading,
+    /// It serves.
+    Ready,
+    /// It was told to stop.
+    Stopping,
+    /// It stopped.
+    Stopped,
+    /// It could not start, or died.
+    Failed,
+}
+
+impl WorkerState {
+    /// Whether the process is gone.
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Stopped | Self::Failed)
+    }
+}
+
+/// Why a worker stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopCause {
+    /// The release was recalled.
+    Recalled,
+    /// The release is no longer admitted for another reason: its nation was removed, or its bytes were damaged.
+    Withdrawn,
+    /// Somebody asked for it, or the node shut down.
+    Requested,
+}
+
+/// How and when a worker stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerStop {
+    /// Why.
+    pub cause: StopCause,
+    /// Why, for people.
+    pub reason: String,
+    /// When.
+    pub at: Timestamp,
+    /// Milliseconds between this node knowing the reason and the process being gone.
+    pub took_ms: u64,
+    /// Whether it had to be killed.
+    pub killed: bool,
+    /// Requests that were cut off, if the worker could say.
+    pub active_requests: Option<u32>,
+}
+
+/// A worker process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerInfo {
+    /// Names it within this run of the node.
+    pub id: u64,
+    /// What was asked for.
+    pub reference: String,
+    /// The release that it serves.
+    pub release: Digest,
+    /// The model.
+    pub model: Model,
+    /// The version.
+    pub version: Version,
+    /// How far it is.
+    pub state: WorkerState,
+    /// Bytes hashed so far, while verifying.
+    pub bytes_done: u64,
+    /// Bytes to hash.
+    pub bytes_total: u64,
+    /// Where it serves `/v1/…`, once ready.
+    pub address: Option<SocketAddr>,
+    /// The name that `/v1/models` shows, once ready.
+    pub served_as: Option<String>,
+    /// The engine, such as `llama.cpp`.
+    pub engine: Option<String>,
+    /// Its process identifier.
+    pub pid: Option<u32>,
+    /// Milliseconds that loading took, hashing excluded.
+    pub load_ms: Option<u64>,
+    /// Milliseconds that hashing took.
+    pub verify_ms: Option<u64>,
+    /// When it was started.
+    pub started: Timestamp,
+    /// How it stopped.
+    pub stop: Option<WorkerStop>,
+    /// Why it failed, for people.
+    pub error: Option<String>,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// An authenticated peer connected.
+    PeerUp {
+        /// The peer.
+        peer: String,
+        /// Its nation.
+        nation: Nation,
+    },
+    /// It is gone.
+    PeerDown {
+        /// The peer.
+        peer: String,
+        /// Its nation.
+        nation: Nation,
+    },
+    /// A statement was believed and stored.
+    Statement {
+        /// Its digest.
+        digest: Digest,
+        /// Which predicate.
+        kind: Kind,
+        /// Who speaks.
+        nation: Nation,
+    },
+    /// A transfer moved on.
+    Transfer(TransferInfo),
+    /// A recall was believed and stored.
+    Recall {
+        /// The statement's digest.
+        digest: Digest,
+        /// Who recalls.
+        nation: Nation,
+        /// What.
+        target: RecallTarget,
+        /// How bad it is.
+        severity: Severity,
+        /// Why, for people.
+        reason: String,
+    },
+    /// A release was admitted.
+    Admitted {
+        /// The release.
+        release: Digest,
+        /// Its model.
+        model: Model,
+        /// Its version.
+        version: Version,
+    },
+    /// A worker moved on.
+    Worker(WorkerInfo),
+    /// The nations that are trusted here changed.
+    Trust {
+        /// The nation pinned or removed.
+        nation: Nation,
+        /// Whether it is pinned now.
+        pinned: bool,
+    },
+    /// Something that an operator should see.
+    Alert {
+        /// A short name, such as `corrupt_chunk`.
+        code: String,
+        /// What happened and what to do, for people.
+        message: String,
+        /// The peer it is about.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        peer: Option<String>,
+        /// Its nation.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        nation: Option<Nation>,
+    },
+}
+
+impl Event {
+    /// Its name, as it stands in `event` and as `/v1/events?kinds=` takes it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::PeerUp { .. } => "peer_up",
+            Self::PeerDown { .. } => "peer_down",
+            Self::Statement { .. } => "statement",
+            Self::Transfer(_) => "transfer",
+            Self::Recall { .. } => "recall",
+            Self::Admitted { .. } => "admitted",
+            Self::Worker(_) => "worker",
+            Self::Trust { .. } => "trust",
+            Self::Alert { .. } => "alert",
+        }
+    }
+
+    /// Every name.
+    pub const NAMES: [&'static str; 9] =
+        ["peer_up", "peer_down", "statement", "transfer", "recall", "admitted", "worker", "trust", "alert"];
+}
+
+/// Where events are sent and watched. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Events(broadcast::Sender<Event>);
+
+impl Default for Events {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Events {
+    /// A channel that nobody watches yet.
+    pub fn new() -> Self {
+        Self(broadcast::Sender::new(QUEUE))
+    }
+
+    /// Tells whoever watches; never blocks.
+    pub fn send(&self, event: Event) {
+        // An error says that nobody watches, which is no fault.
+        let _ = self.0.send(event);
+    }
+
+    /// Everything sent from now on. A reader that falls [`QUEUE`] behind gets `Lagged` with how many it missed.
+    pub fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.0.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn names_agree_with_the_wire() {
+        let event = Event::PeerUp { peer: "12D3".to_owned(), nation: Nation::new("alba").unwrap() };
+        let json = serde_json::to_value(&event).unwrap();
+        assert_eq!(json["event"], event.name());
+        assert!(Event::NAMES.contains(&event.name()));
+        assert_eq!(serde_json::from_value::<Event>(json).unwrap(), event);
+    }
+}
