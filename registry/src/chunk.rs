@@ -46,7 +46,9 @@ pub enum ChunkError {
         need: usize,
     },
     /// Bytes follow the last entry.
-    #[error("the chunk map has {extra} bytes after its last entry: only one encoding of a map is valid; refuse its sender")]
+    #[error(
+        "the chunk map has {extra} bytes after its last entry: only one encoding of a map is valid; refuse its sender"
+    )]
     Trailing {
         /// Bytes too many.
         extra: usize,
@@ -93,7 +95,9 @@ pub enum ChunkError {
     #[error("{0}")]
     Io(#[from] std::io::Error),
     /// The file's length changed while it was read.
-    #[error("the file changed while it was read: {expected} bytes were expected, {found} or more were there; try again when nobody writes to it")]
+    #[error(
+        "the file changed while it was read: {expected} bytes were expected, {found} or more were there; try again when nobody writes to it"
+    )]
     Changed {
         /// The length at the start.
         expected: u64,
@@ -315,3 +319,5 @@ fn take<const N: usize>(input: &mut &[u8]) -> Option<[u8; N]> {
     Some(*head)
 }
 
+#[cfg(test)]
+mod tests;

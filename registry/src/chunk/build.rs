@@ -135,7 +135,8 @@ impl<I: Iterator<Item = super::Span>> Cutter<I> {
                 (self.left, self.cut) = (span.len, span.cut);
             }
             // Bounded so that `pending` never holds more than two chunks.
-            let want = self.left.min((2 * BLOCK - self.pending.len()) as u64).min(bytes.len() as u64) as usize;
+            let want =
+                self.left.min((2 * BLOCK - self.pending.len()) as u64).min(bytes.len() as u64) as usize;
             let (now, later) = bytes.split_at(want);
             bytes = later;
             self.left -= want as u64;

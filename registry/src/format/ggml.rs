@@ -75,5 +75,7 @@ pub(super) fn bytes(kind: Type, shape: &[u64]) -> Option<u64> {
         return None;
     }
     let elements = shape.iter().try_fold(1u64, |product, &n| product.checked_mul(n))?;
-    (elements / kind.block).checked_mul(kind.bytes).filter(|&bytes| bytes <= i64::MAX as u64 && elements <= i64::MAX as u64)
+    (elements / kind.block)
+        .checked_mul(kind.bytes)
+        .filter(|&bytes| bytes <= i64::MAX as u64 && elements <= i64::MAX as u64)
 }

@@ -93,7 +93,8 @@ pub fn read(mut reader: impl Read + Seek, size: u64) -> Result<(Layout, Metadata
     let aligned = source.at.next_multiple_of(alignment);
     // A file without tensors (a vocabulary) may end without padding.
     let header = if infos.is_empty() { aligned.min(size) } else { aligned };
-    let tensors = infos.into_iter().map(|info| info.place(header, alignment)).collect::<Result<Vec<_>, _>>()?;
+    let tensors =
+        infos.into_iter().map(|info| info.place(header, alignment)).collect::<Result<Vec<_>, _>>()?;
     Ok((arrange(Format::Gguf, header, tensors, size, alignment)?, metadata))
 }
 
@@ -310,8 +311,8 @@ fn read_infos<R: Read + Seek>(source: &mut Source<R>, count: u64) -> Result<Vec<
         let Some(kind) = ggml::by_number(number) else {
             return Err(FormatError::Dtype { tensor: crate::shorten(&name), dtype: number.to_string() });
         };
-        let bytes = ggml::bytes(kind, &shape)
-            .ok_or_else(|| FormatError::Shape { tensor: crate::shorten(&name) })?;
+        let bytes =
+            ggml::bytes(kind, &shape).ok_or_else(|| FormatError::Shape { tensor: crate::shorten(&name) })?;
         infos.push(Info { name, dtype: kind.name, shape, offset, bytes });
     }
     Ok(infos)

@@ -84,7 +84,9 @@ impl Kind {
     pub const fn objection(self) -> Option<&'static str> {
         Some(match self {
             Self::Pickle => "a Python pickle runs code when it is loaded",
-            Self::NumpyObjects => "a NumPy array of objects holds pickles, which run code when they are loaded",
+            Self::NumpyObjects => {
+                "a NumPy array of objects holds pickles, which run code when they are loaded"
+            }
             Self::Hdf5 => "HDF5 and Keras files may carry layers with code",
             Self::Graph => "a TensorFlow graph may read and write files when it is run",
             Self::Script => "source text is run by loaders that trust remote code",
@@ -134,7 +136,13 @@ pub fn detect(path: &str, head: &[u8]) -> Kind {
         (_, Some(kind)) if kind.safety() == Safety::MayRunCode => kind,
         (Some(kind), _) if kind.safety() == Safety::MayRunCode => kind,
         // Name and content agree, or the name says nothing.
-        (Some(named), Some(found)) => if named == found { found } else { Kind::Unknown },
+        (Some(named), Some(found)) => {
+            if named == found {
+                found
+            } else {
+                Kind::Unknown
+            }
+        }
         (None, Some(found)) => found,
         // Kinds without magic bytes must at least look like what they are called.
         (Some(Kind::Text), None) if is_text(head) => text(head),
@@ -170,19 +178,19 @@ fn by_name(path: &str) -> Option<Kind> {
         "safetensors" | "sft" => Kind::Safetensors,
         "gguf" => Kind::Gguf,
         "json" | "jsonl" | "webmanifest" => Kind::Json,
-        "txt" | "md" | "markdown" | "rst" | "jinja" | "jinja2" | "j2" | "yaml" | "yml" | "toml" | "csv" | "tsv"
-        | "cfg" | "ini" | "bpe" | "tiktoken" | "vocab" | "merges" | "sha256" => Kind::Text,
+        "txt" | "md" | "markdown" | "rst" | "jinja" | "jinja2" | "j2" | "yaml" | "yml" | "toml" | "csv"
+        | "tsv" | "cfg" | "ini" | "bpe" | "tiktoken" | "vocab" | "merges" | "sha256" => Kind::Text,
         "model" | "spm" | "spiece" => Kind::SentencePiece,
         "png" | "jpg" | "jpeg" | "gif" | "webp" => Kind::Image,
         "npy" => Kind::Numpy,
-        "bin" | "pt" | "pth" | "ptl" | "pt2" | "pkl" | "pickle" | "ckpt" | "joblib" | "dill" | "sav" | "mar"
-        | "nemo" | "torchscript" | "pdparams" | "skops" => Kind::Pickle,
+        "bin" | "pt" | "pth" | "ptl" | "pt2" | "pkl" | "pickle" | "ckpt" | "joblib" | "dill" | "sav"
+        | "mar" | "nemo" | "torchscript" | "pdparams" | "skops" => Kind::Pickle,
         "h5" | "hdf5" | "keras" => Kind::Hdf5,
         "pb" | "meta" | "savedmodel" => Kind::Graph,
-        "py" | "pyc" | "pyw" | "ipynb" | "sh" | "bash" | "js" | "mjs" | "ts" | "lua" | "pl" | "rb" | "r" | "bat"
-        | "cmd" | "ps1" | "php" | "pth-tar" => Kind::Script,
-        "so" | "dll" | "dylib" | "exe" | "o" | "a" | "whl" | "jar" | "class" | "wasm" | "llamafile" | "com" | "node"
-        | "apk" | "cubin" | "engine" | "plan" => Kind::Executable,
+        "py" | "pyc" | "pyw" | "ipynb" | "sh" | "bash" | "js" | "mjs" | "ts" | "lua" | "pl" | "rb" | "r"
+        | "bat" | "cmd" | "ps1" | "php" | "pth-tar" => Kind::Script,
+        "so" | "dll" | "dylib" | "exe" | "o" | "a" | "whl" | "jar" | "class" | "wasm" | "llamafile"
+        | "com" | "node" | "apk" | "cubin" | "engine" | "plan" => Kind::Executable,
         "html" | "htm" | "xhtml" | "svg" | "xml" => Kind::Markup,
         "zip" | "npz" | "tar" | "gz" | "tgz" | "bz2" | "xz" | "zst" | "7z" | "rar" | "lz4" => Kind::Archive,
         _ => return None,
@@ -200,7 +208,11 @@ fn by_content(head: &[u8]) -> Option<Kind> {
         [0x80, 0..=5, ..] => Kind::Pickle,
         // A zip archive: `torch.save` puts `data.pkl` into one.
         [b'P', b'K', 3 | 5 | 7, 4 | 6 | 8, ..] => {
-            if contains(head, b".pkl") { Kind::Pickle } else { Kind::Archive }
+            if contains(head, b".pkl") {
+                Kind::Pickle
+            } else {
+                Kind::Archive
+            }
         }
         [0x89, b'H', b'D', b'F', ..] => Kind::Hdf5,
         [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => numpy(head),
@@ -249,7 +261,10 @@ fn markup(head: &[u8]) -> Option<Kind> {
     let start = head.trim_ascii_start();
     let start = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start).trim_ascii_start();
     let is = |tag: &[u8]| start.get(..tag.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(tag));
-    [&b"<!doctype html"[..], b"<html", b"<svg", b"<script", b"<?xml"].iter().any(|tag| is(tag)).then_some(Kind::Markup)
+    [&b"<!doctype html"[..], b"<html", b"<svg", b"<script", b"<?xml"]
+        .iter()
+        .any(|tag| is(tag))
+        .then_some(Kind::Markup)
 }
 
 /// Text is data, unless its beginning asks a YAML loader for Python objects.

@@ -113,13 +113,17 @@ pub enum FormatError {
         found: String,
     },
     /// A GGUF version other than 2 and 3.
-    #[error("GGUF version {0} is not supported (2 and 3 are): convert the file again with a current llama.cpp")]
+    #[error(
+        "GGUF version {0} is not supported (2 and 3 are): convert the file again with a current llama.cpp"
+    )]
     Version(u32),
     /// A GGUF file for big-endian machines.
     #[error("this GGUF file is big-endian, which is not supported: convert it again with `--little-endian`")]
     BigEndian,
     /// The file ends before what its header announces.
-    #[error("the file ends at byte {size}, but {what} reaches to byte {end}: it was cut short or its header lies; fetch it again")]
+    #[error(
+        "the file ends at byte {size}, but {what} reaches to byte {end}: it was cut short or its header lies; fetch it again"
+    )]
     Truncated {
         /// What does not fit.
         what: &'static str,
@@ -150,7 +154,9 @@ pub enum FormatError {
         name: String,
     },
     /// An element type that the format does not have (or no longer has).
-    #[error("tensor `{tensor}` has the unknown element type `{dtype}`: upgrade this program, or convert the file again")]
+    #[error(
+        "tensor `{tensor}` has the unknown element type `{dtype}`: upgrade this program, or convert the file again"
+    )]
     Dtype {
         /// The tensor.
         tensor: String,
@@ -252,9 +258,11 @@ pub fn inspect(path: &str, mut reader: impl Read + Seek, size: u64) -> Result<In
         _ => None,
     };
     Ok(match format {
-        Some(Format::Safetensors) => {
-            Inspection { kind: Kind::Safetensors, layout: Some(safetensors::read(reader, size)?), metadata: None }
-        }
+        Some(Format::Safetensors) => Inspection {
+            kind: Kind::Safetensors,
+            layout: Some(safetensors::read(reader, size)?),
+            metadata: None,
+        },
         Some(Format::Gguf) => {
             let (layout, metadata) = gguf::read(reader, size)?;
             Inspection { kind: Kind::Gguf, layout: Some(layout), metadata: Some(metadata) }
@@ -274,7 +282,8 @@ fn arrange(
 ) -> Result<Layout, FormatError> {
     let mut names: Vec<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
     names.sort_unstable();
-    if let Some(name) = names.windows(2).find_map(|pair| (pair.first() == pair.last()).then(|| pair.first())) {
+    if let Some(name) = names.windows(2).find_map(|pair| (pair.first() == pair.last()).then(|| pair.first()))
+    {
         let name = name.map_or_else(String::new, |name| crate::shorten(name));
         return Err(FormatError::Duplicate { what: "tensor", name });
     }
@@ -305,3 +314,7 @@ fn check_gap(from: u64, to: u64, alignment: u64) -> Result<(), FormatError> {
     if to > padded { Err(FormatError::Gap { at: padded, len: to - padded }) } else { Ok(()) }
 }
 
+#[cfg(test)]
+pub(crate) mod samples;
+#[cfg(test)]
+mod tests;
