@@ -46,10 +46,9 @@ macro_rules! digest_type {
             /// Reads exactly 64 lowercase hexadecimal digits.
             pub fn from_hex(text: &str) -> Result<Self, DigestError> {
                 let mut bytes = [0; 32];
-                match HEXLOWER.decode_mut(text.as_bytes(), &mut bytes) {
-                    Ok(32) if text.len() == 64 => Ok(Self(bytes)),
-                    _ => Err(DigestError(crate::shorten(text))),
-                }
+                // The length first: `decode_mut` panics when the output is not of the length that it expects.
+                let fits = text.len() == 64 && HEXLOWER.decode_mut(text.as_bytes(), &mut bytes).is_ok();
+                if fits { Ok(Self(bytes)) } else { Err(DigestError(crate::shorten(text))) }
             }
         }
 

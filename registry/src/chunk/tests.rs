@@ -172,6 +172,31 @@ fn one_pass_yields_digests_chunks_and_the_bytes_themselves() {
 }
 
 #[test]
+fn damage_is_named_by_chunk_and_offset() {
+    let mut random = Random(14);
+    let mut bytes = random.bytes(3 * MAX_CHUNK as usize);
+    let map = built(&bytes, None).map;
+    map.check(&bytes[..]).unwrap();
+    for (i, (offset, chunk)) in map.iter().enumerate() {
+        let content = &bytes[offset as usize..][..chunk.len as usize];
+        map.verify(i, content).unwrap();
+        assert_eq!(map.verify(i, &content[1..]).unwrap_err().code(), "damaged");
+        assert_eq!(map.verify(i, &[content, b"x"].concat()).unwrap_err().code(), "damaged");
+    }
+    assert_eq!(map.verify(map.len(), b"").unwrap_err().code(), "index");
+    assert_eq!(map.check(&bytes[1..]).unwrap_err().code(), "damaged");
+    assert_eq!(map.check(&bytes[..bytes.len() - 1]).unwrap_err().code(), "changed");
+    assert_eq!(map.check(&[&bytes[..], b"x"].concat()[..]).unwrap_err().code(), "changed");
+    let at = map.offset(2).unwrap();
+    bytes[at as usize] ^= 1;
+    let error = map.check(&bytes[..]).unwrap_err();
+    assert!(matches!(error, ChunkError::Damaged { index: 2, offset, .. } if offset == at), "{error}");
+    bytes[at as usize] ^= 1;
+    let lie = ChunkMap::new(Digest::of(b"other"), map.size(), map.chunks().to_vec()).unwrap();
+    assert_eq!(lie.check(&bytes[..]).unwrap_err().code(), "content");
+}
+
+#[test]
 fn a_file_that_changes_or_fails_while_it_is_read_is_refused() {
     let bytes = vec![1u8; 3 * MAX_CHUNK as usize];
     let size = bytes.len() as u64;

@@ -1,0 +1,54 @@
+//! The documents in `specs/` against the code: each identifier has a vector, and each vector comes out as it says.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "specs/content.rs"]
+mod content;
+mod vectors;
+
+use std::collections::BTreeSet;
+
+use vectors::Runner;
+
+/// What this crate runs: one function a kind. A new document adds a module beside `content` and its kinds here.
+const KINDS: &[&[(&str, Runner)]] = &[content::KINDS];
+
+/// Kinds that other crates run, with a test of the same form.
+const ELSEWHERE: &[&str] = &[];
+
+#[test]
+fn every_vector_comes_out_as_it_says() {
+    vectors::run(&KINDS.concat());
+}
+
+#[test]
+fn every_kind_is_run_somewhere() {
+    let known: BTreeSet<&str> =
+        KINDS.concat().iter().map(|(kind, _)| *kind).chain(ELSEWHERE.iter().copied()).collect();
+    for vector in vectors::load() {
+        assert!(
+            known.contains(vector.kind.as_str()),
+            "{}: nobody runs {}",
+            vector.path.display(),
+            vector.kind
+        );
+    }
+}
+
+#[test]
+fn every_identifier_has_a_vector_and_every_vector_an_identifier() {
+    let defined = vectors::identifiers();
+    let mut tested = BTreeSet::new();
+    for vector in vectors::load() {
+        assert!(!vector.identifiers.is_empty(), "{} names no identifier", vector.path.display());
+        for identifier in vector.identifiers {
+            assert!(
+                defined.contains(&identifier),
+                "{} names {identifier}, which no document defines",
+                vector.path.display()
+            );
+            tested.insert(identifier);
+        }
+    }
+    let untested: Vec<_> = defined.difference(&tested).collect();
+    assert!(untested.is_empty(), "no vector for {untested:?}");
+}
