@@ -1,0 +1,126 @@
+//! What each fuzz target does with its input: parse it, and hold whatever was accepted to what the types promise.
+//!
+//! Shared by the targets in `fuzz_targets/` and by the tests that replay `corpus/`.
+#![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
+
+use std::io::Cursor;
+
+use registry::chunk::{self, ChunkMap, MAX_CHUNK};
+use registry::format::{self, Kind, Layout, Safety, gguf as gguf_format, safetensors as safetensors_format};
+use registry::statement::Statement;
+use registry::{Digest, Reference, Signed, Timestamp};
+
+pub type Body = fn(&[u8]);
+
+/// Every target of this crate by name.
+pub const TARGETS: &[(&str, Body)] = &[
+    ("safetensors", safetensors),
+    ("gguf", gguf),
+    ("chunk_map", chunk_map),
+    ("file_kind", file_kind),
+    ("envelope", envelope),
+    ("statement", statement),
+    ("reference", reference),
+    ("path", path),
+];
+
+/// What every layout promises, and that the file can be cut along it.
+fn check_layout(layout: &Layout, data: &[u8]) {
+    let size = data.len() as u64;
+    let mut end = layout.header;
+    for tensor in &layout.tensors {
+        assert!(end <= tensor.start && tensor.start <= tensor.end && tensor.end <= size);
+        assert!(tensor.name.len() as u64 <= format::MAX_NAME);
+        end = tensor.end;
+    }
+    assert!(end <= size && layout.end() == end);
+    let _ = layout.parameters();
+    let built = chunk::build(data, size, Some(layout), |_| Ok(())).unwrap();
+    built.map.check(data).unwrap();
+}
+
+pub fn safetensors(data: &[u8]) {
+    if let Ok(layout) = safetensors_format::read(Cursor::new(data), data.len() as u64) {
+        check_layout(&layout, data);
+        assert_eq!(format::detect("model.safetensors", data), Kind::Safetensors);
+    }
+}
+
+pub fn gguf(data: &[u8]) {
+    if let Ok((layout, metadata)) = gguf_format::read(Cursor::new(data), data.len() as u64) {
+        check_layout(&layout, data);
+        for text in [&metadata.name, &metadata.architecture, &metadata.license].into_iter().flatten() {
+            // A byte that is not UTF-8 becomes a character of three.
+            assert!(text.len() as u64 <= 3 * gguf_format::MAX_SHOWN && !text.contains(char::is_control));
+        }
+        assert_eq!(format::detect("model.gguf", data), Kind::Gguf);
+    }
+}
+
+pub fn chunk_map(data: &[u8]) {
+    let Ok(map) = ChunkMap::decode(data) else { return };
+    assert_eq!(map.encode(), data, "a map has one encoding");
+    assert_eq!(map.digest(), Digest::of(data));
+    for (i, (offset, chunk)) in map.iter().enumerate() {
+        assert!((1..=MAX_CHUNK).contains(&chunk.len));
+        assert_eq!(map.range(i), Some(offset..offset + u64::from(chunk.len)));
+        assert_eq!(map.index_at(offset), Some(i));
+    }
+    assert_eq!(map.index_at(map.size()), None);
+}
+
+/// The input is a name, a line feed, and the file's first bytes.
+pub fn file_kind(data: &[u8]) {
+    let mut parts = data.splitn(2, |&byte| byte == b'\n');
+    let name = String::from_utf8_lossy(parts.next().unwrap_or_default()).into_owned();
+    let content = parts.next().unwrap_or_default();
+    let head = &content[..content.len().min(format::HEAD_LEN)];
+    let kind = format::detect(&name, head);
+    if head.starts_with(b"\x80\x02}") || head.starts_with(b"\x7fELF") || name.ends_with(".pkl") {
+        assert_ne!(kind.safety(), Safety::Safe, "{name:?} {kind}");
+    }
+    assert_eq!(kind.objection().is_none(), kind.safety() == Safety::Safe);
+    if let Ok(found) = format::inspect(&name, Cursor::new(content), content.len() as u64) {
+        assert!(found.layout.is_some() == matches!(found.kind, Kind::Safetensors | Kind::Gguf));
+    }
+}
+
+pub fn envelope(data: &[u8]) {
+    let Ok(signed) = Signed::parse(data) else { return };
+    let again = Signed::parse(&signed.to_json()).expect("what was read can be written and read again");
+    assert_eq!(again, signed);
+    assert_eq!(signed.digest(), Digest::of(signed.payload()));
+    let _ = signed.peek();
+}
+
+pub fn statement(data: &[u8]) {
+    let Ok(statement) = Statement::parse(data) else { return };
+    let payload = statement.to_payload();
+    let again = Statement::parse(&payload).expect("what was read can be written and read again");
+    assert_eq!(again.to_payload(), payload);
+    assert_eq!((again.kind(), again.nation()), (statement.kind(), statement.nation()));
+}
+
+pub fn reference(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(reference) = text.parse::<Reference>() {
+        assert_eq!(reference.to_string().parse::<Reference>().ok(), Some(reference));
+    }
+    if let Ok(digest) = text.parse::<Digest>() {
+        assert_eq!(digest.to_string(), text);
+    }
+    if let Ok(time) = text.parse::<Timestamp>() {
+        assert_eq!(time.to_string().parse::<Timestamp>().ok(), Some(time));
+    }
+}
+
+pub fn path(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if registry::path::check(text).is_ok() {
+        let path = std::path::Path::new(text);
+        // Nothing but plain names, so that it cannot leave the folder that it is joined to.
+        assert!(path.components().all(|part| matches!(part, std::path::Component::Normal(_))), "{text:?}");
+        assert!(!text.contains('\0') && !text.contains('\\'));
+    }
+    let _ = registry::path::check_all(text.split('\n'));
+}
