@@ -114,7 +114,7 @@ impl<R: Read + Seek> Source<R> {
     fn advance(&mut self, len: u64, what: &'static str) -> Result<(), FormatError> {
         let end = self.at.checked_add(len).unwrap_or(u64::MAX);
         if end > self.size {
-            return Err(FormatError::Truncated { what, end, size: self.size });
+            return Err(FormatError::Truncated { what: what.to_owned(), end, size: self.size });
         }
         limit("a length", end, MAX_HEADER)?;
         self.at = end;
@@ -165,7 +165,11 @@ impl<R: Read + Seek> Source<R> {
         let len = self.u64(what)?;
         // The whole length is claimed first, so that a lie about it is found before anything is kept.
         if self.at.saturating_add(len) > self.size {
-            return Err(FormatError::Truncated { what, end: self.at.saturating_add(len), size: self.size });
+            return Err(FormatError::Truncated {
+                what: what.to_owned(),
+                end: self.at.saturating_add(len),
+                size: self.size,
+            });
         }
         let kept = self.bytes(len.min(MAX_SHOWN), what)?;
         self.skip(len - len.min(MAX_SHOWN), what)?;

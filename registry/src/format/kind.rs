@@ -166,14 +166,19 @@ pub(super) fn promised(path: &str) -> Option<Format> {
 
 fn by_name(path: &str) -> Option<Kind> {
     let name = path.rsplit('/').next().unwrap_or(path).to_ascii_lowercase();
-    let stem = name.split('.').next().unwrap_or("");
-    if matches!(stem, "license" | "licence" | "notice" | "readme" | "authors" | "changelog" | "use_policy")
-        && !name.contains('.')
+    const TEXTS: [&str; 8] =
+        ["license", "licence", "copying", "notice", "readme", "authors", "changelog", "use_policy"];
+    if !name.contains('.') && TEXTS.iter().any(|text| name.starts_with(text))
         || matches!(name.as_str(), ".gitattributes" | ".gitignore")
     {
         return Some(Kind::Text);
     }
-    let (_, extension) = name.rsplit_once('.')?;
+    let (stem, extension) = name.rsplit_once('.')?;
+    // `tokenizer.model.v3`
+    let numbered = extension.strip_prefix('v').is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()));
+    if stem.ends_with(".model") && numbered {
+        return Some(Kind::SentencePiece);
+    }
     Some(match extension {
         "safetensors" | "sft" => Kind::Safetensors,
         "gguf" => Kind::Gguf,
@@ -244,13 +249,26 @@ fn is_safetensors(head: &[u8]) -> bool {
     }
 }
 
-/// The array's description is a Python dictionary in text; `O` in its type stands for objects.
+/// The array's description is a Python dictionary in text; `O` as a type stands for objects.
 fn numpy(head: &[u8]) -> Kind {
-    let description = head.get(..256).unwrap_or(head);
-    // An object type may be a field of a structured one, so any `O` in quotes counts.
-    if [&b"'|O'"[..], b"'O'", b"\"O\"", b"\"|O\""].iter().any(|object| contains(description, object)) {
+    // Six bytes of magic, two of version, and the description's length in two or four bytes.
+    let end = match head.get(6..) {
+        Some([1, _, a, b, ..]) => 10 + u64::from(u16::from_le_bytes([*a, *b])),
+        Some([2 | 3, _, a, b, c, d, ..]) => 12 + u64::from(u32::from_le_bytes([*a, *b, *c, *d])),
+        _ => return Kind::Unknown,
+    };
+    // A description that is longer than what can be seen of it could say anything.
+    let Some(description) = usize::try_from(end).ok().and_then(|end| head.get(..end)) else {
+        return Kind::Unknown;
+    };
+    // Objects may be a field of a structured type, so the letter behind any quote and byte order counts.
+    let object = |window: &[u8]| match window {
+        [b'\'' | b'"', b'O', _] | [b'\'' | b'"', b'|' | b'<' | b'>' | b'=', b'O'] => true,
+        _ => false,
+    };
+    if description.windows(3).any(object) {
         Kind::NumpyObjects
-    } else if contains(description, b"'descr'") && contains(description, b"'shape'") {
+    } else if contains(description, b"'descr'") {
         Kind::Numpy
     } else {
         Kind::Unknown

@@ -126,7 +126,7 @@ pub enum FormatError {
     )]
     Truncated {
         /// What does not fit.
-        what: &'static str,
+        what: String,
         /// Where it would end.
         end: u64,
         /// The file's size.
@@ -292,7 +292,11 @@ fn arrange(
     let mut before: Option<&Tensor> = None;
     for tensor in &tensors {
         if tensor.end > size {
-            return Err(FormatError::Truncated { what: "a tensor", end: tensor.end, size });
+            return Err(FormatError::Truncated {
+                what: format!("tensor `{}`", crate::shorten(&tensor.name)),
+                end: tensor.end,
+                size,
+            });
         }
         if tensor.start < end {
             return Err(FormatError::Overlap {

@@ -55,7 +55,7 @@ pub fn read(mut reader: impl Read + Seek, size: u64) -> Result<Layout, FormatErr
     reader.seek(SeekFrom::Start(0))?;
     let mut prefix = [0; 8];
     if size < 8 {
-        return Err(FormatError::Truncated { what: "the header's length", end: 8, size });
+        return Err(FormatError::Truncated { what: "the header's length".to_owned(), end: 8, size });
     }
     reader.read_exact(&mut prefix)?;
     let len = u64::from_le_bytes(prefix);
@@ -64,7 +64,7 @@ pub fn read(mut reader: impl Read + Seek, size: u64) -> Result<Layout, FormatErr
     }
     let header = 8 + len;
     if header > size {
-        return Err(FormatError::Truncated { what: "the header", end: header, size });
+        return Err(FormatError::Truncated { what: "the header".to_owned(), end: header, size });
     }
     let failure = Failure::default();
     let mut tensors = Vec::new();

@@ -310,8 +310,10 @@ fn names_and_contents_tell_what_may_run_code() {
     use Kind::*;
     let st_file = safetensors_of(&[("a", &[1; 40])], 0);
     let zip = [&b"PK\x03\x04\x00\x00"[..], b"archive/data.pkl"].concat();
-    let objects = b"\x93NUMPY\x01\x00v\x00{'descr': '|O', 'fortran_order': False, 'shape': (1,), }";
-    let numbers = b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'fortran_order': False, 'shape': (1,), }";
+    let objects = b"\x93NUMPY\x01\0\x3c\0{'descr': '|O', 'fortran_order': False, 'shape': (1,), }     ";
+    let fields = b"\x93NUMPY\x02\0\x25\0\0\0{'descr': [('a', '<f4'), ('b', 'O8')],}...";
+    let numbers = b"\x93NUMPY\x01\0\x3c\0{'descr': '<f4', 'fortran_order': False, 'shape': (1,), }    ";
+    let endless = b"\x93NUMPY\x01\0\xff\xff{'descr': '<f4', 'fortran_order': False, 'shape': (1,), }  ";
     let cases: &[(&str, &[u8], Kind)] = &[
         ("model.safetensors", &st_file, Safetensors),
         ("m/model.SafeTensors", &st_file, Safetensors),
@@ -335,6 +337,8 @@ fn names_and_contents_tell_what_may_run_code() {
         ("README.md", b"\0\0", Unknown),
         ("README.md", b"  <!DOCTYPE HTML>", Markup),
         ("LICENSE", b"Apache", Text),
+        ("LICENSE-MIT", b"MIT", Text),
+        ("tokenizer.model.v3", b"\x0a\x0e\x0a\x05<unk>\x15\0\0\0\0", SentencePiece),
         ("USE_POLICY.md", b"Be good", Text),
         (".gitattributes", b"*.bin lfs", Text),
         ("config.yaml", b"a: 1", Text),
@@ -349,6 +353,9 @@ fn names_and_contents_tell_what_may_run_code() {
         ("logo.svg", b"<svg/>", Markup),
         ("a.npy", numbers, Numpy),
         ("a.npy", objects, NumpyObjects),
+        ("a.npy", fields, NumpyObjects),
+        ("a.npy", endless, Unknown),
+        ("a.npy", b"\x93NUMPY", Unknown),
         ("a.npz", b"PK\x03\x04rest", Archive),
         ("a.h5", b"\x89HDF\r\n", Hdf5),
         ("weights", b"\x89HDF\r\n", Hdf5),
