@@ -247,6 +247,21 @@ impl Signed {
         Digest::of(self.payload())
     }
 
+    /// Takes over the envelopes by keys that have not signed yet from a statement with the same payload; whether there
+    /// were any. At most [`MAX_ENVELOPES`] are kept.
+    pub fn merge(&mut self, other: &Self) -> bool {
+        let before = self.envelopes.len();
+        if self.payload() == other.payload() {
+            for envelope in &other.envelopes {
+                let known = self.envelopes.iter().any(|mine| mine.key == envelope.key);
+                if !known && self.envelopes.len() < MAX_ENVELOPES {
+                    self.envelopes.push(envelope.clone());
+                }
+            }
+        }
+        self.envelopes.len() > before
+    }
+
     /// Reads the payload without believing it: to learn which nation's keys to ask for.
     pub fn peek(&self) -> Result<Statement, StatementError> {
         Statement::parse(self.payload())
@@ -318,6 +333,18 @@ impl<T> Verified<T> {
         &self.signed
     }
 
+    /// The statement with only those envelopes whose signatures count: what is worth keeping and passing on.
+    pub fn proven(&self) -> Signed {
+        let mut kept: Vec<Envelope> = Vec::new();
+        for envelope in &self.signed.envelopes {
+            // The check refused bad signatures by these keys, so a second one by the same key is only a repetition.
+            if self.signers.contains(&envelope.key) && !kept.iter().any(|k| k.key == envelope.key) {
+                kept.push(envelope.clone());
+            }
+        }
+        Signed { envelopes: kept }
+    }
+
     /// The same promise about a part of the value; `None` where `part` finds none.
     pub(crate) fn narrow<U>(self, part: impl FnOnce(T) -> Option<U>) -> Option<Verified<U>> {
         let Self { value, digest, signers, signed } = self;
@@ -355,5 +382,13 @@ impl Verified<Statement> {
             Statement::Recall(recall) => Some(recall),
             _ => None,
         })
+    }
+}
+
+impl Verified<crate::statement::Release> {
+    /// The same promise about the statement as a whole.
+    pub fn into_statement(self) -> Verified<Statement> {
+        let Self { value, digest, signers, signed } = self;
+        Verified { value: Statement::Release(value), digest, signers, signed }
     }
 }

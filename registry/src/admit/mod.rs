@@ -1,0 +1,222 @@
+//! The only maker of [`Admitted`]: signatures, policy, bytes, record.
+//!
+//! Nothing is taken from an earlier decision. Each admission verifies the release's signatures against the trust of
+//! that moment, asks the policy, and looks for every blob. A blob's content was hashed when it entered the store, and is
+//! hashed again by [`verify`] and by the worker that maps it.
+
+mod verify;
+
+use std::fs::File;
+
+pub use verify::{Damage, MAX_DAMAGE, VerifyReport, verify};
+
+use crate::admitted::Admitted;
+use crate::digest::Digest;
+use crate::envelope::{Signed, Verified};
+use crate::format::{FormatError, Safety, detect, inspect};
+use crate::policy::{self, Decision, Evidence, UnsafeFile};
+use crate::reference::Nation;
+use crate::statement::{self, Kind, Recall, Release};
+use crate::store::{Store, StoreError, io};
+use crate::timestamp::Timestamp;
+use crate::trust::TrustError;
+
+/// A file of a release whose bytes are not all here.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Missing {
+    /// Path in the release.
+    pub path: String,
+    /// The blob, or its chunk map where that is what is missing.
+    pub blob: Digest,
+}
+
+/// Why a release is not admitted.
+#[derive(Debug, thiserror::Error)]
+pub enum AdmitError {
+    /// No such release.
+    #[error("the release {0} is not known here; pull it first")]
+    NotFound(Digest),
+    /// Something else has this digest.
+    #[error("{digest} is a {kind}, not a release")]
+    NotARelease {
+        /// The digest.
+        digest: Digest,
+        /// What it names.
+        kind: Kind,
+    },
+    /// Bytes are missing.
+    #[error("{} of the release {release} are not here, `{}` first; pull it", count(.missing.len()), first(.missing))]
+    Incomplete {
+        /// The release.
+        release: Digest,
+        /// What is missing.
+        missing: Vec<Missing>,
+    },
+    /// A chunk map speaks of another file.
+    #[error(
+        "the chunk map {map} that the release names for `{path}` is of another file; its publisher must sign anew"
+    )]
+    WrongMap {
+        /// Path in the release.
+        path: String,
+        /// The map.
+        map: Digest,
+    },
+    /// The policy refuses.
+    #[error("the release {release} is refused: {}", reasons(.decision))]
+    Refused {
+        /// The release.
+        release: Digest,
+        /// Every rule's answer.
+        decision: Decision,
+    },
+    /// The signatures are not believed.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+fn count(files: usize) -> String {
+    if files == 1 { "1 file".to_owned() } else { format!("{files} files") }
+}
+
+fn first(missing: &[Missing]) -> &str {
+    missing.first().map_or("", |missing| &missing.path)
+}
+
+/// The refusals as one line.
+pub(crate) fn reasons(decision: &Decision) -> String {
+    let refusals: Vec<String> =
+        decision.refusals().map(|check| format!("{}: {}", check.rule, check.detail)).collect();
+    refusals.join("; ")
+}
+
+/// Decides about a release without asking for its bytes: files that are not here yet are judged by their names alone.
+pub fn decide(
+    store: &Store,
+    release: &Digest,
+    now: Timestamp,
+) -> Result<(Verified<Release>, Decision), AdmitError> {
+    let signed = store.statement(release)?.ok_or(AdmitError::NotFound(*release))?;
+    let verified = believe(store, &signed, now)?;
+    let recalls: Vec<Recall> = store.recalls()?.into_iter().map(|(_, recall)| recall).collect();
+    let decision = judge(store, &verified, &recalls, now, |file| {
+        if store.has_blob(&file.blake3) { store.open_blob(&file.blake3).map(Some) } else { Ok(None) }
+    })?;
+    Ok((verified, decision))
+}
+
+/// Verifies a release's signatures against the trust of this moment.
+pub(crate) fn believe(
+    store: &Store,
+    signed: &Signed,
+    now: Timestamp,
+) -> Result<Verified<Release>, AdmitError> {
+    let verified = store.trust().verify(signed, now)?;
+    let (digest, kind) = (verified.digest(), verified.kind());
+    verified.into_release().ok_or(AdmitError::NotARelease { digest, kind })
+}
+
+/// Asks the policy about a believed release; `open` yields a file's content where it is here.
+pub(crate) fn judge(
+    store: &Store,
+    release: &Verified<Release>,
+    recalls: &[Recall],
+    now: Timestamp,
+    open: impl Fn(&statement::File) -> Result<Option<File>, StoreError>,
+) -> Result<Decision, StoreError> {
+    let mut unsafe_files = Vec::new();
+    for file in &release.files {
+        if let Some(why) = objection(file, open(file)?)? {
+            unsafe_files.push(UnsafeFile { path: file.path.clone(), why });
+        }
+    }
+    let ancestors = store.ancestors_of(release.derived_from.iter().map(|base| base.release))?;
+    let evidence = Evidence { release, recalls, ancestors: &ancestors, unsafe_files: &unsafe_files };
+    Ok(policy::decide(&evidence, &store.trust(), now))
+}
+
+/// Why a file does not belong into a release that is served, by name and, where it is here, by content.
+fn objection(file: &statement::File, content: Option<File>) -> Result<Option<String>, StoreError> {
+    let Some(content) = content else {
+        let kind = detect(&file.path, &[]);
+        let dangerous = kind.safety() == Safety::MayRunCode;
+        return Ok(kind.objection().filter(|_| dangerous).map(str::to_owned));
+    };
+    match inspect(&file.path, &content, file.size) {
+        Ok(inspection) => Ok(inspection.kind.objection().map(str::to_owned)),
+        Err(FormatError::Io(source)) => Err(io("could not read", std::path::Path::new(&file.path))(source)),
+        Err(error) => Ok(Some(error.to_string())),
+    }
+}
+
+/// Admits a release to be served here, and records the decision durably. An earlier admission of a release that is now
+/// refused is withdrawn.
+pub fn admit(store: &Store, release: &Digest, now: Timestamp) -> Result<Admitted, AdmitError> {
+    // From here on no blob of it is collected, so what is found complete stays so until it is recorded.
+    let _lease = store.lease([*release]);
+    let (verified, decision) = match decide(store, release, now) {
+        Err(error @ AdmitError::Trust(_)) => {
+            store.withdraw_admission(release)?;
+            return Err(error);
+        }
+        other => other?,
+    };
+    if !decision.allowed {
+        store.withdraw_admission(release)?;
+        return Err(AdmitError::Refused { release: *release, decision });
+    }
+    complete(store, *release, &verified)?;
+    store.put_admission(release, now, &decision)?;
+    let blobs: Vec<Digest> = verified.files.iter().flat_map(|file| [file.blake3, file.chunk_map]).collect();
+    store.release_holds(&blobs)?;
+    Ok(Admitted::new(&verified, now, |blob| store.blob_path(blob)))
+}
+
+/// Checks that every blob and chunk map is here and that they belong together.
+pub(crate) fn complete(store: &Store, digest: Digest, release: &Release) -> Result<(), AdmitError> {
+    let mut missing = Vec::new();
+    for file in &release.files {
+        let mut lacks = |blob| missing.push(Missing { path: file.path.clone(), blob });
+        if store.blob_size(&file.blake3)? != Some(file.size) {
+            lacks(file.blake3);
+            continue;
+        }
+        match store.chunk_map(&file.chunk_map)? {
+            None => lacks(file.chunk_map),
+            Some(map) if map.blob() == file.blake3 && map.size() == file.size => {}
+            Some(_) => return Err(AdmitError::WrongMap { path: file.path.clone(), map: file.chunk_map }),
+        }
+    }
+    if missing.is_empty() { Ok(()) } else { Err(AdmitError::Incomplete { release: digest, missing }) }
+}
+
+/// The first known recall that binds this node for `release`, with its statement's digest. Nothing when the release
+/// itself is not known here.
+pub fn binding_recall(store: &Store, release: &Digest) -> Result<Option<(Digest, Recall)>, StoreError> {
+    let recalls = store.recalls()?;
+    if recalls.is_empty() {
+        return Ok(None);
+    }
+    let Some(known) = store.release(release)? else { return Ok(None) };
+    let ancestors = store.ancestors(release)?;
+    let (own, producer): (Nation, Nation) = (store.own(), known.model.nation);
+    Ok(recalls
+        .into_iter()
+        .find(|(_, recall)| policy::recall_binds(recall, &own, &producer, *release, &ancestors)))
+}
+
+/// Withdraws the admission of each release that a recall binds this node to; those releases.
+pub fn withdraw_recalled(store: &Store) -> Result<Vec<Digest>, StoreError> {
+    let mut withdrawn = Vec::new();
+    for admission in store.admissions()? {
+        if binding_recall(store, &admission.release)?.is_some()
+            && store.withdraw_admission(&admission.release)?
+        {
+            withdrawn.push(admission.release);
+        }
+    }
+    Ok(withdrawn)
+}

@@ -1,0 +1,217 @@
+//! Garbage collection: mark what the roots reach, sweep the rest (`keep.rs` says why that is safe beside other work).
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::index::{Family, Index};
+use super::record::{self, BlobRecord};
+use super::statements::blobs_of;
+use super::{Result, Store, io, locked, partial, partial_path};
+use crate::digest::Digest;
+use crate::timestamp::{DAY, Timestamp};
+
+/// How long, in seconds, a transfer that nobody took up again is kept.
+pub const PARTIAL_MAX_AGE: i64 = 7 * DAY;
+/// Blobs that are removed under one lock and one sync of the index.
+const SWEEP_BATCH: usize = 64;
+
+/// What a collection did, or would do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GcReport {
+    /// Whether nothing was removed.
+    pub dry_run: bool,
+    /// Blobs removed.
+    pub blobs_removed: u64,
+    /// Transfers removed that nobody took up again.
+    pub partials_removed: u64,
+    /// Files removed that the index did not know, left behind by a crash.
+    pub orphans_removed: u64,
+    /// Bytes of everything removed.
+    pub bytes_freed: u64,
+    /// Blobs that a pin, a channel, a lease or a transfer needs.
+    pub blobs_kept: u64,
+    /// Their bytes.
+    pub bytes_kept: u64,
+    /// Blobs that nothing needs yet, kept because they came within the last day.
+    pub blobs_held: u64,
+    /// Their bytes.
+    pub bytes_held: u64,
+}
+
+impl Store {
+    /// Removes what nothing needs, or with `dry_run` says what that would be. Safe beside pulls and publishing; a second
+    /// call waits for the first.
+    pub fn gc(&self, dry_run: bool) -> Result<GcReport> {
+        let _collection = self.inner.keeper.begin();
+        let now = Timestamp::now();
+        let mut report = GcReport { dry_run, ..GcReport::default() };
+        self.sweep_partials(&mut report, now)?;
+        let marked = self.mark()?;
+        let mut garbage = Vec::new();
+        for entry in self.inner.index.scan(Family::Blobs, &[])? {
+            let (key, value) = entry?;
+            let blob = record::digest(&key, "a blob")?;
+            let record = BlobRecord::decode(&value)?;
+            if marked.contains(&blob) {
+                report.blobs_kept += 1;
+                report.bytes_kept += record.size;
+            } else if record.held_until > now {
+                report.blobs_held += 1;
+                report.bytes_held += record.size;
+            } else {
+                garbage.push((blob, record));
+            }
+        }
+        // Chunk maps last: they name the chunks that their blobs leave behind in the index.
+        garbage.sort_by_key(|(blob, record)| (record.map.is_none(), *blob));
+        if dry_run {
+            report.blobs_removed = garbage.len() as u64;
+            report.bytes_freed += garbage.iter().map(|(_, record)| record.size).sum::<u64>();
+        } else {
+            let garbage: Vec<Digest> = garbage.into_iter().map(|(blob, _)| blob).collect();
+            for blobs in garbage.chunks(SWEEP_BATCH) {
+                self.sweep(blobs, &mut report, now)?;
+            }
+        }
+        self.sweep_orphans(&mut report)?;
+        Ok(report)
+    }
+
+    /// Every blob that the roots reach.
+    fn mark(&self) -> Result<HashSet<Digest>> {
+        let mut marked = HashSet::new();
+        let mut releases: Vec<Digest> = self.pins()?.into_iter().map(|pin| pin.release).collect();
+        for (_, channel) in self.channels()? {
+            // A recalled release is not served again; whoever wants to examine it pins it.
+            if crate::admit::binding_recall(self, &channel.release)?.is_none() {
+                releases.push(channel.release);
+            }
+        }
+        for digest in self.inner.keeper.leased() {
+            marked.insert(digest);
+            releases.push(digest);
+        }
+        for digest in releases {
+            marked.extend(self.release(&digest)?.iter().flat_map(blobs_of));
+        }
+        marked.extend(partial::records(&self.inner.index)?.into_iter().map(|(_, record)| record.map));
+        Ok(marked)
+    }
+
+    fn sweep(&self, blobs: &[Digest], report: &mut GcReport, now: Timestamp) -> Result<()> {
+        let index = &self.inner.index;
+        let away = self.inner.keeper.collecting(blobs, |blobs| {
+            let mut batch = index.batch();
+            let mut removed = Vec::new();
+            for blob in blobs {
+                // Read again under the lock: it may have been held since.
+                let Some(record) = self.blob_record(&blob)?.filter(|record| record.held_until <= now) else {
+                    continue;
+                };
+                self.forget_chunks(&blob, &record)?;
+                batch.delete(Family::Blobs, blob.as_bytes())?;
+                removed.push((blob, record.size));
+            }
+            // The record first: a file without a record is an orphan, a record without a file would be a loss.
+            batch.commit()?;
+            removed
+                .into_iter()
+                .map(|(blob, size)| Ok((self.move_away(&blob)?, size)))
+                .collect::<Result<Vec<_>>>()
+        })?;
+        // Removing a large file takes long, so it is done after the lock was let go.
+        for (path, size) in away {
+            report.blobs_removed += 1;
+            report.bytes_freed += size;
+            remove(path)?;
+        }
+        Ok(())
+    }
+
+    /// Moves a blob's file to where it is no blob any more.
+    fn move_away(&self, blob: &Digest) -> Result<Option<PathBuf>> {
+        let (from, to) =
+            (self.blob_path(blob), self.home().join("tmp").join(format!("gc-{}", blob.to_hex())));
+        match fs::rename(&from, &to) {
+            Ok(()) => Ok(Some(to)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(io("could not remove", &from)(error)),
+        }
+    }
+
+    fn sweep_orphans(&self, report: &mut GcReport) -> Result<()> {
+        for (blob, path) in files(&self.home().join("blobs"))? {
+            let away = self.inner.keeper.exclusive(|| {
+                let size = fs::symlink_metadata(&path).map_or(0, |meta| meta.len());
+                if self.blob_record(&blob)?.is_some() {
+                    return Ok(None);
+                }
+                Ok(Some((if report.dry_run { None } else { self.move_away(&blob)? }, size)))
+            })?;
+            if let Some((path, size)) = away {
+                report.orphans_removed += 1;
+                report.bytes_freed += size;
+                remove(path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn sweep_partials(&self, report: &mut GcReport, now: Timestamp) -> Result<()> {
+        for (blob, record) in partial::records(&self.inner.index)? {
+            // Under this lock nobody takes it up.
+            let open = locked(&self.inner.partials);
+            let fetched = open.get(&blob).is_some_and(|inner| inner.strong_count() > 0);
+            if fetched || record.touched.plus(PARTIAL_MAX_AGE) > now {
+                continue;
+            }
+            report.partials_removed += 1;
+            report.bytes_freed += record.size;
+            if !report.dry_run {
+                partial::forget(&self.inner.index, &blob)?;
+                remove(Some(partial_path(self.home(), &blob)))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn remove(path: Option<PathBuf>) -> Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(io("could not remove", &path)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Every file in the folders of `blobs` that is named like one.
+pub(super) fn files(blobs: &std::path::Path) -> Result<Vec<(Digest, PathBuf)>> {
+    let mut files = Vec::new();
+    for byte in 0..=u8::MAX {
+        let folder = blobs.join(format!("{byte:02x}"));
+        for entry in fs::read_dir(&folder).map_err(io("could not list", &folder))? {
+            let entry = entry.map_err(io("could not list", &folder))?;
+            if let Some(digest) = entry.file_name().to_str().and_then(|name| Digest::from_hex(name).ok()) {
+                files.push((digest, entry.path()));
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// Files in `blobs` that the index does not know, and their bytes.
+pub(super) fn orphans(blobs: &std::path::Path, index: &Index) -> Result<(u64, u64)> {
+    let mut found = (0, 0);
+    for (blob, path) in files(blobs)? {
+        if index.get(Family::Blobs, blob.as_bytes())?.is_none() {
+            found.0 += 1;
+            found.1 += fs::symlink_metadata(&path).map_or(0, |meta| meta.len());
+        }
+    }
+    Ok(found)
+}

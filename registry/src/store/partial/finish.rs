@@ -1,0 +1,107 @@
+//! From the last chunk to a blob.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, PermissionsExt};
+
+use super::super::blobs::sync_parent;
+use super::super::index::Family;
+use super::super::{Result, StoreError, io, locked, sync_folder};
+use super::{Inner, PAGE, Partial, journal};
+use crate::digest::{Digest, blake3_file};
+
+impl Partial {
+    /// Makes the blob out of its chunks: the whole is hashed, synced, renamed into its place and recorded; durable on
+    /// return. Finishing twice is once.
+    ///
+    /// When the whole is wrong, each chunk is hashed again. Those that the disk changed are missing again
+    /// ([`StoreError::Damaged`]); when all are right, the map itself is false ([`StoreError::FalseMap`]) and the
+    /// transfer is forgotten.
+    pub fn finish(&self) -> Result<()> {
+        let inner = &*self.inner;
+        let _one = locked(&inner.flushing);
+        {
+            let state = locked(&inner.state);
+            if state.finished {
+                return Ok(());
+            }
+            if !state.have.is_full() {
+                let missing = state.have.len() - state.have.count();
+                return Err(StoreError::Incomplete { blob: inner.map.blob(), missing });
+            }
+        }
+        inner.flush()?;
+        inner.hash()?;
+        inner.install()
+    }
+}
+
+impl Inner {
+    /// Hashes the whole file, which is mostly still in the page cache.
+    fn hash(&self) -> Result<()> {
+        let blob = self.map.blob();
+        let reader = File::open(&self.path).map_err(io("could not open", &self.path))?;
+        let found = blake3_file(reader).map_err(io("could not read", &self.path))?;
+        if found == blob {
+            return Ok(());
+        }
+        let bad = self.bad_chunks()?;
+        if bad.is_empty() {
+            self.abandon()?;
+            return Err(StoreError::FalseMap { blob, map: self.record.map });
+        }
+        {
+            let mut state = locked(&self.state);
+            for &index in &bad {
+                if state.have.set(index, false) {
+                    let len = self.map.get(index).map_or(0, |chunk| u64::from(chunk.len));
+                    state.bytes = state.bytes.saturating_sub(len);
+                }
+                state.behind.insert((index / PAGE) as u32);
+            }
+        }
+        self.flush()?;
+        Err(StoreError::Damaged { blob, bad })
+    }
+
+    fn bad_chunks(&self) -> Result<Vec<usize>> {
+        let mut bad = Vec::new();
+        let mut bytes = Vec::new();
+        for (index, (offset, chunk)) in self.map.iter().enumerate() {
+            bytes.resize(chunk.len as usize, 0);
+            self.file.read_exact_at(&mut bytes, offset).map_err(io("could not read", &self.path))?;
+            if Digest::of(&bytes) != chunk.digest {
+                bad.push(index);
+            }
+        }
+        Ok(bad)
+    }
+
+    fn abandon(&self) -> Result<()> {
+        locked(&self.state).finished = true;
+        journal::forget(&self.store.inner.index, &self.map.blob())?;
+        fs::remove_file(&self.path).map_err(io("could not remove", &self.path))
+    }
+
+    fn install(&self) -> Result<()> {
+        let store = &self.store;
+        let blob = self.map.blob();
+        let path = store.blob_path(&blob);
+        self.file
+            .set_permissions(fs::Permissions::from_mode(0o444))
+            .and_then(|()| self.file.sync_all())
+            .map_err(io("could not finish", &self.path))?;
+        store.index_chunks(&self.map)?;
+        store.inner.keeper.exclusive(|| {
+            let record = store.held(&blob, self.map.size(), Some(self.record.map))?;
+            fs::rename(&self.path, &path).map_err(io("could not create", &path))?;
+            sync_parent(&path)?;
+            sync_folder(&store.home().join("partial"))?;
+            let mut batch = store.inner.index.batch();
+            batch.put(Family::Blobs, blob.as_bytes(), &record.encode())?;
+            journal::forget_in(&store.inner.index, &mut batch, &blob)?;
+            batch.commit()
+        })?;
+        locked(&self.state).finished = true;
+        Ok(())
+    }
+}

@@ -1,0 +1,266 @@
+//! The values of the index, byte for byte as `index.rs` lists them.
+
+use super::error::StoreError;
+use crate::digest::Digest;
+use crate::envelope::Signed;
+use crate::reference::{ChannelName, Model, Nation, Version};
+use crate::statement::Kind;
+use crate::timestamp::Timestamp;
+
+/// Reads fixed-size parts off a value.
+pub(super) struct Reader<'a> {
+    rest: &'a [u8],
+    what: &'static str,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(bytes: &'a [u8], what: &'static str) -> Self {
+        Self { rest: bytes, what }
+    }
+
+    fn short(&self) -> StoreError {
+        corrupt(self.what)
+    }
+
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], StoreError> {
+        let (head, rest) = self.rest.split_first_chunk().ok_or_else(|| self.short())?;
+        self.rest = rest;
+        Ok(*head)
+    }
+
+    pub(super) fn digest(&mut self) -> Result<Digest, StoreError> {
+        self.take().map(Digest::from_bytes)
+    }
+
+    pub(super) fn u64(&mut self) -> Result<u64, StoreError> {
+        self.take().map(u64::from_be_bytes)
+    }
+
+    pub(super) fn u32(&mut self) -> Result<u32, StoreError> {
+        self.take().map(u32::from_be_bytes)
+    }
+
+    pub(super) fn u8(&mut self) -> Result<u8, StoreError> {
+        self.take().map(|[byte]| byte)
+    }
+
+    pub(super) fn time(&mut self) -> Result<Timestamp, StoreError> {
+        self.take().map(|bytes| Timestamp::from_unix(i64::from_be_bytes(bytes)))
+    }
+
+    pub(super) fn rest(self) -> &'a [u8] {
+        self.rest
+    }
+}
+
+pub(super) fn corrupt(what: &'static str) -> StoreError {
+    StoreError::Corrupt(format!("the record of {what} can't be read"))
+}
+
+/// A digest that is a whole key or value.
+pub(super) fn digest(bytes: &[u8], what: &'static str) -> Result<Digest, StoreError> {
+    <[u8; 32]>::try_from(bytes).map(Digest::from_bytes).map_err(|_| corrupt(what))
+}
+
+/// A number that is a whole key or value.
+pub(super) fn number(bytes: &[u8], what: &'static str) -> Result<u64, StoreError> {
+    bytes.try_into().map(u64::from_be_bytes).map_err(|_| corrupt(what))
+}
+
+/// Prefix of the keys of everything of `model`.
+fn model_prefix(model: &Model) -> Vec<u8> {
+    let mut key = model.nation.as_str().as_bytes().to_vec();
+    key.push(0);
+    key.extend_from_slice(model.name.as_str().as_bytes());
+    key.push(0);
+    key
+}
+
+pub(super) fn channel_key(model: &Model, channel: &ChannelName) -> Vec<u8> {
+    let mut key = model_prefix(model);
+    key.extend_from_slice(channel.as_str().as_bytes());
+    key
+}
+
+pub(super) fn version_key(model: &Model, version: &Version) -> Vec<u8> {
+    let mut key = model_prefix(model);
+    key.extend_from_slice(version.as_str().as_bytes());
+    key
+}
+
+pub(super) fn nation_prefix(nation: &Nation) -> Vec<u8> {
+    let mut key = nation.as_str().as_bytes().to_vec();
+    key.push(0);
+    key
+}
+
+pub(super) fn recall_key(nation: &Nation, sequence: u64, digest: &Digest) -> Vec<u8> {
+    let mut key = nation_prefix(nation);
+    key.extend_from_slice(&sequence.to_be_bytes());
+    key.extend_from_slice(digest.as_bytes());
+    key
+}
+
+/// The sequence in the key of a recall of `nation`.
+pub(super) fn recall_sequence(key: &[u8], nation: &Nation) -> Option<u64> {
+    key.get(nation.as_str().len() + 1..)
+        .and_then(|rest| rest.first_chunk())
+        .map(|bytes| u64::from_be_bytes(*bytes))
+}
+
+/// The payload digest in the key of a recall.
+pub(super) fn recall_digest(key: &[u8]) -> Result<Digest, StoreError> {
+    key.last_chunk().map(|bytes| Digest::from_bytes(*bytes)).ok_or_else(|| corrupt("a recall"))
+}
+
+/// A statement as it is kept.
+pub(super) struct StatementRecord {
+    pub(super) seq: u64,
+    pub(super) kind: Kind,
+    pub(super) signed: Signed,
+}
+
+const KINDS: [(u8, Kind); 3] = [(3, Kind::Release), (4, Kind::Channel), (5, Kind::Recall)];
+
+impl StatementRecord {
+    pub(super) fn encode(&self) -> Result<Vec<u8>, StoreError> {
+        let (code, _) =
+            KINDS.iter().find(|(_, kind)| *kind == self.kind).ok_or(StoreError::Kind(self.kind))?;
+        let mut out = self.seq.to_be_bytes().to_vec();
+        out.push(*code);
+        out.extend_from_slice(&self.signed.to_json());
+        Ok(out)
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        let mut reader = Reader::new(bytes, "a statement");
+        let seq = reader.u64()?;
+        let code = reader.u8()?;
+        let (_, kind) =
+            KINDS.iter().find(|(known, _)| *known == code).ok_or_else(|| corrupt("a statement"))?;
+        Ok(Self { seq, kind: *kind, signed: Signed::parse(reader.rest())? })
+    }
+}
+
+/// Where a channel stands.
+pub(super) struct ChannelRecord {
+    pub(super) sequence: u64,
+    pub(super) release: Digest,
+    pub(super) statement: Digest,
+}
+
+impl ChannelRecord {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        [&self.sequence.to_be_bytes()[..], self.release.as_bytes(), self.statement.as_bytes()].concat()
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        let mut reader = Reader::new(bytes, "a channel");
+        Ok(Self { sequence: reader.u64()?, release: reader.digest()?, statement: reader.digest()? })
+    }
+}
+
+const NONE: [u8; 32] = [0; 32];
+
+/// A blob that is here.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BlobRecord {
+    pub(super) size: u64,
+    /// Its chunk map's digest; a chunk map itself has none.
+    pub(super) map: Option<Digest>,
+    /// Until then garbage collection leaves it alone, whether or not anything refers to it.
+    pub(super) held_until: Timestamp,
+    pub(super) added: Timestamp,
+}
+
+impl BlobRecord {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let map = self.map.as_ref().map_or(&NONE, Digest::as_bytes);
+        let mut out = self.size.to_be_bytes().to_vec();
+        out.extend_from_slice(map);
+        out.extend_from_slice(&self.held_until.unix().to_be_bytes());
+        out.extend_from_slice(&self.added.unix().to_be_bytes());
+        out
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        let mut reader = Reader::new(bytes, "a blob");
+        let size = reader.u64()?;
+        let map = Some(reader.digest()?).filter(|digest| digest.as_bytes() != &NONE);
+        Ok(Self { size, map, held_until: reader.time()?, added: reader.time()? })
+    }
+}
+
+/// Where a chunk lies.
+pub(super) fn encode_place(blob: &Digest, offset: u64, len: u32) -> Vec<u8> {
+    [&blob.as_bytes()[..], &offset.to_be_bytes(), &len.to_be_bytes()].concat()
+}
+
+/// A blob that is being fetched.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PartialRecord {
+    pub(super) map: Digest,
+    pub(super) size: u64,
+    pub(super) chunks: u32,
+    pub(super) created: Timestamp,
+    /// When its journal was last written.
+    pub(super) touched: Timestamp,
+}
+
+impl PartialRecord {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        [
+            &self.map.as_bytes()[..],
+            &self.size.to_be_bytes(),
+            &self.chunks.to_be_bytes(),
+            &self.created.unix().to_be_bytes(),
+            &self.touched.unix().to_be_bytes(),
+        ]
+        .concat()
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        let mut reader = Reader::new(bytes, "a transfer");
+        Ok(Self {
+            map: reader.digest()?,
+            size: reader.u64()?,
+            chunks: reader.u32()?,
+            created: reader.time()?,
+            touched: reader.time()?,
+        })
+    }
+}
+
+pub(super) fn partial_key(blob: &Digest) -> [u8; 33] {
+    let mut key = [0; 33];
+    key[..32].copy_from_slice(blob.as_bytes());
+    key
+}
+
+pub(super) fn page_prefix(blob: &Digest) -> [u8; 33] {
+    let mut key = partial_key(blob);
+    key[32] = 1;
+    key
+}
+
+pub(super) fn page_key(blob: &Digest, page: u32) -> [u8; 37] {
+    let mut key = [0; 37];
+    key[..33].copy_from_slice(&page_prefix(blob));
+    key[33..].copy_from_slice(&page.to_be_bytes());
+    key
+}
+
+/// Something with the time when it was noted, such as a pin and its reason.
+pub(super) fn encode_dated(at: Timestamp, content: &[u8]) -> Vec<u8> {
+    [&at.unix().to_be_bytes()[..], content].concat()
+}
+
+/// The inverse of [`encode_dated`].
+pub(super) fn decode_dated<'a>(
+    bytes: &'a [u8],
+    what: &'static str,
+) -> Result<(Timestamp, &'a [u8]), StoreError> {
+    let mut reader = Reader::new(bytes, what);
+    let at = reader.time()?;
+    Ok((at, reader.rest()))
+}

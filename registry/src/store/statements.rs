@@ -1,0 +1,311 @@
+//! Statements: what was signed and believed, in the order in which it arrived.
+
+use std::collections::VecDeque;
+
+use super::index::{Batch, Family, Index};
+use super::record::{self, ChannelRecord, StatementRecord, corrupt};
+use super::{Result, Store, StoreError, locked};
+use crate::digest::Digest;
+use crate::envelope::{Signed, Verified};
+use crate::policy::Ancestors;
+use crate::reference::{ChannelName, Model, Nation, Reference};
+use crate::statement::{Channel, Kind, Recall, Release, Statement};
+
+/// Most releases and channel statements kept of one nation: a release a minute for two months.
+pub const MAX_STATEMENTS: u64 = 100_000;
+/// Most recalls kept of one nation. All are read for each decision.
+pub const MAX_RECALLS: u64 = 16_384;
+/// Most statements that one call to [`Store::feed`] returns.
+pub const MAX_FEED: usize = 1024;
+/// Bytes after which [`Store::feed`] stops, so that a page of large releases does not fill the memory.
+pub const MAX_FEED_BYTES: usize = 16 * 1024 * 1024;
+/// Most ancestors that are looked at for one release: far more than any lineage in use, and a bound on a hostile one.
+pub const MAX_ANCESTORS: usize = 4096;
+
+/// Where a statement stands in the feed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Put {
+    /// Its number by arrival; the first is 1.
+    pub seq: u64,
+    /// Whether it was not here before.
+    pub new: bool,
+}
+
+/// The number of the last statement.
+pub(super) fn last(index: &Index) -> Result<u64> {
+    index.last(Family::Feed)?.map_or(Ok(0), |(key, _)| record::number(&key, "the feed"))
+}
+
+/// The blobs and chunk maps of a release.
+pub(super) fn blobs_of(release: &Release) -> impl Iterator<Item = Digest> + '_ {
+    release.files.iter().flat_map(|file| [file.blake3, file.chunk_map])
+}
+
+impl Store {
+    /// Keeps a statement that was believed; durable on return.
+    ///
+    /// Only the envelopes whose signatures count are kept. The same payload again adds the signatures that are new. A
+    /// channel's sequence never goes back; one that repeats the sequence and the release kept changes nothing.
+    pub fn put_statement(&self, statement: &Verified<Statement>) -> Result<Put> {
+        let digest = statement.digest();
+        let mut last = locked(&self.inner.last);
+        let index = &self.inner.index;
+        if let Some(mut known) = self.statement_record(&digest)? {
+            if known.signed.merge(&statement.proven()) {
+                let mut batch = index.batch();
+                batch.put(Family::Statements, digest.as_bytes(), &known.encode()?)?;
+                batch.commit()?;
+            }
+            return Ok(Put { seq: known.seq, new: false });
+        }
+        let record = StatementRecord { seq: *last + 1, kind: statement.kind(), signed: statement.proven() };
+        let mut batch = index.batch();
+        batch.put(Family::Statements, digest.as_bytes(), &record.encode()?)?;
+        batch.put(Family::Feed, &record.seq.to_be_bytes(), digest.as_bytes())?;
+        let mut blobs = Vec::new();
+        match statement.get() {
+            Statement::Release(release) => {
+                self.index_release(&mut batch, digest, release)?;
+                blobs.extend(blobs_of(release));
+            }
+            Statement::Channel(channel) => {
+                if let Some(known) = self.index_channel(&mut batch, digest, channel)? {
+                    let kept =
+                        self.statement_record(&known)?.ok_or_else(|| corrupt("a channel's statement"))?;
+                    return Ok(Put { seq: kept.seq, new: false });
+                }
+                // Its release has become one to keep.
+                blobs.extend(self.release(&channel.release)?.iter().flat_map(blobs_of));
+            }
+            Statement::Recall(recall) => {
+                let key = record::recall_key(&recall.nation, recall.sequence, &digest);
+                batch.put(Family::Recalls, &key, recall.target.digest().as_bytes())?;
+                self.count(&mut batch, "recalls", &recall.nation, MAX_RECALLS)?;
+            }
+            other => return Err(StoreError::Kind(other.kind())),
+        }
+        self.inner.keeper.keeping(blobs, || batch.commit())?;
+        *last = record.seq;
+        Ok(Put { seq: record.seq, new: true })
+    }
+
+    fn index_release(&self, batch: &mut Batch<'_>, digest: Digest, release: &Release) -> Result<()> {
+        let key = record::version_key(&release.model, &release.version);
+        if let Some(have) = self.inner.index.get(Family::Releases, &key)? {
+            return Err(StoreError::VersionConflict {
+                model: release.model.clone(),
+                version: release.version.clone(),
+                have: record::digest(&have, "a release")?,
+                got: digest,
+            });
+        }
+        batch.put(Family::Releases, &key, digest.as_bytes())?;
+        self.count(batch, "statements", &release.model.nation, MAX_STATEMENTS)
+    }
+
+    /// Moves a channel; the statement kept already where this one says the same.
+    fn index_channel(
+        &self,
+        batch: &mut Batch<'_>,
+        digest: Digest,
+        channel: &Channel,
+    ) -> Result<Option<Digest>> {
+        let key = record::channel_key(&channel.model, &channel.channel);
+        if let Some(kept) = self.channel_record(&channel.model, &channel.channel)? {
+            if channel.sequence < kept.sequence {
+                return Err(StoreError::ChannelDowngrade {
+                    model: channel.model.clone(),
+                    channel: channel.channel.clone(),
+                    have: kept.sequence,
+                    got: channel.sequence,
+                });
+            }
+            if channel.sequence == kept.sequence {
+                if channel.release == kept.release {
+                    return Ok(Some(kept.statement));
+                }
+                return Err(StoreError::ChannelConflict {
+                    model: channel.model.clone(),
+                    channel: channel.channel.clone(),
+                    sequence: kept.sequence,
+                    have: kept.release,
+                    got: channel.release,
+                });
+            }
+        }
+        let record =
+            ChannelRecord { sequence: channel.sequence, release: channel.release, statement: digest };
+        batch.put(Family::Channels, &key, &record.encode())?;
+        self.count(batch, "statements", &channel.model.nation, MAX_STATEMENTS)?;
+        Ok(None)
+    }
+
+    /// Counts one more statement of `nation`, unless it has said too much.
+    fn count(&self, batch: &mut Batch<'_>, what: &'static str, nation: &Nation, limit: u64) -> Result<()> {
+        let key = format!("count/{what}/{nation}");
+        let count = match self.inner.index.get(Family::Meta, key.as_bytes())? {
+            Some(value) => record::number(&value, "a nation's count")?,
+            None => 0,
+        };
+        if count >= limit {
+            return Err(StoreError::TooMany { what, nation: nation.clone(), limit });
+        }
+        batch.put(Family::Meta, key.as_bytes(), &(count + 1).to_be_bytes())
+    }
+
+    pub(super) fn statement_record(&self, digest: &Digest) -> Result<Option<StatementRecord>> {
+        let value = self.inner.index.get(Family::Statements, digest.as_bytes())?;
+        value.map(|value| StatementRecord::decode(&value)).transpose()
+    }
+
+    fn channel_record(&self, model: &Model, channel: &ChannelName) -> Result<Option<ChannelRecord>> {
+        let value = self.inner.index.get(Family::Channels, &record::channel_key(model, channel))?;
+        value.map(|value| ChannelRecord::decode(&value)).transpose()
+    }
+
+    /// The statement whose payload has this digest. Its signatures counted when it was kept; whoever relies on it again
+    /// verifies it against the trust of that moment, as `admit` does.
+    pub fn statement(&self, digest: &Digest) -> Result<Option<Signed>> {
+        Ok(self.statement_record(digest)?.map(|record| record.signed))
+    }
+
+    /// The release with this digest, as it was when it was kept (see [`Self::statement`]).
+    pub fn release(&self, digest: &Digest) -> Result<Option<Release>> {
+        match self.statement_record(digest)? {
+            Some(record) if record.kind == Kind::Release => match peek(&record.signed)? {
+                Statement::Release(release) => Ok(Some(release)),
+                _ => Err(corrupt("a release")),
+            },
+            _ => Ok(None),
+        }
+    }
+
+    /// Up to `limit` statements (at most [`MAX_FEED`], about [`MAX_FEED_BYTES`] in all) that arrived after number
+    /// `after`, in the order of their arrival.
+    pub fn feed(&self, after: u64, limit: usize) -> Result<Vec<(u64, Signed)>> {
+        let mut page = Vec::new();
+        let mut bytes = 0;
+        for entry in self.inner.index.scan_from(Family::Feed, &after.saturating_add(1).to_be_bytes())? {
+            if page.len() >= limit.min(MAX_FEED) || bytes >= MAX_FEED_BYTES {
+                break;
+            }
+            let (key, value) = entry?;
+            let digest = record::digest(&value, "the feed")?;
+            let record = self.statement_record(&digest)?.ok_or_else(|| corrupt("a statement of the feed"))?;
+            bytes += record.signed.payload().len();
+            page.push((record::number(&key, "the feed")?, record.signed));
+        }
+        Ok(page)
+    }
+
+    /// The number of the last statement that arrived; 0 when there is none.
+    pub fn last_seq(&self) -> u64 {
+        *locked(&self.inner.last)
+    }
+
+    /// Every release known, by model and version.
+    pub fn releases(&self) -> Result<Vec<(Digest, Release)>> {
+        let mut releases = Vec::new();
+        for entry in self.inner.index.scan(Family::Releases, &[])? {
+            let digest = record::digest(&entry?.1, "a release")?;
+            let release = self.release(&digest)?.ok_or_else(|| corrupt("a release"))?;
+            releases.push((digest, release));
+        }
+        Ok(releases)
+    }
+
+    /// Every channel's current statement, by model and channel, with the statement's digest.
+    pub fn channels(&self) -> Result<Vec<(Digest, Channel)>> {
+        let mut channels = Vec::new();
+        for entry in self.inner.index.scan(Family::Channels, &[])? {
+            let digest = ChannelRecord::decode(&entry?.1)?.statement;
+            match self.believed(&digest)? {
+                Statement::Channel(channel) => channels.push((digest, channel)),
+                _ => return Err(corrupt("a channel")),
+            }
+        }
+        Ok(channels)
+    }
+
+    /// Every recall, by nation and sequence, with the statement's digest.
+    pub fn recalls(&self) -> Result<Vec<(Digest, Recall)>> {
+        let mut recalls = Vec::new();
+        for entry in self.inner.index.scan(Family::Recalls, &[])? {
+            let digest = record::recall_digest(&entry?.0)?;
+            match self.believed(&digest)? {
+                Statement::Recall(recall) => recalls.push((digest, recall)),
+                _ => return Err(corrupt("a recall")),
+            }
+        }
+        Ok(recalls)
+    }
+
+    fn believed(&self, digest: &Digest) -> Result<Statement> {
+        let record = self.statement_record(digest)?.ok_or_else(|| corrupt("a statement"))?;
+        peek(&record.signed)
+    }
+
+    /// The release that `reference` means here and now. The release itself may not be known yet when a channel points
+    /// to it.
+    pub fn resolve(&self, reference: &Reference) -> Result<Option<Digest>> {
+        match reference {
+            Reference::Channel(model, channel) => {
+                Ok(self.channel_record(model, channel)?.map(|record| record.release))
+            }
+            Reference::Version(model, version) => {
+                let value = self.inner.index.get(Family::Releases, &record::version_key(model, version))?;
+                value.map(|value| record::digest(&value, "a release")).transpose()
+            }
+            Reference::Digest(digest) => {
+                let known = self.statement_record(digest)?.is_some_and(|record| record.kind == Kind::Release);
+                Ok(known.then_some(*digest))
+            }
+        }
+    }
+
+    /// What the release derives from, over any number of generations, each with its producer where it is known here.
+    /// At most [`MAX_ANCESTORS`], the nearest first.
+    pub fn ancestors(&self, release: &Digest) -> Result<Ancestors> {
+        let bases = self.release(release)?.map(|release| release.derived_from).unwrap_or_default();
+        self.ancestors_of(bases.iter().map(|base| base.release))
+    }
+
+    /// These bases and what they derive from (see [`Self::ancestors`]).
+    pub(crate) fn ancestors_of(&self, bases: impl Iterator<Item = Digest>) -> Result<Ancestors> {
+        let mut found = Ancestors::new();
+        let mut queue: VecDeque<Digest> = bases.collect();
+        while let Some(digest) = queue.pop_front() {
+            if found.contains_key(&digest) {
+                continue;
+            }
+            if found.len() >= MAX_ANCESTORS {
+                tracing::warn!(limit = MAX_ANCESTORS, "a lineage is longer than what is looked at");
+                break;
+            }
+            let base = self.release(&digest)?;
+            queue.extend(base.iter().flat_map(|base| base.derived_from.iter().map(|edge| edge.release)));
+            found.insert(digest, base.map(|base| base.model.nation));
+        }
+        Ok(found)
+    }
+
+    /// The sequence that the next statement of this channel must have at least.
+    pub fn next_channel_sequence(&self, model: &Model, channel: &ChannelName) -> Result<u64> {
+        Ok(self.channel_record(model, channel)?.map_or(1, |record| record.sequence.saturating_add(1)))
+    }
+
+    /// The sequence that the next recall of this nation should have.
+    pub fn next_recall_sequence(&self, nation: &Nation) -> Result<u64> {
+        let prefix = record::nation_prefix(nation);
+        let mut next = 1;
+        for entry in self.inner.index.scan(Family::Recalls, &prefix)? {
+            let sequence = record::recall_sequence(&entry?.0, nation).ok_or_else(|| corrupt("a recall"))?;
+            next = sequence.saturating_add(1);
+        }
+        Ok(next)
+    }
+}
+
+fn peek(signed: &Signed) -> Result<Statement> {
+    Ok(signed.peek().map_err(crate::envelope::EnvelopeError::from)?)
+}
