@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::vectors::{Outcome, Runner, bytes, number, text};
 
-pub const KINDS: &[(&str, Runner)] = &[
+pub(crate) const KINDS: &[(&str, Runner)] = &[
     ("digest-text", digest_text),
     ("sha256-text", sha256_text),
     ("content", content),
