@@ -1,0 +1,301 @@
+//! Engines behind one trait.
+//!
+//! An [`Engine`] is weights that are loaded: immutable, shared by all threads. Its computing happens in [`Engine::serve`], on one
+//! thread of its own ([`start`]), which takes [`Job`]s from a [`Queue`] and decides itself how many it works on at once.
+
+mod job;
+mod llama;
+mod logs;
+mod queue;
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use registry::admitted::{Admitted, AdmittedFile};
+use registry::serving::{FailCode, Options};
+
+pub use job::{Done, Event, Failure, Finish, Job, Next};
+pub use llama::Llama;
+pub(crate) use llama::backend;
+pub use queue::{PushError, Queue};
+
+use crate::gate::VerifiedFile;
+use crate::halt::Halt;
+
+/// A token's number in the model's vocabulary.
+pub type Token = i32;
+
+/// Tokens of context when nobody asks for a number and the model could do more: the key-value cache of a large model at its full
+/// length would not fit into most machines' memory.
+pub const DEFAULT_CONTEXT_LIMIT: u32 = 8192;
+/// Most tokens of context that can be asked for: beyond any model of today, below any overflow in an engine.
+pub const MAX_CONTEXT: u32 = 1 << 20;
+/// Most compute threads that can be asked for; engines on CPU only lose by more.
+pub const MAX_THREADS: u32 = 256;
+
+/// Why an engine can't load or can't go on.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The release is not of a kind that an engine here serves.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The engine refused the weights.
+    #[error("{engine} can't load `{path}`: {reason}")]
+    Load {
+        /// The engine.
+        engine: &'static str,
+        /// Path in the release.
+        path: String,
+        /// The engine's own words.
+        reason: String,
+    },
+    /// There is no room for the context.
+    #[error(
+        "{engine} can't make a context of {context} tokens: {reason}. Ask for a smaller one with `--context`, or free memory"
+    )]
+    Context {
+        /// The engine.
+        engine: &'static str,
+        /// Tokens asked for.
+        context: u32,
+        /// The engine's own words.
+        reason: String,
+    },
+    /// The engine's thread ended without a word.
+    #[error("the engine died; the log above says more")]
+    Died,
+    /// The worker was told to stop meanwhile.
+    #[error("stopped while loading")]
+    Halted,
+}
+
+impl EngineError {
+    /// What the supervisor is told.
+    pub fn code(&self) -> FailCode {
+        match self {
+            Self::Unsupported(_) => FailCode::UnsupportedFormat,
+            Self::Load { .. } | Self::Context { .. } | Self::Died | Self::Halted => FailCode::Engine,
+        }
+    }
+}
+
+/// What is known of loaded weights.
+#[derive(Debug, Clone)]
+pub struct Card {
+    /// The engine and what it runs on, for people.
+    pub engine: String,
+    /// Tokens that prompt and answer may have together.
+    pub context: u32,
+    /// Tokens in the vocabulary.
+    pub vocabulary: u32,
+    /// Most bytes of text that one token stands for; `context` times this bounds a prompt before it is tokenised.
+    pub longest_token: usize,
+    /// The chat template (Jinja), if the weights carry one.
+    pub template: Option<String>,
+    /// Text of the token that begins a sequence, if there is one.
+    pub bos: Option<String>,
+    /// Text of the token that ends a sequence, if there is one.
+    pub eos: Option<String>,
+    /// The token that must begin each prompt, if the weights say so.
+    pub begin: Option<Token>,
+    /// The token that must end each prompt, if the weights say so.
+    pub end: Option<Token>,
+    /// Texts of the tokens that steer the model. In what a user writes they are only text.
+    pub specials: Vec<String>,
+}
+
+/// What a text's special tokens are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Special {
+    /// Tokens of their own: the text comes from the template, or from a caller who writes the whole prompt.
+    Parse,
+    /// Only text.
+    Literal,
+}
+
+/// How tokens are chosen. The fields are OpenAI's.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sampling {
+    /// 0 takes the likeliest token each time.
+    pub temperature: f32,
+    /// Only the likeliest tokens that make up this share are chosen from.
+    pub top_p: f32,
+    /// The same seed, prompt and weights on the same machine give the same answer.
+    pub seed: u32,
+    /// Makes a token less likely each time it occurred in the answer.
+    pub frequency_penalty: f32,
+    /// Makes a token less likely once it occurred in the answer.
+    pub presence_penalty: f32,
+}
+
+/// Loaded weights.
+pub trait Engine: Send + Sync {
+    /// What is known of them.
+    fn card(&self) -> &Card;
+
+    /// The tokens of `text`, without those that begin and end a prompt. Any thread may call it. It needs a deep stack:
+    /// see [`crate::prompt::TOKENISER_STACK`].
+    fn tokenise(&self, text: &str, special: Special) -> Vec<Token>;
+
+    /// Answers the queue's jobs until the queue is closed or the worker halts. Called once, on the engine's own thread. `ready` is
+    /// called when everything that can fail at the start has succeeded.
+    fn serve(&self, queue: &Queue, halt: &Halt, ready: &mut dyn FnMut()) -> Result<(), EngineError>;
+}
+
+/// Which files an engine needs, and which engine. Later engines add variants.
+#[derive(Debug, Clone, Copy)]
+pub enum Plan<'a> {
+    /// llama.cpp, on one GGUF file.
+    Llama {
+        /// The weights.
+        weights: &'a AdmittedFile,
+    },
+}
+
+impl<'a> Plan<'a> {
+    /// Chooses the engine for a release.
+    pub fn for_release(admitted: &'a Admitted) -> Result<Self, EngineError> {
+        let files = admitted.files();
+        let weights: Vec<_> =
+            files.iter().filter(|file| file.path.to_ascii_lowercase().ends_with(".gguf")).collect();
+        match weights[..] {
+            [weights] => Ok(Self::Llama { weights }),
+            [] => Err(EngineError::Unsupported(format!(
+                "no engine here serves `{}`: it has no .gguf file, but {}. Publish the model as one GGUF file \
+                 (llama.cpp's `convert_hf_to_gguf.py` makes one from safetensors)",
+                admitted.model(),
+                listed(files.iter()),
+            ))),
+            _ => Err(EngineError::Unsupported(format!(
+                "`{}` has {} .gguf files, and only a release with exactly one can be served: {}. Publish each \
+                 quantisation as a release of its own; merge the parts of a split file first (`llama-gguf-split --merge`)",
+                admitted.model(),
+                weights.len(),
+                listed(weights.iter().copied()),
+            ))),
+        }
+    }
+
+    /// The engine's name.
+    pub fn engine(&self) -> &'static str {
+        match self {
+            Self::Llama { .. } => llama::NAME,
+        }
+    }
+
+    /// The files to open, in the order in which [`start`] wants them.
+    pub fn files(&self) -> Vec<&'a AdmittedFile> {
+        match self {
+            Self::Llama { weights } => vec![weights],
+        }
+    }
+}
+
+/// Names a few files for an error.
+fn listed<'a>(files: impl ExactSizeIterator<Item = &'a AdmittedFile>) -> String {
+    /// Enough to recognise a release by.
+    const SHOWN: usize = 5;
+    let count = files.len();
+    let mut names: Vec<_> = files.take(SHOWN).map(|file| format!("`{}`", file.path)).collect();
+    if count > SHOWN {
+        names.push(format!("{} more", count - SHOWN));
+    }
+    if names.is_empty() { "no file at all".to_owned() } else { names.join(", ") }
+}
+
+/// Compute threads: as asked for, else one fewer than the cores, because llama.cpp collapses when something else wants the last one.
+pub fn threads(options: &Options) -> u32 {
+    let cores =
+        std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
+    options.threads.unwrap_or(cores.saturating_sub(1)).clamp(1, MAX_THREADS)
+}
+
+/// Tokens of context: as asked for, never more than the model was trained on, where its answers would decay.
+fn context(options: &Options, trained: u32) -> NonZeroU32 {
+    let wanted = options.context.unwrap_or(DEFAULT_CONTEXT_LIMIT).min(MAX_CONTEXT);
+    NonZeroU32::new(wanted.min(trained)).unwrap_or(NonZeroU32::MIN)
+}
+
+/// An engine at work on its own thread.
+pub struct Running {
+    /// The weights.
+    pub engine: Arc<dyn Engine>,
+    /// Ends when the queue is closed.
+    pub thread: JoinHandle<Result<(), EngineError>>,
+}
+
+/// Loads verified `files` (those of [`Plan::files`]) and starts the engine's thread; returns when it is ready for jobs. Blocks for
+/// as long as loading takes.
+pub fn start(
+    plan: &Plan<'_>,
+    files: Vec<VerifiedFile>,
+    options: Options,
+    queue: Arc<Queue>,
+    halt: Halt,
+) -> Result<Running, EngineError> {
+    let engine = plan.engine();
+    let (ready, loaded) = mpsc::sync_channel(1);
+    let thread = std::thread::Builder::new()
+        .name("engine".to_owned())
+        .spawn(move || {
+            let _close = CloseOnExit(Arc::clone(&queue));
+            let engine: Arc<dyn Engine> = Arc::new(Llama::load(files, &options, &halt)?);
+            engine.serve(&queue, &halt, &mut || {
+                // Nobody waits any more if the worker gave up; the halt ends this thread then.
+                let _ = ready.send(Arc::clone(&engine));
+            })
+        })
+        .map_err(|error| EngineError::Load { engine, path: String::new(), reason: error.to_string() })?;
+    match loaded.recv() {
+        Ok(engine) => Ok(Running { engine, thread }),
+        // The sender was dropped before it was ready: the thread has ended or is about to.
+        Err(mpsc::RecvError) => Err(match thread.join() {
+            Ok(Err(error)) => error,
+            Ok(Ok(())) => EngineError::Halted,
+            Err(_) => EngineError::Died,
+        }),
+    }
+}
+
+/// An engine that ends, even by a panic, leaves nobody waiting.
+struct CloseOnExit(Arc<Queue>);
+
+impl Drop for CloseOnExit {
+    fn drop(&mut self) {
+        self.0.close(&Failure::Engine("the engine ended".to_owned()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::tiny;
+
+    #[test]
+    fn a_release_without_gguf_or_with_several_is_refused_with_what_it_has() {
+        let none = tiny::admitted(&["model.safetensors", "config.json"]);
+        let error = Plan::for_release(&none).unwrap_err();
+        assert_eq!(error.code(), FailCode::UnsupportedFormat);
+        assert!(error.to_string().contains("`model.safetensors`, `config.json`"), "{error}");
+        let several = tiny::admitted(&["a-00001-of-00002.gguf", "README.md", "a-00002-of-00002.GGUF"]);
+        let error = Plan::for_release(&several).unwrap_err().to_string();
+        assert!(error.contains("has 2 .gguf files") && error.contains("--merge"), "{error}");
+        assert!(Plan::for_release(&tiny::admitted(&[])).unwrap_err().to_string().contains("no file at all"));
+        assert!(Plan::for_release(&tiny::admitted(&["README.md", "q4.gguf"])).is_ok());
+    }
+
+    #[test]
+    fn context_and_threads_stay_in_bounds() {
+        let with = |context, threads| Options { context, threads, ..Options::default() };
+        assert_eq!(context(&with(None, None), 131_072).get(), DEFAULT_CONTEXT_LIMIT);
+        assert_eq!(context(&with(Some(u32::MAX), None), u32::MAX).get(), MAX_CONTEXT);
+        assert_eq!(context(&with(Some(4096), None), 2048).get(), 2048);
+        assert_eq!(context(&with(Some(0), None), 2048).get(), 1);
+        assert_eq!(threads(&with(None, Some(0))), 1);
+        assert_eq!(threads(&with(None, Some(u32::MAX))), MAX_THREADS);
+        assert!(threads(&with(None, None)) >= 1);
+    }
+}

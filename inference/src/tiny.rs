@@ -1,0 +1,263 @@
+//! For the tests: a real but very small model of random weights in a GGUF file of its own, and what is needed around it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use registry::admitted::{Admitted, Handoff};
+use registry::digest::Digest;
+
+/// A folder that is removed at the end of the test.
+pub(crate) struct Scratch(PathBuf);
+
+impl Scratch {
+    pub(crate) fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("steelyard-inference-{}-{number}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(crate) fn file(&self, name: &str, content: &[u8]) -> PathBuf {
+        let path = self.0.join(name);
+        fs::write(&path, content).unwrap();
+        path
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A hand-off of files that need not exist.
+pub(crate) fn handoff(files: &[(&str, Digest, u64, &Path)]) -> Handoff {
+    let files: Vec<_> = files
+        .iter()
+        .map(|(path, blob, size, location)| {
+            serde_json::json!({
+                "path": path, "blob": blob, "size": size, "media_type": "application/octet-stream",
+                "chunk_map": Digest::of(b"map"), "location": location,
+            })
+        })
+        .collect();
+    serde_json::from_value(serde_json::json!({
+        "release": Digest::of(b"release"), "model": "alba/tiny", "version": "1.0.0", "format": "gguf",
+        "admitted": "2026-11-01T00:00:00Z", "files": files,
+    }))
+    .unwrap()
+}
+
+/// An admission of files that don't exist.
+pub(crate) fn admitted(paths: &[&str]) -> Admitted {
+    let digest = Digest::of(b"x");
+    let files: Vec<_> = paths.iter().map(|path| (*path, digest, 1, Path::new("/nonexistent"))).collect();
+    Admitted::receive(handoff(&files))
+}
+
+/// The chat template of the small model.
+pub(crate) const TEMPLATE: &str = "{{ bos_token }}{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + \
+     message['content'].strip() + '<|im_end|>' + '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ \
+     '<|im_start|>assistant\\n' }}{% endif %}";
+/// Its special tokens, after the 256 tokens of single bytes and one of two.
+pub(crate) const SPECIALS: [&str; 4] = ["<|im_start|>", "<|im_end|>", "<s>", "<unk>"];
+/// The number of the first of them.
+pub(crate) const FIRST_SPECIAL: i32 = 257;
+/// Tokens of context that it was "trained" on.
+pub(crate) const TRAINED: u32 = 8192;
+
+const WIDTH: u64 = 64;
+const ALIGNMENT: usize = 32;
+
+/// A Llama of one layer, 64 wide, on a byte vocabulary: 150 KB, thousands of tokens a second, never the end of its own accord.
+pub(crate) fn gguf(template: Option<&str>) -> Vec<u8> {
+    let vocabulary = FIRST_SPECIAL as u64 + SPECIALS.len() as u64;
+    let mut pairs = Pairs::default();
+    pairs.text("general.architecture", "llama");
+    for (key, number) in [
+        ("context_length", TRAINED),
+        ("embedding_length", WIDTH as u32),
+        ("block_count", 1),
+        ("feed_forward_length", WIDTH as u32),
+        ("attention.head_count", 2),
+        ("attention.head_count_kv", 2),
+        ("rope.dimension_count", WIDTH as u32 / 2),
+        ("vocab_size", vocabulary as u32),
+    ] {
+        pairs.key(&format!("llama.{key}"), 4);
+        pairs.bytes.extend(number.to_le_bytes());
+    }
+    pairs.key("llama.attention.layer_norm_rms_epsilon", 6);
+    pairs.bytes.extend(1e-5f32.to_le_bytes());
+    pairs.text("tokenizer.ggml.model", "gpt2");
+    pairs.text("tokenizer.ggml.pre", "gpt-2");
+    let mut tokens: Vec<String> = (0..=255).map(|byte| byte_text(byte).to_string()).collect();
+    tokens.push("he".to_owned());
+    tokens.extend(SPECIALS.map(str::to_owned));
+    pairs.texts("tokenizer.ggml.tokens", &tokens);
+    pairs.texts("tokenizer.ggml.merges", &["h e".to_owned()]);
+    pairs.key("tokenizer.ggml.token_type", 9);
+    pairs.bytes.extend(5u32.to_le_bytes());
+    pairs.bytes.extend(vocabulary.to_le_bytes());
+    for token in 0..vocabulary {
+        // Normal, control, and unknown for the last.
+        let kind: i32 = if token + 1 == vocabulary {
+            2
+        } else if token >= FIRST_SPECIAL as u64 {
+            3
+        } else {
+            1
+        };
+        pairs.bytes.extend(kind.to_le_bytes());
+    }
+    for (key, number) in
+        [("bos_token_id", FIRST_SPECIAL as u32 + 2), ("eos_token_id", FIRST_SPECIAL as u32 + 1)]
+    {
+        pairs.key(&format!("tokenizer.ggml.{key}"), 4);
+        pairs.bytes.extend(number.to_le_bytes());
+    }
+    pairs.key("tokenizer.ggml.add_bos_token", 7);
+    pairs.bytes.push(1);
+    if let Some(template) = template {
+        pairs.text("tokenizer.chat_template", template);
+    }
+    assemble(&pairs, vocabulary)
+}
+
+/// GPT-2's printable character for a byte.
+fn byte_text(byte: u8) -> char {
+    let printable = |byte: u32| (33..=126).contains(&byte) || (161..=172).contains(&byte) || byte >= 174;
+    let byte = u32::from(byte);
+    let hidden = (0..byte).filter(|earlier| !printable(*earlier)).count() as u32;
+    char::from_u32(if printable(byte) { byte } else { 256 + hidden }).unwrap()
+}
+
+fn assemble(pairs: &Pairs, vocabulary: u64) -> Vec<u8> {
+    let square = |name: &str| (format!("blk.0.{name}.weight"), vec![WIDTH, WIDTH]);
+    let norm = |name: &str| (format!("{name}.weight"), vec![WIDTH]);
+    let tensors = [
+        ("token_embd.weight".to_owned(), vec![WIDTH, vocabulary]),
+        norm("output_norm"),
+        ("output.weight".to_owned(), vec![WIDTH, vocabulary]),
+        norm("blk.0.attn_norm"),
+        norm("blk.0.ffn_norm"),
+        square("attn_q"),
+        square("attn_k"),
+        square("attn_v"),
+        square("attn_output"),
+        square("ffn_gate"),
+        square("ffn_up"),
+        square("ffn_down"),
+    ];
+    let mut file = b"GGUF".to_vec();
+    file.extend(3u32.to_le_bytes());
+    file.extend((tensors.len() as u64).to_le_bytes());
+    file.extend(pairs.count.to_le_bytes());
+    file.extend(&pairs.bytes);
+    let mut data = Vec::new();
+    let mut random = 0x9E37_79B9_7F4A_7C15u64;
+    for (name, shape) in &tensors {
+        put_text(&mut file, name);
+        file.extend((shape.len() as u32).to_le_bytes());
+        shape.iter().for_each(|length| file.extend(length.to_le_bytes()));
+        file.extend(0u32.to_le_bytes());
+        file.extend((data.len() as u64).to_le_bytes());
+        let count: u64 = shape.iter().product();
+        for index in 0..count {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            let unit = (random >> 40) as f32 / (1u64 << 24) as f32 - 0.5;
+            // Special tokens are never the likeliest, so an answer goes on for as long as it is asked to.
+            let silent = name == "output.weight" && index / WIDTH >= FIRST_SPECIAL as u64;
+            let weight = if silent {
+                0.0
+            } else if shape.len() == 1 {
+                1.0
+            } else {
+                unit
+            };
+            data.extend(weight.to_le_bytes());
+        }
+        data.resize(data.len().next_multiple_of(ALIGNMENT), 0);
+    }
+    file.resize(file.len().next_multiple_of(ALIGNMENT), 0);
+    file.extend(data);
+    file
+}
+
+#[derive(Default)]
+struct Pairs {
+    bytes: Vec<u8>,
+    count: u64,
+}
+
+impl Pairs {
+    fn key(&mut self, key: &str, kind: u32) {
+        put_text(&mut self.bytes, key);
+        self.bytes.extend(kind.to_le_bytes());
+        self.count += 1;
+    }
+
+    fn text(&mut self, key: &str, value: &str) {
+        self.key(key, 8);
+        put_text(&mut self.bytes, value);
+    }
+
+    fn texts(&mut self, key: &str, values: &[String]) {
+        self.key(key, 9);
+        self.bytes.extend(8u32.to_le_bytes());
+        self.bytes.extend((values.len() as u64).to_le_bytes());
+        values.iter().for_each(|value| put_text(&mut self.bytes, value));
+    }
+}
+
+fn put_text(bytes: &mut Vec<u8>, text: &str) {
+    bytes.extend((text.len() as u64).to_le_bytes());
+    bytes.extend(text.as_bytes());
+}
+
+/// A connection on which one request was sent.
+pub(crate) fn send(address: SocketAddr, method: &str, path: &str, body: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let length = body.len();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    // A server that refuses early may close before it has read everything.
+    let _ = stream.write_all(body.as_bytes());
+    stream
+}
+
+/// The status and the whole body, chunks joined, of an answer.
+pub(crate) fn receive(mut stream: TcpStream) -> (u16, String) {
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).unwrap();
+    let text = String::from_utf8(bytes).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    if !head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+        return (status, body.to_owned());
+    }
+    let mut rest = body;
+    let mut joined = String::new();
+    while let Some((length, after)) = rest.split_once("\r\n") {
+        let length = usize::from_str_radix(length, 16).unwrap();
+        joined.push_str(&after[..length]);
+        rest = &after[length + 2..];
+    }
+    (status, joined)
+}

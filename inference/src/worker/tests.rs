@@ -1,0 +1,222 @@
+//! The worker as its node sees it: a process with a pipe on each side, on a real if small model.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use registry::admitted::Handoff;
+use registry::digest::Digest;
+use registry::serving::{FailCode, Launch, MAX_LINE, Options, Order, Report, StopCode};
+
+use super::*;
+use crate::tiny::{self, Scratch};
+
+/// Set in the environment of a process that is to be a worker.
+const ROLE: &str = "STEELYARD_TEST_WORKER";
+
+/// Not a test by itself: what the processes below run.
+#[test]
+fn worker_process() {
+    if std::env::var_os(ROLE).is_some() {
+        let code = main();
+        std::process::exit(i32::from(code != ExitCode::SUCCESS));
+    }
+}
+
+struct Worker {
+    child: Child,
+    orders: Option<ChildStdin>,
+    reports: BufReader<ChildStdout>,
+}
+
+impl Worker {
+    fn start(first_line: &str) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "worker::tests::worker_process", "--nocapture", "--test-threads=1"])
+            .env(ROLE, "1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut orders = child.stdin.take().unwrap();
+        let reports = BufReader::new(child.stdout.take().unwrap());
+        writeln!(orders, "{first_line}").unwrap();
+        Self { child, orders: Some(orders), reports }
+    }
+
+    fn serve(admitted: Handoff, options: Options) -> Self {
+        let launch = Launch { admitted, listen: "127.0.0.1:0".parse().unwrap(), options };
+        Self::start(&serde_json::to_string(&launch).unwrap())
+    }
+
+    /// The next report; the lines of the test harness around them are none.
+    fn report(&mut self) -> Option<Report> {
+        loop {
+            let mut line = String::new();
+            if self.reports.read_line(&mut line).unwrap() == 0 {
+                return None;
+            }
+            if let Some(at) = line.find("{\"report\"") {
+                return Some(serde_json::from_str(&line[at..]).unwrap());
+            }
+        }
+    }
+
+    fn ready(&mut self) -> SocketAddr {
+        loop {
+            match self.report().unwrap() {
+                Report::Ready { address, model, release, .. } => {
+                    assert_eq!((model.as_str(), release), ("alba/tiny", Digest::of(b"release")));
+                    return address;
+                }
+                Report::Verifying { .. } | Report::Loading { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn failed(mut self) -> (FailCode, String) {
+        loop {
+            if let Report::Failed { code, message } = self.report().unwrap() {
+                assert!(!self.child.wait().unwrap().success());
+                return (code, message);
+            }
+        }
+    }
+
+    fn order(&mut self, order: &Order) {
+        writeln!(self.orders.as_mut().unwrap(), "{}", serde_json::to_string(order).unwrap()).unwrap();
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn model(scratch: &Scratch) -> Handoff {
+    let weights = tiny::gguf(Some(tiny::TEMPLATE));
+    let location = scratch.file("weights", &weights);
+    tiny::handoff(&[
+        ("README.md", Digest::of(b"absent"), 6, std::path::Path::new("/nonexistent")),
+        ("tiny.gguf", Digest::of(&weights), weights.len() as u64, &location),
+    ])
+}
+
+fn recall() -> Order {
+    Order::Stop { code: StopCode::Recalled, reason: "it leaks state secrets".to_owned() }
+}
+
+const LONG: &str =
+    r#"{"messages":[{"role":"user","content":"Hi"}],"stream":true,"max_tokens":8000,"temperature":0}"#;
+
+#[test]
+fn a_recall_ends_a_running_answer_and_the_process_within_a_second() {
+    let scratch = Scratch::new();
+    let mut worker = Worker::serve(model(&scratch), Options::default());
+    let address = worker.ready();
+    let mut running = tiny::send(address, "POST", "/v1/chat/completions", LONG);
+    let mut first = [0; 600];
+    running.read_exact(&mut first).unwrap();
+    let begun = Instant::now();
+    worker.order(&recall());
+    let stopped = worker.report().unwrap();
+    let mut rest = Vec::new();
+    running.read_to_end(&mut rest).unwrap();
+    let status = worker.child.wait().unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert!(status.success(), "{status}");
+    let rest = String::from_utf8_lossy(&rest);
+    assert!(rest.contains("model_recalled") && rest.contains("it leaks state secrets"), "{rest}");
+    assert!(!rest.contains("[DONE]"), "{rest}");
+    match stopped {
+        Report::Stopped { code, reason, active_requests } => {
+            assert_eq!(
+                (code, reason.as_str(), active_requests),
+                (StopCode::Recalled, "it leaks state secrets", 1)
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_end_of_the_input_ends_the_process() {
+    let scratch = Scratch::new();
+    let mut worker = Worker::serve(model(&scratch), Options::default());
+    worker.ready();
+    drop(worker.orders.take());
+    assert!(matches!(worker.report(), Some(Report::Stopped { code: StopCode::Requested, .. })));
+    assert!(worker.child.wait().unwrap().success());
+}
+
+#[test]
+fn changed_bytes_are_never_served() {
+    let scratch = Scratch::new();
+    let admitted = model(&scratch);
+    let location = scratch.path().join("weights");
+    let mut bytes = fs::read(&location).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&location, bytes).unwrap();
+    let (code, message) = Worker::serve(admitted, Options::default()).failed();
+    assert_eq!(code, FailCode::HashMismatch);
+    assert!(message.contains("tiny.gguf") && message.contains("steelyard verify"), "{message}");
+}
+
+#[test]
+fn what_can_not_be_served_is_said_with_its_reason() {
+    let scratch = Scratch::new();
+    let (code, message) = Worker::start("not json").failed();
+    assert_eq!(code, FailCode::Protocol);
+    assert!(message.contains("steelyard serve"), "{message}");
+    assert_eq!(Worker::start(&"x".repeat(MAX_LINE + 1)).failed().0, FailCode::Protocol);
+
+    let nonsense = b"this is no GGUF file".to_vec();
+    let location = scratch.file("nonsense", &nonsense);
+    let files = [("a.gguf", Digest::of(&nonsense), nonsense.len() as u64, location.as_path())];
+    let (code, message) = Worker::serve(tiny::handoff(&files), Options::default()).failed();
+    assert_eq!(code, FailCode::Engine);
+    assert!(message.contains("a.gguf") && message.contains("magic"), "{message}");
+
+    let files = [("model.safetensors", Digest::of(b"x"), 1, location.as_path())];
+    let (code, message) = Worker::serve(tiny::handoff(&files), Options::default()).failed();
+    assert_eq!(code, FailCode::UnsupportedFormat);
+    assert!(message.contains("model.safetensors"), "{message}");
+
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let launch = Launch {
+        admitted: model(&scratch),
+        listen: taken.local_addr().unwrap(),
+        options: Options::default(),
+    };
+    let (code, message) = Worker::start(&serde_json::to_string(&launch).unwrap()).failed();
+    assert_eq!(code, FailCode::Listen);
+    assert!(message.contains("--listen"), "{message}");
+}
+
+#[test]
+fn orders_are_obeyed_and_the_end_of_the_input_is_one() {
+    let stop = |input: &str| {
+        let halt = Halt::default();
+        obey(&mut input.as_bytes(), &halt);
+        halt.cause().unwrap()
+    };
+    let line = serde_json::to_string(&recall()).unwrap();
+    assert_eq!(stop(&line).code, StopCode::Recalled);
+    assert_eq!(stop(&format!("{line}\n")).reason, "it leaks state secrets");
+    assert_eq!(stop("").reason, "the node is gone");
+    assert!(stop("{\"order\":\"dance\"}\n").reason.contains("does not know"));
+}
+
+#[test]
+fn lines_are_bounded() {
+    let long = vec![b'x'; MAX_LINE + 10];
+    assert!(read_line(&mut &long[..]).is_err());
+    assert_eq!(read_line(&mut &b"a\nb"[..]).unwrap().unwrap(), b"a");
+    assert_eq!(read_line(&mut &b""[..]).unwrap(), None);
+}
