@@ -2,8 +2,16 @@
 
 pub mod api;
 pub mod config;
+pub mod discovery;
 pub mod error;
 pub mod events;
+pub mod gossip;
 pub mod identity;
 pub mod layout;
 pub mod nation_file;
+pub mod node;
+pub mod peers;
+pub mod swarm;
+mod sync;
+pub mod transfer;
+pub mod wire;

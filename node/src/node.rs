@@ -1,0 +1,618 @@
+//! A running node: what it is made of, how it starts and ends, and what it can be asked to do.
+
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt;
+use libp2p::PeerId;
+use registry::key::{KeyError, SecretKey};
+use registry::statement::Kind;
+use registry::store::{Store, StoreError};
+use registry::trust::TrustError;
+use registry::{Digest, Nation, Reference, Signed, Timestamp};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+use crate::discovery::{self, AddressError};
+use crate::events::{Event, Events, PeerInfo, TransferInfo};
+use crate::gossip;
+use crate::layout::Layout;
+use crate::peers::{PeerBook, Refused};
+use crate::swarm::{self, Command, Incoming, Network, Notice, StartError};
+use crate::sync::Syncer;
+use crate::transfer::serve::Maps;
+use crate::transfer::{self, Outside, Transfers};
+use crate::wire::MAX_CERTIFICATE;
+
+pub use crate::transfer::{PullError, PullOptions, PullReport};
+
+/// How often every peer's certificate is checked again: one that ended, or whose nation was removed, goes.
+const RECHECK: Duration = Duration::from_secs(10);
+/// Longest wait for a configured peer at a node's start, before somebody who asks peers is told that there are none.
+const FIRST_PEER: Duration = Duration::from_secs(5);
+/// Longest time for transfers to make durable what they have, at shutdown.
+const DRAIN: Duration = Duration::from_secs(10);
+/// Longest wait for an answer of the provider table.
+const PROVIDERS_TIMEOUT: Duration = Duration::from_secs(15);
+/// Feeds served at once over all peers: each holds one page in memory.
+const MAX_FEEDS: usize = 16;
+
+/// Why a node could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The peer key can't be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The certificate can't be read.
+    #[error("{path}: {why}; `steelyard init` makes one, and your nation's node key signs it")]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The certificate is not believed, even here.
+    #[error("this node's own certificate is not valid, so no peer would accept it: {0}")]
+    Own(TrustError),
+    /// The network could not start.
+    #[error(transparent)]
+    Network(#[from] StartError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a peer could not be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// The address is no address, or its name does not resolve.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// Nobody answered, or who did is not admitted.
+    #[error("{address} could not be reached: {why}")]
+    Failed {
+        /// The address.
+        address: String,
+        /// Why.
+        why: String,
+    },
+    /// There is no network.
+    #[error("this node is offline; start it with its network")]
+    Offline,
+}
+
+pub(crate) struct Inner {
+    config: Config,
+    store: Store,
+    events: Events,
+    peer: PeerId,
+    book: Arc<PeerBook>,
+    network: Option<Network>,
+    transfers: Transfers,
+    pub(crate) syncer: Syncer,
+    maps: Maps,
+    serving: Arc<Semaphore>,
+    feeds: Arc<Semaphore>,
+    /// Grows with every recall and change of trust: whoever serves looks again.
+    generation: AtomicU64,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    swarm_task: Mutex<Option<JoinHandle<()>>>,
+    started: std::time::Instant,
+    first_wait: OnceLock<()>,
+}
+
+/// A node. Clones are the same node.
+#[derive(Clone)]
+pub struct Node {
+    inner: Arc<Inner>,
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node").field("peer", &self.inner.peer).finish_non_exhaustive()
+    }
+}
+
+/// Runs `future`; a panic inside is logged and ends it alone.
+pub(crate) async fn guarded(name: &'static str, future: impl Future<Output = ()>) {
+    if let Err(panic) = AssertUnwindSafe(future).catch_unwind().await {
+        let text = panic
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_default();
+        tracing::error!(task = name, "a task failed inside this program, please report it: {text}");
+    }
+}
+
+/// Runs `work` where blocking is allowed. The store's calls touch the disk.
+pub(crate) async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<StoreError> + Send + 'static,
+{
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        // The runtime ends, or the store panicked: the caller's work can't be done either way.
+        Err(error) => Err(StoreError::Index(format!("the work was not finished: {error}")).into()),
+    }
+}
+
+impl Node {
+    /// Starts a node on an open store, with its network unless `config.offline`.
+    pub async fn start(config: Config, store: Store) -> Result<Self, NodeError> {
+        let layout = Layout::new(&config.home);
+        let key = SecretKey::load(&layout.peer_key())?;
+        let keypair =
+            crate::identity::keypair(&key).map_err(|error| StartError::Protocol(error.to_string()))?;
+        let peer = keypair.public().to_peer_id();
+        let events = Events::new();
+        let book = Arc::new(PeerBook::new(events.clone()));
+        let epoch = Syncer::epoch(&store)?;
+        let (network, rest) = if config.offline {
+            (None, None)
+        } else {
+            let certificate = own_certificate(&layout, &store, &peer)?;
+            let trusting = store.clone();
+            let trust: swarm::hello::TrustSource = Arc::new(move || trusting.trust());
+            let started =
+                swarm::start(&keypair, &certificate, store.own(), trust, Arc::clone(&book), &config.p2p)
+                    .await?;
+            (Some(started.network), Some((started.notices, started.incoming, started.task)))
+        };
+        let inner = Inner {
+            serving: Arc::new(Semaphore::new(config.transfer.max_serving as usize)),
+            feeds: Arc::new(Semaphore::new(MAX_FEEDS)),
+            config,
+            store,
+            events,
+            peer,
+            book,
+            network,
+            transfers: Transfers::default(),
+            syncer: Syncer::new(epoch),
+            maps: Maps::default(),
+            generation: AtomicU64::new(0),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            swarm_task: Mutex::default(),
+            started: std::time::Instant::now(),
+            first_wait: OnceLock::new(),
+        };
+        let node = Self { inner: Arc::new(inner) };
+        if let Some((notices, incoming, task)) = rest {
+            *node.inner.swarm_task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+            node.run(notices, incoming);
+        }
+        Ok(node)
+    }
+
+    fn run(&self, notices: mpsc::Receiver<Notice>, incoming: Incoming) {
+        self.spawn("notices", self.clone().watch_notices(notices));
+        self.spawn("trust", self.clone().watch_trust());
+        self.spawn("synchronisation", self.clone().sync_regularly());
+        self.spawn("provide", self.clone().provide_all());
+        let Incoming { mut sync, mut blob } = incoming;
+        let node = self.clone();
+        self.spawn("blob streams", async move {
+            while let Some(inbound) = blob.recv().await {
+                node.spawn("serve", transfer::serve::serve(node.clone(), inbound));
+            }
+        });
+        let node = self.clone();
+        self.spawn("feed streams", async move {
+            while let Some(inbound) = sync.recv().await {
+                node.spawn("feed", crate::sync::serve(node.clone(), inbound));
+            }
+        });
+        for address in &self.config().p2p.peers {
+            self.spawn("dial", discovery::keep_connected(self.clone(), address.clone()));
+        }
+    }
+
+    /// Runs a task until it ends or the node stops; a panic in it is logged.
+    pub(crate) fn spawn<T>(&self, name: &'static str, future: impl Future<Output = T> + Send + 'static) {
+        let stop = self.inner.stop.clone();
+        self.inner.tasks.spawn(guarded(name, async move {
+            tokio::select! {
+                _ = future => {}
+                () = stop.cancelled() => {}
+            }
+        }));
+    }
+
+    /// Runs a task that ends by itself when the node stops.
+    pub(crate) fn spawn_to_end(&self, future: impl Future<Output = ()> + Send + 'static) {
+        self.inner.tasks.spawn(future);
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    /// What happens here.
+    pub fn events(&self) -> &Events {
+        &self.inner.events
+    }
+
+    /// This node's peer identifier.
+    pub fn peer_id(&self) -> String {
+        self.inner.peer.to_base58()
+    }
+
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.inner
+    }
+
+    pub(crate) fn own_peer(&self) -> PeerId {
+        self.inner.peer
+    }
+
+    pub(crate) fn book(&self) -> &PeerBook {
+        &self.inner.book
+    }
+
+    pub(crate) fn network(&self) -> Option<&Network> {
+        self.inner.network.as_ref()
+    }
+
+    pub(crate) fn maps(&self) -> &Maps {
+        &self.inner.maps
+    }
+
+    pub(crate) fn transfers_state(&self) -> &Transfers {
+        &self.inner.transfers
+    }
+
+    /// Whether it has a network.
+    pub fn is_online(&self) -> bool {
+        self.inner.network.is_some()
+    }
+
+    /// The connected peers.
+    pub fn peers(&self) -> Vec<PeerInfo> {
+        self.inner.book.list()
+    }
+
+    /// How many connections were not admitted since the start, and the latest of them.
+    pub fn refusals(&self) -> (u64, Vec<Refused>) {
+        (self.inner.book.refused_count(), self.inner.book.recent_refusals())
+    }
+
+    /// Where peers reach this node: listened addresses and configured external ones, each with `/p2p/` and its identifier.
+    pub fn addresses(&self) -> Vec<String> {
+        let Some(network) = self.network() else { return Vec::new() };
+        let mut out: Vec<String> = network.listening().iter().map(ToString::to_string).collect();
+        out.extend(self.config().p2p.external.iter().cloned());
+        let peer = self.peer_id();
+        for address in &mut out {
+            if !address.contains("/p2p/") {
+                address.push_str("/p2p/");
+                address.push_str(&peer);
+            }
+        }
+        out
+    }
+
+    /// Every transfer that is remembered, the newest first.
+    pub fn transfers(&self) -> Vec<TransferInfo> {
+        self.inner.transfers.list()
+    }
+
+    /// Cancels a transfer; whether it still ran.
+    pub fn cancel_transfer(&self, id: u64) -> bool {
+        self.inner.transfers.cancel(id)
+    }
+
+    /// Fetches a release and admits it. Dropping the future cancels it; a later pull resumes.
+    pub async fn pull(&self, reference: Reference, options: PullOptions) -> Result<PullReport, PullError> {
+        transfer::pull(self, reference, options).await
+    }
+
+    /// Tells the allies of a statement that was accepted here: a recall in full, of everything else that there is news.
+    /// A recall also stops our own transfers of what it hits, and our announcing of it.
+    pub async fn announce(&self, digest: Digest) {
+        let store = self.store().clone();
+        let found = blocking(move || {
+            let signed = store.statement(&digest)?;
+            Ok::<_, StoreError>(signed.and_then(|signed| {
+                let statement = signed.peek().ok()?;
+                Some((signed, statement))
+            }))
+        });
+        let (signed, statement) = match found.await {
+            Ok(Some(found)) => found,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::error!("{digest} could not be read to announce it: {error}");
+                return;
+            }
+        };
+        match statement.kind() {
+            Kind::Recall => self.recalled(&signed, &statement).await,
+            Kind::Release => self.provide(digest).await,
+            _ => {}
+        }
+        if let Some(network) = self.network()
+            && let Some(message) = gossip::compose(self.store(), &signed, &statement)
+        {
+            network.send(Command::Publish(message)).await;
+        }
+    }
+
+    /// What follows here from a recall that was stored: transfers and servers look again, providing ends.
+    pub(crate) async fn recalled(&self, _signed: &Signed, statement: &registry::statement::Statement) {
+        self.inner.generation.fetch_add(1, Ordering::AcqRel);
+        self.inner.transfers.tell(Outside::Reconsider);
+        if let registry::statement::Statement::Recall(recall) = statement
+            && let Some(network) = self.network()
+        {
+            let key = discovery::provider_key(&recall.target.digest());
+            network.send(Command::StopProviding(key)).await;
+        }
+    }
+
+    /// Counts recalls and changes of trust.
+    pub(crate) fn generation(&self) -> u64 {
+        self.inner.generation.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn serving_permit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.inner.serving).try_acquire_owned().ok()
+    }
+
+    pub(crate) async fn feed_permit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.inner.feeds).acquire_owned().await.ok()
+    }
+
+    /// Connects to `address`; answers the peer's identifier.
+    pub async fn dial(&self, address: String) -> Result<String, DialError> {
+        let Some(network) = self.network() else { return Err(DialError::Offline) };
+        let (bare, peer) = discovery::split_peer(&address)?;
+        let addresses = discovery::resolve(&bare).await?;
+        let mut why = "no address to dial".to_owned();
+        // With a peer named, all addresses are one dial; without, one after the other.
+        let groups: Vec<_> = if peer.is_some() {
+            vec![addresses]
+        } else {
+            addresses.into_iter().map(|one| vec![one]).collect()
+        };
+        for addresses in groups {
+            let (reply, answer) = oneshot::channel();
+            network.send(Command::Dial { peer, addresses, reply }).await;
+            match answer.await {
+                Ok(Ok(peer)) => return Ok(peer.to_base58()),
+                Ok(Err(error)) => why = error,
+                Err(_) => why = "the network has ended".to_owned(),
+            }
+        }
+        Err(DialError::Failed { address, why })
+    }
+
+    /// Connects to a peer at the addresses that discovery knows.
+    pub(crate) async fn dial_peer(&self, peer: PeerId) {
+        let Some(network) = self.network() else { return };
+        let (reply, answer) = oneshot::channel();
+        network.send(Command::Dial { peer: Some(peer), addresses: Vec::new(), reply }).await;
+        if let Ok(Err(why)) = answer.await {
+            tracing::debug!(%peer, "a provider could not be reached: {why}");
+        }
+    }
+
+    /// Peers that the provider table names for a release.
+    pub(crate) async fn providers(&self, release: Digest) -> Vec<PeerId> {
+        let Some(network) = self.network() else { return Vec::new() };
+        let (reply, answer) = oneshot::channel();
+        network.send(Command::Providers { key: discovery::provider_key(&release), reply }).await;
+        tokio::time::timeout(PROVIDERS_TIMEOUT, answer).await.ok().and_then(Result::ok).unwrap_or_default()
+    }
+
+    /// Announces that a release is whole here. Only releases for everybody: the table is open to every peer, and that
+    /// somebody has a restricted one is told to none but those who may have it.
+    pub(crate) async fn provide(&self, release: Digest) {
+        let Some(network) = self.network() else { return };
+        let store = self.store().clone();
+        let fit = blocking(move || {
+            let Some(found) = store.release(&release)? else { return Ok(false) };
+            let open = matches!(found.releasable_to, registry::statement::Releasable::All);
+            let whole = found.files.iter().all(|file| store.has_blob(&file.blake3));
+            Ok::<_, StoreError>(open && whole && registry::admit::binding_recall(&store, &release)?.is_none())
+        });
+        if matches!(fit.await, Ok(true)) {
+            network.send(Command::Provide(discovery::provider_key(&release))).await;
+        }
+    }
+
+    /// The table forgets when its keepers restart, and so does ours when we do: everything is announced at the start.
+    async fn provide_all(self) {
+        let store = self.store().clone();
+        match blocking(move || store.releases()).await {
+            Ok(releases) => {
+                for (digest, _) in releases {
+                    self.provide(digest).await;
+                }
+            }
+            Err(error) => tracing::error!("releases could not be listed to announce them: {error}"),
+        }
+    }
+
+    /// Asks every connected peer for news; answers how many were asked. Right after the start it waits a moment for the
+    /// first configured peer.
+    pub async fn sync_now(&self) -> usize {
+        self.wait_for_first_peer().await;
+        let peers = self.inner.book.connected();
+        let all = peers.iter().map(|(peer, _)| crate::sync::sync_peer(self, *peer));
+        futures::future::join_all(all).await;
+        peers.len()
+    }
+
+    async fn wait_for_first_peer(&self) {
+        if !self.is_online() || self.config().p2p.peers.is_empty() || self.inner.first_wait.get().is_some() {
+            return;
+        }
+        let mut events = self.events().subscribe();
+        while self.inner.book.connected().is_empty() {
+            let left = FIRST_PEER.saturating_sub(self.inner.started.elapsed());
+            let up = async {
+                loop {
+                    match events.recv().await {
+                        Ok(Event::PeerUp { .. }) | Err(_) => return,
+                        Ok(_) => {}
+                    }
+                }
+            };
+            if left.is_zero() || tokio::time::timeout(left, up).await.is_err() {
+                break;
+            }
+        }
+        let _ = self.inner.first_wait.set(());
+    }
+
+    /// Closes every connection with a nation's nodes.
+    pub async fn disconnect_nation(&self, nation: &Nation) {
+        self.inner.generation.fetch_add(1, Ordering::AcqRel);
+        let Some(network) = self.network() else { return };
+        for (peer, other) in self.inner.book.connected() {
+            if other == *nation {
+                network.send(Command::Disconnect(peer)).await;
+            }
+        }
+    }
+
+    /// A peer did what no honest peer does.
+    pub(crate) async fn fault(&self, peer: &PeerId, code: &str, message: &str) {
+        if self.inner.book.fault(peer, code, message)
+            && let Some(network) = self.network()
+        {
+            tracing::warn!(%peer, "disconnected after too many faults");
+            network.send(Command::Disconnect(*peer)).await;
+        }
+    }
+
+    async fn watch_notices(self, mut notices: mpsc::Receiver<Notice>) {
+        while let Some(notice) = notices.recv().await {
+            match notice {
+                Notice::Up(peer) => {
+                    self.inner.transfers.tell(Outside::Up(peer));
+                    crate::sync::kick(&self, peer);
+                }
+                Notice::Down(peer) => self.inner.syncer.forget(&peer),
+                Notice::Gossip { id, from, data } => {
+                    let node = self.clone();
+                    self.spawn("gossip", async move {
+                        let verdict = gossip::receive(&node, from, &data).await;
+                        if let Some(network) = node.network() {
+                            network.send(Command::Judge { id, from, verdict }).await;
+                        }
+                    });
+                }
+            }
+        }
+    }
+
+    /// Follows changes of trust: new members are asked for news, removed ones disconnected; so are peers whose
+    /// certificate has ended.
+    async fn watch_trust(self) {
+        let mut events = self.events().subscribe();
+        let mut tick = tokio::time::interval(RECHECK);
+        loop {
+            tokio::select! {
+                event = events.recv() => match event {
+                    Ok(Event::Trust { nation, pinned }) => {
+                        self.inner.generation.fetch_add(1, Ordering::AcqRel);
+                        if pinned {
+                            let node = self.clone();
+                            self.spawn("synchronisation", async move { node.sync_now().await });
+                        } else {
+                            self.disconnect_nation(&nation).await;
+                        }
+                    }
+                    Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => return,
+                },
+                _ = tick.tick() => {
+                    let trust = self.store().trust();
+                    for (peer, why) in self.inner.book.unbelieved(&trust, Timestamp::now()) {
+                        tracing::warn!(%peer, "disconnected: {why}");
+                        if let Some(network) = self.network() {
+                            network.send(Command::Disconnect(peer)).await;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    async fn sync_regularly(self) {
+        let mut tick = tokio::time::interval(Duration::from_secs(self.config().p2p.sync_secs.max(1)));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            for (peer, _) in self.inner.book.connected() {
+                crate::sync::kick(&self, peer);
+            }
+        }
+    }
+
+    /// Ends transfers (what they have is kept), closes connections, stops every task.
+    pub async fn shutdown(&self) {
+        self.inner.transfers.cancel_all();
+        let drained = async {
+            while !self.inner.transfers.is_idle() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if tokio::time::timeout(DRAIN, drained).await.is_err() {
+            tracing::warn!(
+                "transfers did not end in {} s; they resume from their last durable state",
+                DRAIN.as_secs()
+            );
+        }
+        if let Some(network) = self.network() {
+            network.send(Command::Shutdown).await;
+        }
+        let task = self.inner.swarm_task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task {
+            // An error says that it was ended already.
+            let _ = task.await;
+        }
+        self.inner.stop.cancel();
+        self.inner.tasks.close();
+        if tokio::time::timeout(DRAIN, self.inner.tasks.wait()).await.is_err() {
+            tracing::warn!("some tasks did not end in {} s", DRAIN.as_secs());
+        }
+    }
+}
+
+/// Our certificate, checked as peers will check it.
+fn own_certificate(layout: &Layout, store: &Store, peer: &PeerId) -> Result<Signed, NodeError> {
+    let path = layout.certificate();
+    let failed = |why: String| NodeError::Certificate { path: path.clone(), why };
+    let text = read_bounded(&path).map_err(|error| failed(error.to_string()))?;
+    let signed = Signed::parse(&text).map_err(|error| failed(error.to_string()))?;
+    store.trust().verify_node(&signed, &peer.to_base58(), Timestamp::now()).map_err(NodeError::Own)?;
+    if signed.to_json().len() > MAX_CERTIFICATE {
+        return Err(failed(format!("it is over the limit of {MAX_CERTIFICATE} bytes")));
+    }
+    Ok(signed)
+}
+
+fn read_bounded(path: &std::path::Path) -> std::io::Result<Vec<u8>> {
+    use std::io::Read;
+    let mut text = Vec::new();
+    std::fs::File::open(path)?.take(4 * MAX_CERTIFICATE as u64).read_to_end(&mut text)?;
+    Ok(text)
+}
