@@ -145,6 +145,10 @@ impl Envelope {
         let payload = BASE64
             .decode(wire.payload.as_bytes())
             .map_err(|error| EnvelopeError::NotDsse(format!("the payload is not base64: {error}")))?;
+        // The decoder takes padded pieces one after the other; the canonical text has padding at its end alone.
+        if wire.payload.find('=').is_some_and(|at| at + 2 < wire.payload.len()) {
+            return Err(EnvelopeError::NotDsse("the payload is not canonical base64".to_owned()));
+        }
         if payload.len() > MAX_PAYLOAD {
             return Err(EnvelopeError::TooLarge { what: "payload", size: payload.len(), limit: MAX_PAYLOAD });
         }

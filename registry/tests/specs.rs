@@ -3,6 +3,10 @@
 
 #[path = "specs/content.rs"]
 mod content;
+#[path = "specs/history.rs"]
+mod history;
+#[path = "specs/statements.rs"]
+mod statements;
 mod vectors;
 
 use std::collections::BTreeSet;
@@ -10,7 +14,7 @@ use std::collections::BTreeSet;
 use vectors::Runner;
 
 /// What this crate runs: one function a kind. A new document adds a module beside `content` and its kinds here.
-const KINDS: &[&[(&str, Runner)]] = &[content::KINDS];
+const KINDS: &[&[(&str, Runner)]] = &[content::KINDS, statements::KINDS, history::KINDS];
 
 /// Kinds that other crates run, with a test of the same form.
 const ELSEWHERE: &[&str] = &[];

@@ -1,0 +1,20 @@
+"""Writes the test vectors of documents 02, 03 and 04.
+
+It shares no code with the implementation: keys and hashes come from the Python packages `cryptography` and `blake3`, the
+JSON is made by hand. The files that it writes are kept in the repository; run it again only when a rule is added:
+
+    python3 -m venv venv && venv/bin/pip install blake3 cryptography && venv/bin/python specs/vectors/make
+"""
+
+import common
+import envelope
+import release
+import statement
+
+envelope.names()
+envelope.envelopes()
+statement.statements()
+statement.trust()
+release.releases()
+release.recalls()
+common.write()
