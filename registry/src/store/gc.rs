@@ -215,3 +215,76 @@ pub(super) fn orphans(blobs: &std::path::Path, index: &Index) -> Result<(u64, u6
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::record::{PartialRecord, partial_key};
+    use super::*;
+    use crate::chunk::{Chunk, ChunkMap};
+
+    /// A store whose nation has one key.
+    fn store(home: &std::path::Path) -> Store {
+        use crate::statement::{RoleKeys, RoleName, Root, RootKey, Statement};
+        let key = crate::key::SecretKey::from_seed(&[7; 32]);
+        let role = RoleKeys { keys: vec![key.id()], threshold: 1 };
+        let root = Root {
+            nation: crate::Nation::new("alba").unwrap(),
+            version: 1,
+            issued: Timestamp::from_unix(1_790_000_000),
+            expires: Timestamp::from_unix(1_890_000_000),
+            keys: [(key.id(), RootKey::Ed25519 { public: key.public() })].into(),
+            roles: RoleName::ALL.into_iter().map(|name| (name, role.clone())).collect(),
+            previous: None,
+        };
+        let now = root.issued;
+        Store::create(home, &crate::Signed::sign(&Statement::Root(root), &key), now).unwrap()
+    }
+
+    #[test]
+    fn transfers_that_nobody_takes_up_go_after_a_week() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(&dir.path().join("store"));
+        let parts = [b"one", b"two"].map(|part| Chunk { digest: Digest::of(part), len: 3 });
+        let map = ChunkMap::new(Digest::of(b"onetwo"), 6, parts.to_vec()).unwrap();
+        let partial = store.partial(&map).unwrap();
+        partial.write_chunk(0, b"one").unwrap();
+        partial.flush().unwrap();
+        let age = |days: i64| {
+            let (_, record) = partial::records(&store.inner.index).unwrap()[0];
+            let touched = Timestamp::now().plus(-days * DAY);
+            let record = PartialRecord { touched, ..record };
+            let mut batch = store.inner.index.batch();
+            batch.put(Family::Partials, &partial_key(&map.blob()), &record.encode()).unwrap();
+            batch.commit().unwrap();
+        };
+        age(30);
+        // It is being fetched: the age does not matter.
+        assert_eq!(store.gc(false).unwrap().partials_removed, 0);
+        drop(partial);
+        age(6);
+        assert_eq!(store.gc(false).unwrap().partials_removed, 0);
+        age(8);
+        assert_eq!(store.gc(true).unwrap().partials_removed, 1);
+        assert!(store.partial_chunks(&map.blob()).unwrap().get(0));
+        let report = store.gc(false).unwrap();
+        assert_eq!((report.partials_removed, report.bytes_freed), (1, 6));
+        assert!(store.partial_chunks(&map.blob()).is_none());
+        assert!(!partial_path(store.home(), &map.blob()).exists());
+    }
+
+    #[test]
+    fn the_chunk_index_follows_the_blobs() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(&dir.path().join("store"));
+        let path = dir.path().join("notes.txt");
+        fs::write(&path, "hello").unwrap();
+        let taken = store.ingest(&path, &mut |_| {}).unwrap();
+        let chunk = taken.map.get(0).unwrap();
+        let place = |store: &Store| store.inner.index.get(Family::Chunks, chunk.digest.as_bytes()).unwrap();
+        assert_eq!(place(&store).unwrap(), record::encode_place(&taken.digests.blake3, 0, 5));
+        store.release_holds(&[taken.digests.blake3, taken.map_digest]).unwrap();
+        assert_eq!(store.gc(false).unwrap().blobs_removed, 2);
+        assert!(place(&store).is_none());
+    }
+}

@@ -1,0 +1,13 @@
+//! The store and what stands on it, through its public interface and on real files.
+#![cfg(feature = "store")]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod admission;
+mod bundles;
+mod collecting;
+mod crashes;
+mod help;
+mod lifecycle;
+mod partials;
+mod publishing;
+mod statements;
