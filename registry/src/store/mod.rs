@@ -143,6 +143,10 @@ impl Store {
         make_folders(home)?;
         let index = Index::open(&home.join("index"), true)?;
         let mut batch = index.batch();
+        // An interrupted creation may have been for another nation.
+        for entry in index.scan(Family::Nations, &[])? {
+            batch.delete(Family::Nations, &entry?.0)?;
+        }
         batch.put(Family::Meta, b"own", root.nation.as_str().as_bytes())?;
         nations::put(&mut batch, own, &root.nation, now)?;
         batch.commit()?;

@@ -36,7 +36,9 @@ fn an_interrupted_creation_is_taken_up_again() {
     drop(store);
     fs::remove_file(home.join("layout")).unwrap();
     assert!(matches!(Store::open(&home), Err(StoreError::NotAHome { .. })));
-    assert_eq!(Store::create(&home, &root("alba"), NOW).unwrap().own(), nation("alba"));
+    let store = Store::create(&home, &root("borea"), NOW).unwrap();
+    assert_eq!(store.own(), nation("borea"));
+    assert_eq!(store.trust().members().count(), 1);
 }
 
 #[test]
