@@ -23,8 +23,10 @@
 //! **Recovery.** RocksDB's default stops at the first bad record of its log and forgets what follows, so acknowledged
 //! writes can vanish silently. `TolerateCorruptedTailRecords` accepts only a record cut short at the very end of the
 //! log, which is what a crash in the middle of a write leaves behind and which nobody was told about, because every
-//! acknowledgement waits for the log's fsync; any other damage refuses to open. `AbsoluteConsistency` would refuse such
-//! a cut record too, and so every other power failure.
+//! acknowledgement waits for the log's fsync; a wrong checksum refuses to open. `AbsoluteConsistency` would refuse such
+//! a cut record too, and so every other power failure. A damaged length in the log's last block passes for a cut record,
+//! though; `wal.rs` tells the two apart before RocksDB reads the log. What none of this sees is a log file that somebody
+//! removed as a whole while it was the last one.
 
 use std::path::Path;
 
@@ -34,6 +36,7 @@ use rocksdb::{
 };
 
 use super::error::StoreError;
+use super::wal;
 
 /// Cache for blocks, filters and table indexes of all families together: the index of 1 TB of weights is about 100 MB,
 /// and what is looked up often is a small part of it.
@@ -111,6 +114,9 @@ pub(super) struct Index {
 impl Index {
     /// Opens the index in `path`, or makes it when `create`.
     pub(super) fn open(path: &Path, create: bool) -> Result<Self, StoreError> {
+        if !create {
+            wal::check(path)?;
+        }
         let cache = Cache::new_lru_cache(CACHE);
         let mut tables = BlockBasedOptions::default();
         tables.set_block_cache(&cache);

@@ -32,6 +32,7 @@ mod quarantine;
 mod record;
 mod recover;
 mod statements;
+mod wal;
 
 use std::collections::HashMap;
 use std::fmt;

@@ -86,7 +86,8 @@ impl Store {
     /// Which chunks of a blob that is being fetched are here; nothing when it isn't being fetched.
     pub fn partial_chunks(&self, blob: &Digest) -> Option<Bitmap> {
         if let Some(inner) = self.open_partial(blob) {
-            return Some(locked(&inner.state).have.clone());
+            let state = locked(&inner.state);
+            return (!state.finished).then(|| state.have.clone());
         }
         let journal = load(&self.inner.index, blob).unwrap_or_else(|error| {
             tracing::error!(%blob, %error, "the journal of a transfer can't be read");
