@@ -5,6 +5,7 @@
 //! Home      one nation's data folder: runs commands of `steelyard` on it
 //! Daemon    a running `steelyard node`, in its own process group, killed on drop
 //! http      a client for the Unix socket and for TCP, with server-sent events
+//! craft     nations that no command would make
 //! hostile   a libp2p peer that misbehaves on the wire
 //! generate  files of weights of any size, and header bombs
 //! meter     CPU time and memory of processes
@@ -16,6 +17,7 @@
 
 pub mod bench;
 pub mod binary;
+pub mod craft;
 pub mod generate;
 pub mod hostile;
 pub mod http;
