@@ -1,2 +1,59 @@
-//! steelyard
-fn main() {}
+//! `steelyard`: publish, mirror, verify and serve AI models together with allies trusted only so far.
+
+mod args;
+mod client;
+mod commands;
+mod context;
+mod failure;
+mod http;
+mod human;
+mod keys;
+mod logging;
+mod output;
+mod progress;
+mod settings;
+mod sse;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+use context::Context;
+use failure::Failure;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return output::usage(&error),
+    };
+    cli.global.colour.apply();
+    if let Command::Worker = cli.command {
+        return inference::worker::main();
+    }
+    let json = cli.global.json;
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => output::fail(&failure, json),
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    let context = Context::new(cli.global)?;
+    logging::start(&context, &cli.command)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(async {
+        let handles_interrupts = cli.command.handles_interrupts();
+        let work = commands::run(&context, cli.command);
+        if handles_interrupts {
+            return work.await;
+        }
+        tokio::select! {
+            result = work => result,
+            _ = tokio::signal::ctrl_c() => Err(Failure::interrupted()),
+        }
+    });
+    // Blocking work that nobody waits for any more (hashing for a draft) must not hold the process.
+    runtime.shutdown_background();
+    result
+}

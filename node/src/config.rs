@@ -269,12 +269,11 @@ fn check_addresses(setting: &'static str, list: &[String]) -> Result<(), ConfigE
     }
     for address in list {
         let parsed: Result<libp2p::Multiaddr, _> = address.parse();
-        let Ok(parsed) = parsed else {
+        if parsed.is_err() {
             let rule = format!("`{}` is not a multiaddr such as `/ip4/192.0.2.1/tcp/4801`", shown(address));
             return Err(ConfigError::Value { setting, rule });
-        };
-        let names_peer = matches!(parsed.iter().last(), Some(libp2p::multiaddr::Protocol::P2p(_)));
-        if setting == "p2p.peers" && !names_peer {
+        }
+        if setting == "p2p.peers" && !crate::nation_file::names_peer(address) {
             let rule = format!("`{}` does not end in `/p2p/` and the peer's identifier", shown(address));
             return Err(ConfigError::Value { setting, rule });
         }

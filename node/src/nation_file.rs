@@ -8,7 +8,8 @@ use std::io::Read;
 use std::path::Path;
 
 use registry::Digest;
-use registry::Signed;
+use registry::store::{Store, StoreError};
+use registry::{Nation, Signed};
 use registry::Verified;
 use registry::envelope::EnvelopeError;
 use registry::statement::Root;
@@ -20,6 +21,8 @@ use serde_json::value::RawValue;
 pub const MAX_SIZE: u64 = 4 * 1024 * 1024;
 /// Most certificates and most addresses that are read.
 pub const MAX_ENTRIES: usize = 1024;
+/// Most addresses remembered of one nation: they must fit a note of the store.
+pub const MAX_REMEMBERED: usize = 64;
 /// Longest address, in bytes: a multiaddr with a long DNS name and a peer identifier.
 pub const MAX_ADDRESS: usize = 512;
 
@@ -133,4 +136,72 @@ impl NationFile {
         };
         serde_json::to_vec_pretty(&wire).map_err(|error| NationFileError::Malformed(error.to_string()))
     }
+}
+
+fn note(nation: &Nation) -> String {
+    format!("addresses/{nation}")
+}
+
+/// The addresses at which the nation's nodes are dialled, as they were remembered when it was pinned.
+pub fn remembered(store: &Store, nation: &Nation) -> Vec<String> {
+    store.get_meta(&note(nation)).and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+}
+
+/// Remembers where the nation's nodes are dialled: those of `addresses` that name a peer, beside the ones known before.
+/// Yields the new ones.
+pub fn remember<'a>(
+    store: &Store,
+    nation: &Nation,
+    addresses: impl Iterator<Item = &'a String>,
+) -> Result<Vec<String>, StoreError> {
+    let mut known = remembered(store, nation);
+    let mut new = Vec::new();
+    for address in addresses {
+        let usable = address.len() <= MAX_ADDRESS && names_peer(address);
+        if usable && !known.contains(address) && known.len() < MAX_REMEMBERED {
+            known.push(address.clone());
+            new.push(address.clone());
+        }
+    }
+    store.put_meta(&note(nation), &serde_json::to_vec(&known).unwrap_or_default())?;
+    Ok(new)
+}
+
+/// Forgets them.
+pub fn forget(store: &Store, nation: &Nation) -> Result<(), StoreError> {
+    store.put_meta(&note(nation), b"[]")
+}
+
+/// Whether `address` is a multiaddr that ends in `/p2p/ID`, so that whoever answers can be told from whoever is meant.
+pub fn names_peer(address: &str) -> bool {
+    let parsed: Result<libp2p::Multiaddr, _> = address.parse();
+    parsed.is_ok_and(|parsed| matches!(parsed.iter().last(), Some(libp2p::multiaddr::Protocol::P2p(_))))
+}
+
+/// Where others reach a node with these settings: the external addresses, else those listened on that name one machine.
+/// Each ends in `/p2p/` and `peer_id`. Empty while only the system knows (`0.0.0.0`, port 0).
+pub fn reachable(config: &crate::config::Config, peer_id: &str) -> Vec<String> {
+    let fixed = |address: &&String| {
+        let text = format!("{address}/");
+        !["/0.0.0.0/", "/::/", "/tcp/0/", "/udp/0/"].iter().any(|part| text.contains(part))
+    };
+    let own = format!("/p2p/{peer_id}");
+    let listed: Vec<&String> = if config.p2p.external.is_empty() {
+        config.p2p.listen.iter().filter(fixed).collect()
+    } else {
+        config.p2p.external.iter().collect()
+    };
+    listed
+        .into_iter()
+        .map(|address| if address.contains("/p2p/") { address.clone() } else { format!("{address}{own}") })
+        .collect()
+}
+
+/// Those of a node's actual addresses that are worth telling others: loopback only where there is nothing else.
+pub fn worth_telling(addresses: Vec<String>) -> Vec<String> {
+    let loopback = |address: &String| address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/");
+    if addresses.iter().all(loopback) {
+        return addresses;
+    }
+    addresses.into_iter().filter(|address| !loopback(address)).collect()
 }

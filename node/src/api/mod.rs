@@ -1,3 +1,257 @@
-//! The HTTP interface: one router for the Unix socket, TCP and commands that run without a node.
+//! The HTTP interface: one router for the Unix socket, for TCP and for commands that run without a node.
+//!
+//! ```text
+//! Unix socket, mode 0600   everything            (Access::Local)
+//! TCP, loopback by default what may be read      (Access::Public)
+//! in process               everything, no socket (Access::Local)
+//! ```
+//!
+//! Answers are JSON; failures are problem details (RFC 9457, [`crate::error::Problem`]); long jobs are server-sent events.
+//! `openapi.json` beside this file describes every route, and a test holds the two together.
 
+mod admin;
+mod catalogue;
+mod guard;
+mod jobs;
+mod problem;
+mod read;
+pub mod server;
+mod stream;
 pub mod types;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, delete, get, on, post, put};
+use registry::Timestamp;
+use registry::envelope::MAX_SIGNED;
+use registry::store::Store;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Code, Problem};
+use crate::node::Node;
+use crate::serving::Workers;
+
+/// The largest body that the socket takes is a signed statement or a nation file.
+const MAX_BODY: usize = MAX_SIGNED;
+/// The public interface takes no bodies.
+const MAX_PUBLIC_BODY: usize = 1024;
+/// A public request that reads is answered within this, or with a problem; streams are not meant.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Who may reach a router.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Whoever may open the socket, or this process: everything.
+    Local,
+    /// Whoever reaches the TCP port: reading only.
+    Public,
+}
+
+/// What every handler works on. Cheap to clone.
+#[derive(Clone)]
+pub struct Api(Arc<Inner>);
+
+struct Inner {
+    node: Node,
+    workers: Workers,
+    started: Timestamp,
+    running: bool,
+    http: OnceLock<SocketAddr>,
+    stop: CancellationToken,
+}
+
+impl Api {
+    /// The interface of `node`. `running` tells a node from a command that works on the folder by itself; `stop` is
+    /// cancelled by `POST /v1/shutdown` and ends live streams.
+    pub fn new(node: Node, workers: Workers, running: bool, stop: CancellationToken) -> Self {
+        let started = Timestamp::now();
+        Self(Arc::new(Inner { node, workers, started, running, http: OnceLock::new(), stop }))
+    }
+
+    /// Tells where the public interface listens, once it does.
+    pub fn listening(&self, http: SocketAddr) {
+        let _ = self.0.http.set(http);
+    }
+
+    fn node(&self) -> &Node {
+        &self.0.node
+    }
+
+    fn store(&self) -> &Store {
+        self.0.node.store()
+    }
+
+    fn workers(&self) -> &Workers {
+        &self.0.workers
+    }
+}
+
+/// One route of the table.
+struct Route {
+    method: &'static str,
+    path: &'static str,
+    access: Access,
+    handler: MethodRouter<Api>,
+}
+
+/// Every route, in the order of `openapi.json`.
+fn routes() -> Vec<Route> {
+    let mut table = Vec::new();
+    let mut route = |method, path, access, handler| table.push(Route { method, path, access, handler });
+    use Access::{Local, Public};
+    route("get", "/healthz", Public, get(read::health));
+    route("get", "/readyz", Public, get(read::ready));
+    route("get", "/v1/openapi.json", Public, get(read::openapi));
+    route("get", "/v1/status", Public, get(read::status));
+    route("get", "/v1/models", Public, get(read::models));
+    route("get", "/v1/models/{nation}/{name}", Public, get(read::model));
+    route("get", "/v1/releases/{digest}", Public, get(read::release));
+    route("get", "/v1/releases/{digest}/evidence", Public, get(read::evidence));
+    route("get", "/v1/resolve", Public, get(read::resolve));
+    route("get", "/v1/nations", Public, get(read::nations));
+    route("get", "/v1/recalls", Public, get(read::recalls));
+    route("get", "/v1/peers", Public, get(read::peers));
+    route("get", "/v1/transfers", Public, get(read::transfers));
+    route("get", "/v1/transfers/{id}", Public, get(read::transfer));
+    route("get", "/v1/events", Public, get(read::events));
+    route("get", "/v1/workers", Public, get(read::workers));
+    route("get", "/v1/pins", Public, get(read::pins));
+    route("get", "/v1/sequences", Local, get(admin::sequences));
+    route("post", "/v1/pull", Local, post(jobs::pull));
+    route("post", "/v1/drafts", Local, post(jobs::draft));
+    route("post", "/v1/statements", Local, post(admin::statement));
+    route("post", "/v1/nations", Local, post(admin::pin_nation));
+    route("delete", "/v1/nations/{nation}", Local, delete(admin::unpin_nation));
+    route("put", "/v1/pins/{reference}", Local, put(admin::pin));
+    route("delete", "/v1/pins/{reference}", Local, delete(admin::unpin));
+    route("post", "/v1/gc", Local, post(admin::gc));
+    route("post", "/v1/verify", Local, post(jobs::verify));
+    route("post", "/v1/export", Local, post(admin::export));
+    route("post", "/v1/import", Local, post(admin::import));
+    route("post", "/v1/workers", Local, post(jobs::serve));
+    route("delete", "/v1/workers/{id}", Local, delete(admin::stop_worker));
+    route("post", "/v1/peers", Local, post(admin::dial));
+    route("post", "/v1/sync", Local, post(admin::sync));
+    route("post", "/v1/shutdown", Local, post(admin::shutdown));
+    table
+}
+
+/// The router for whoever has `access`; `hosts` are the further names that a public request may be for.
+pub fn router(api: Api, access: Access, hosts: &[String]) -> Router {
+    let mut router = Router::new();
+    for route in routes() {
+        let handler = match (access, route.access) {
+            (Access::Public, Access::Local) => forbidden(route.method),
+            _ => route.handler,
+        };
+        router = router.route(route.path, handler);
+    }
+    let router = router.fallback(unknown).method_not_allowed_fallback(wrong_method).with_state(api);
+    let router = match access {
+        Access::Local => router.layer(DefaultBodyLimit::max(MAX_BODY)),
+        Access::Public => {
+            let hosts = guard::Hosts::new(hosts);
+            router
+                .layer(DefaultBodyLimit::max(MAX_PUBLIC_BODY))
+                .layer(middleware::from_fn(in_time))
+                .layer(middleware::from_fn(move |request, next| guard::host(hosts.clone(), request, next)))
+        }
+    };
+    router.layer(middleware::from_fn(guard::headers)).layer(middleware::from_fn(trace))
+}
+
+fn forbidden(method: &str) -> MethodRouter<Api> {
+    use axum::routing::MethodFilter;
+    let filter = match method {
+        "post" => MethodFilter::POST,
+        "put" => MethodFilter::PUT,
+        "delete" => MethodFilter::DELETE,
+        _ => MethodFilter::GET,
+    };
+    on(filter, || async {
+        Problem::new(Code::Forbidden, "this interface is for reading only")
+            .hint("use the `steelyard` command on the node's machine, which speaks to its Unix socket")
+    })
+}
+
+async fn unknown() -> Problem {
+    Problem::new(Code::NotFound, "there is no such route").hint("GET /v1/openapi.json lists every one")
+}
+
+async fn wrong_method() -> Response {
+    let mut problem = Problem::new(Code::Usage, "this route does not take that method");
+    problem.status = 405;
+    problem.hint("GET /v1/openapi.json lists every route with its methods").into_response()
+}
+
+async fn in_time(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(READ_TIMEOUT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            let limit = READ_TIMEOUT.as_secs();
+            Problem::new(Code::Busy, format!("the node could not answer within {limit} s")).into_response()
+        }
+    }
+}
+
+async fn trace(request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let method = request.method().clone();
+    let path = request.uri().path().chars().take(200).collect::<String>();
+    let response = next.run(request).await;
+    let status = response.status().as_u16();
+    tracing::debug!(%method, path, status, took_ms = started.elapsed().as_millis() as u64, "request");
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_description_and_the_routes_are_the_same() {
+        let document: serde_json::Value = serde_json::from_str(read::OPENAPI).unwrap();
+        let mut described = BTreeSet::new();
+        for (path, methods) in document["paths"].as_object().unwrap() {
+            for (method, operation) in methods.as_object().unwrap() {
+                assert!(operation["summary"].is_string(), "{method} {path} has no summary");
+                assert!(operation["responses"].is_object(), "{method} {path} has no responses");
+                let local = operation["x-access"] == "local";
+                described.insert((method.clone(), path.clone(), local));
+            }
+        }
+        let real: BTreeSet<_> = routes()
+            .into_iter()
+            .map(|route| (route.method.to_owned(), route.path.to_owned(), route.access == Access::Local))
+            .collect();
+        assert_eq!(described, real);
+    }
+
+    #[test]
+    fn every_reference_in_the_description_leads_somewhere() {
+        let document: serde_json::Value = serde_json::from_str(read::OPENAPI).unwrap();
+        let mut open = vec![&document];
+        while let Some(value) = open.pop() {
+            match value {
+                serde_json::Value::Object(map) => {
+                    if let Some(target) = map.get("$ref").and_then(|target| target.as_str()) {
+                        let pointer = target.strip_prefix('#').unwrap();
+                        assert!(document.pointer(pointer).is_some(), "{target}");
+                    }
+                    open.extend(map.values());
+                }
+                serde_json::Value::Array(list) => open.extend(list),
+                _ => {}
+            }
+        }
+    }
+}

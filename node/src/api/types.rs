@@ -34,8 +34,6 @@ pub struct Status {
     pub root_expires: Timestamp,
     /// This node's libp2p identifier.
     pub peer_id: String,
-    /// The home folder; absent on the public interface.
-    pub home: Option<String>,
     /// Whether a node runs, or a command works on the folder by itself.
     pub running: bool,
     /// When it started.
@@ -289,6 +287,8 @@ pub struct PinEntry {
     pub version: Option<Version>,
     /// Why it is kept.
     pub reason: String,
+    /// Since when.
+    pub at: Timestamp,
 }
 
 /// `PUT /v1/pins/{reference}`.
@@ -389,6 +389,8 @@ pub struct Accepted {
     pub seq: u64,
     /// Whether it was unknown before.
     pub new: bool,
+    /// Releases whose admission it ended, when it is a recall.
+    pub withdrawn: Vec<Digest>,
 }
 
 /// `GET /v1/sequences?model=&channel=`: what the next statement of this nation must carry.
@@ -430,8 +432,16 @@ pub struct Collected {
     pub blobs_removed: u64,
     /// Bytes freed.
     pub bytes_freed: u64,
-    /// Blobs kept.
+    /// Unfinished transfers removed.
+    pub partials_removed: u64,
+    /// Blobs that something needs.
     pub blobs_kept: u64,
+    /// Their bytes.
+    pub bytes_kept: u64,
+    /// Blobs that nothing needs yet, kept because they are new.
+    pub blobs_held: u64,
+    /// Their bytes.
+    pub bytes_held: u64,
 }
 
 /// `POST /v1/verify`.
@@ -473,6 +483,12 @@ pub struct DamageEntry {
     pub path: String,
     /// What is wrong.
     pub what: String,
+    /// Which chunk, unless the whole file is meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chunk: Option<usize>,
+    /// Where it begins in the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offset: Option<u64>,
 }
 
 /// `POST /v1/export`.
@@ -498,6 +514,8 @@ pub struct Exported {
     pub path: String,
     /// Its bytes.
     pub bytes: u64,
+    /// Which nations may have it: whoever carries the file is bound by that.
+    pub releasable_to: String,
 }
 
 /// `POST /v1/import`.
@@ -517,10 +535,18 @@ pub struct Imported {
     pub model: Model,
     /// Its version.
     pub version: Version,
+    /// Number of files.
+    pub files: usize,
     /// Bytes of its files.
     pub bytes: u64,
+    /// Bytes of the files that were new here.
+    pub new_bytes: u64,
+    /// Statements that were new here.
+    pub new_statements: usize,
+    /// Statements that were not kept, each with the reason.
+    pub skipped: Vec<String>,
     /// The policy's answer.
-    pub decision: Option<Decision>,
+    pub decision: Decision,
 }
 
 /// `POST /v1/workers`.

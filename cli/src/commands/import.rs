@@ -1,0 +1,52 @@
+//! `steelyard import`: take in what `steelyard export` wrote.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use node::api::types::{ImportRequest, Imported};
+
+use super::pull;
+use crate::client::{Client, Need};
+use crate::context::{Context, absolute};
+use crate::failure::Failure;
+use crate::human;
+use crate::output::{self, NAME, paint};
+use crate::progress::Bar;
+
+/// Take in a release from a file that `steelyard export` wrote
+///
+/// Believes nothing in the file: signatures are checked against the nations trusted here, the policy is asked, every byte is
+/// hashed, and only when all of it is right is anything kept.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  steelyard import smollm2.steelyard")]
+pub(crate) struct Import {
+    /// The file
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
+
+impl Import {
+    pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
+        let path = absolute(&self.file)?.display().to_string();
+        let client = Client::open(context, Need::Folder).await?;
+        let bar = Bar::new(context.progress(), &format!("verifying {path}"));
+        let imported: Result<Imported, Failure> = client.post("/v1/import", &ImportRequest { path }).await;
+        drop(bar);
+        client.close().await;
+        let imported = imported?;
+        if context.json {
+            return output::json(&imported);
+        }
+        let name = paint(NAME.bold(), format!("{}@{}", imported.model, imported.version));
+        output::line(format!(
+            "{} {name} is here: {}, {} of them new.\n",
+            output::mark(true),
+            human::bytes(imported.bytes),
+            human::bytes(imported.new_bytes)
+        ))?;
+        for left in &imported.skipped {
+            output::warn(format!("not kept: {left}"));
+        }
+        output::print(&pull::decision(&imported.decision))
+    }
+}

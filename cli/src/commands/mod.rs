@@ -1,0 +1,57 @@
+//! One file a command.
+
+pub(crate) mod chat;
+pub(crate) mod completion;
+pub(crate) mod doctor;
+pub(crate) mod export;
+pub(crate) mod gc;
+pub(crate) mod import;
+pub(crate) mod init;
+pub(crate) mod ls;
+pub(crate) mod node;
+pub(crate) mod peers;
+pub(crate) mod pin;
+pub(crate) mod publish;
+pub(crate) mod pull;
+pub(crate) mod recall;
+pub(crate) mod serve;
+pub(crate) mod show;
+pub(crate) mod status;
+pub(crate) mod transfers;
+pub(crate) mod trust;
+pub(crate) mod verify;
+
+use crate::args::{Command, EXIT_CODES};
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::output;
+
+/// Runs a command.
+pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Init(init) => init.run(context),
+        Command::Node(node) => node.run(context).await,
+        Command::Trust(trust) => trust.run(context).await,
+        Command::Publish(publish) => publish.run(context).await,
+        Command::Pull(pull) => pull.run(context).await,
+        Command::Ls(ls) => ls.run(context).await,
+        Command::Show(show) => show.run(context).await,
+        Command::Verify(verify) => verify.run(context).await,
+        Command::Serve(serve) => serve.run(context).await,
+        Command::Chat(chat) => chat.run(context).await,
+        Command::Recall(recall) => recall.run(context).await,
+        Command::Pin(pin) => pin.run(context).await,
+        Command::Unpin(unpin) => unpin.run(context).await,
+        Command::Gc(gc) => gc.run(context).await,
+        Command::Export(export) => export.run(context).await,
+        Command::Import(import) => import.run(context).await,
+        Command::Status(status) => status.run(context).await,
+        Command::Peers(peers) => peers.run(context).await,
+        Command::Transfers(transfers) => transfers.run(context).await,
+        Command::Doctor(doctor) => doctor.run(context).await,
+        Command::Completion(completion) => completion.run(),
+        Command::ExitCodes => output::line(EXIT_CODES),
+        // Taken care of before a runtime is made.
+        Command::Worker => Ok(()),
+    }
+}

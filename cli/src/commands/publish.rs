@@ -1,0 +1,257 @@
+//! `steelyard publish`: a folder becomes a signed release.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use node::api::types::{Accepted, DraftRequest, Drafted, Resolved, Sequences, Work};
+use registry::key::SecretKey;
+use registry::statement::{Channel, DerivedFrom, Relation, Releasable, Release, RoleName, Statement};
+use registry::{ChannelName, Digest, Model, Nation, Signed, Timestamp, Version};
+use serde::Serialize;
+
+use crate::client::{Client, Need, segment};
+use crate::context::{Context, absolute};
+use crate::failure::{Exit, Failure};
+use crate::human;
+use crate::keys;
+use crate::output::{self, BOLD, Cell, DIM, NAME, Table, WARN, cell, paint};
+use crate::progress::Bar;
+
+/// Publish a folder as a signed release
+///
+/// Reads the folder once (BLAKE3, SHA-256 and chunks together), signs a release of it with your nation's release key, and
+/// points the channel at it. The running node announces it to allies, who may have it as --releasable-to says. Files that
+/// run code when they are loaded (pickles) are refused: allies would refuse them too.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  steelyard publish ./smollm2 --as alba/smollm2 --version 1.0.0
+  steelyard publish ./model.gguf --as alba/m --version 1.1.0 --channel beta --licence Apache-2.0
+  steelyard publish ./tuned --as alba/tuned --version 1 --derived-from borea/base@2:fine-tune --releasable-to borea,cora")]
+pub(crate) struct Publish {
+    /// The folder, or a single file of weights
+    #[arg(value_name = "FOLDER")]
+    folder: PathBuf,
+    /// The model's name: nation/name
+    #[arg(long = "as", value_name = "NATION/NAME")]
+    model: Model,
+    /// The version; never reused
+    #[arg(long, value_name = "VERSION")]
+    version: Version,
+    /// The channel to point at it; `none` for no channel
+    #[arg(long, value_name = "CHANNEL", default_value = "stable")]
+    channel: ChannelName,
+    /// SPDX expression [default: what the model card or the weights say]
+    #[arg(long, alias = "license", value_name = "SPDX")]
+    licence: Option<String>,
+    /// Who may have it: `all`, or nations separated by commas (none: your nation alone)
+    #[arg(long, value_name = "NATIONS", default_value = "all", value_parser = parse_releasable)]
+    releasable_to: Releasable,
+    /// What it was made from, as REFERENCE:RELATION; relations are fine-tune, quantisation, merge, adapter, distillation
+    #[arg(long, value_name = "REFERENCE:RELATION")]
+    derived_from: Vec<String>,
+    /// Why the channel moves, for people
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    reason: String,
+    /// The folder of your nation's keys [default: keys in the node's folder]
+    #[arg(long, value_name = "FOLDER", env = "STEELYARD_KEYS")]
+    keys: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Published {
+    release: Digest,
+    model: Model,
+    version: Version,
+    channel: Option<ChannelName>,
+    sequence: Option<u64>,
+    format: String,
+    licence: String,
+    size: u64,
+    files: usize,
+    releasable_to: String,
+    announced: bool,
+}
+
+fn parse_releasable(text: &str) -> Result<Releasable, String> {
+    match text {
+        "all" => Ok(Releasable::All),
+        "none" => Ok(Releasable::Nations(BTreeSet::new())),
+        list => list
+            .split(',')
+            .map(|name| Nation::new(name.trim()).map_err(|error| error.to_string()))
+            .collect::<Result<_, _>>()
+            .map(Releasable::Nations),
+    }
+}
+
+impl Publish {
+    pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
+        let folder = absolute(&self.folder)?;
+        if !folder.exists() {
+            return Err(Failure::new(Exit::NotFound, format!("{} is not there", folder.display()))
+                .help("name a folder, or a single file of weights"));
+        }
+        let client = Client::open(context, Need::Folder).await?;
+        let published = self.publish(context, &client, &folder).await;
+        client.close().await;
+        let (published, draft) = published?;
+        if context.json {
+            return output::json(&published);
+        }
+        report(context, &published, &draft)
+    }
+
+    async fn publish(&self, context: &Context, client: &Client, folder: &Path) -> Result<(Published, Drafted), Failure> {
+        // Whatever can be known to fail fails before a hundred gigabytes are read.
+        let key = keys::load(context, client, self.keys.as_ref(), RoleName::Release).await?;
+        self.refuse_taken(client).await?;
+        let derived_from = self.lineage(client).await?;
+        let draft = self.draft(context, client, folder).await?;
+        let licence = self.licence(&draft)?;
+
+        let release = Release {
+            model: self.model.clone(),
+            version: self.version.clone(),
+            format: draft.format.clone(),
+            licence: licence.clone(),
+            derived_from,
+            releasable_to: self.releasable_to.clone(),
+            model_card: draft.model_card.clone(),
+            issued: Timestamp::now(),
+            files: draft.files.clone(),
+        };
+        let accepted = sign_and_send(client, Statement::Release(release), &key).await?;
+        let sequence = self.point(client, accepted.digest, &key).await?;
+        let published = Published {
+            release: accepted.digest,
+            model: self.model.clone(),
+            version: self.version.clone(),
+            channel: sequence.map(|_| self.channel.clone()),
+            sequence,
+            format: draft.format.clone(),
+            licence,
+            size: draft.size,
+            files: draft.files.len(),
+            releasable_to: self.releasable_to.to_string(),
+            announced: client.is_running(),
+        };
+        Ok((published, draft))
+    }
+
+    async fn refuse_taken(&self, client: &Client) -> Result<(), Failure> {
+        let reference = format!("{}@{}", self.model, self.version);
+        match client.get::<Resolved>(&format!("/v1/resolve?ref={}", segment(&reference))).await {
+            Ok(taken) => Err(Failure::new(Exit::Busy, format!("{reference} is published already, as {}", taken.release))
+                .help("a version is never reused: choose another with --version")),
+            Err(failure) if failure.exit == Exit::NotFound => Ok(()),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    async fn lineage(&self, client: &Client) -> Result<Vec<DerivedFrom>, Failure> {
+        let mut bases = Vec::new();
+        for text in &self.derived_from {
+            let wrong = |why: &str| {
+                Failure::usage(format!("--derived-from `{text}`: {why}"))
+                    .help("write REFERENCE:RELATION, such as borea/base@2:fine-tune; relations are fine-tune, quantisation, merge, adapter, distillation")
+            };
+            let Some((reference, relation)) = text.rsplit_once(':') else {
+                return Err(wrong("the relation is missing"));
+            };
+            let relation: Relation = serde_json::from_value(serde_json::Value::String(relation.to_owned()))
+                .map_err(|_| wrong(&format!("`{relation}` is no relation")))?;
+            let base: Resolved = client.get(&format!("/v1/resolve?ref={}", segment(reference))).await?;
+            bases.push(DerivedFrom { release: base.release, relation });
+        }
+        Ok(bases)
+    }
+
+    async fn draft(&self, context: &Context, client: &Client, folder: &Path) -> Result<Drafted, Failure> {
+        let bar = Bar::new(context.progress(), "reading");
+        let request = DraftRequest { path: folder.display().to_string() };
+        let draft: Drafted = client
+            .job("/v1/drafts", &request, |work: Work| bar.bytes(work.bytes_done, work.bytes_total, &work.path))
+            .await?;
+        drop(bar);
+        if draft.nation != self.model.nation {
+            return Err(Failure::usage(format!("this node belongs to `{}` and can't publish for `{}`", draft.nation, self.model.nation))
+                .help(format!("publish as {}/{}, or use a node of `{}`", draft.nation, self.model.name, self.model.nation)));
+        }
+        if let [first, rest @ ..] = draft.unsafe_files.as_slice() {
+            let more = if rest.is_empty() { String::new() } else { format!(" (and {} more)", rest.len()) };
+            return Err(Failure::new(Exit::Policy, format!("{}: {}{more}", first.path, first.why)).help(
+                "convert the weights to safetensors or GGUF and leave this file out; no ally's policy would admit it",
+            ));
+        }
+        Ok(draft)
+    }
+
+    fn licence(&self, draft: &Drafted) -> Result<String, Failure> {
+        self.licence.clone().or_else(|| draft.licence.clone()).ok_or_else(|| {
+            Failure::usage("neither the model card nor the weights name a licence")
+                .help("say it with --licence, such as --licence Apache-2.0")
+        })
+    }
+
+    /// Moves the channel; the sequence that it has now.
+    async fn point(&self, client: &Client, release: Digest, key: &SecretKey) -> Result<Option<u64>, Failure> {
+        if self.channel.as_str() == "none" {
+            return Ok(None);
+        }
+        let query = format!("/v1/sequences?model={}&channel={}", segment(&self.model.to_string()), self.channel);
+        let next: Sequences = client.get(&query).await?;
+        let sequence = next.channel.unwrap_or(1);
+        let channel = Channel {
+            model: self.model.clone(),
+            channel: self.channel.clone(),
+            sequence,
+            release,
+            reason: self.reason.clone(),
+            issued: Timestamp::now(),
+        };
+        sign_and_send(client, Statement::Channel(channel), key).await?;
+        Ok(Some(sequence))
+    }
+}
+
+/// Signs a statement here, where the key is, and hands it to the node.
+pub(super) async fn sign_and_send(client: &Client, statement: Statement, key: &SecretKey) -> Result<Accepted, Failure> {
+    statement.check().map_err(Failure::usage)?;
+    client.post_raw("/v1/statements", Signed::sign(&statement, key).to_json()).await
+}
+
+fn report(context: &Context, published: &Published, draft: &Drafted) -> Result<(), Failure> {
+    let channel = match (&published.channel, published.sequence) {
+        (Some(channel), Some(1)) => format!("{channel} (new)"),
+        (Some(channel), Some(sequence)) => format!("{channel} (move {sequence})"),
+        _ => paint(DIM, "none"),
+    };
+    output::print(&format!(
+        "{} Published {}.\n\n",
+        output::mark(true),
+        paint(NAME.bold(), format!("{}@{}", published.model, published.version))
+    ))?;
+    output::print(&output::facts(&[
+        ("release", published.release.to_string()),
+        ("channel", channel),
+        ("contents", format!("{}, {}, {}", human::count(published.files as u64, "file"), human::bytes(published.size), published.format)),
+        ("licence", published.licence.clone()),
+        ("releasable to", published.releasable_to.clone()),
+    ]))?;
+    output::line("")?;
+    let mut table = Table::new(&["file", "size", "blob"]);
+    for file in &draft.files {
+        table.row([file.path.as_str().into(), Cell::from(human::bytes(file.size)).right(), cell(DIM, format!("b3:{}…", file.blake3.short()))]);
+    }
+    for left in &draft.skipped {
+        table.row([cell(DIM, left.path.as_str()), cell(DIM, "left out").right(), cell(WARN, left.why.as_str())]);
+    }
+    output::print(&table.render())?;
+    if !published.announced {
+        let command = paint(BOLD, format!("{} node", context.command()));
+        output::note(format!("\nNo node is running here. Allies learn of it once one does: {command}"));
+    }
+    Ok(())
+}

@@ -1,0 +1,251 @@
+//! `steelyard serve`: a worker that serves an admitted release, watched in the foreground.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::Args;
+use node::api::types::{Event, StopCause, WorkerInfo, WorkerRequest, WorkerState, WorkerStop};
+use registry::Reference;
+use registry::serving::Options;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::client::{Client, Happened, Need};
+use crate::context::Context;
+use crate::failure::{Exit, Failure};
+use crate::human;
+use crate::output::{self, BAD, BOLD, DIM, NAME, paint};
+use crate::progress::Bar;
+
+/// How often the state is asked for, should an event be lost.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// Serve an admitted release with an OpenAI-compatible interface
+///
+/// Starts a worker process, which opens only the admitted files, hashes them again, and serves /v1/chat/completions,
+/// /v1/completions and /v1/models. This command shows its state and stops it on Ctrl-C; with --detach the running node keeps
+/// it. When the release is recalled the worker stops at once, and this command ends with exit code 5, the reason and the
+/// time that it took.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  steelyard serve borea/smollm2
+  steelyard serve borea/smollm2@1.0.0 --listen 127.0.0.1:8000 --threads 4
+  curl http://127.0.0.1:4810/v1/models")]
+pub(crate) struct Serve {
+    /// nation/name (channel stable), nation/name:channel, nation/name@version or b3:…
+    #[arg(value_name = "REFERENCE")]
+    reference: Reference,
+    /// Where to listen [default: worker.listen of the settings, 127.0.0.1:4810]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// Let the running node keep the worker, and return when it is ready
+    #[arg(long)]
+    detach: bool,
+    /// Compute threads [default: one fewer than the cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    threads: Option<u32>,
+    /// Tokens of context [default: the model's own]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(16..))]
+    context: Option<u32>,
+}
+
+/// Ctrl-C or SIGTERM.
+pub(super) struct Interrupts(tokio::signal::unix::Signal, tokio::signal::unix::Signal);
+
+impl Interrupts {
+    pub(super) fn new() -> Result<Self, Failure> {
+        Ok(Self(signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?))
+    }
+
+    pub(super) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.0.recv() => {}
+            _ = self.1.recv() => {}
+        }
+    }
+}
+
+impl Serve {
+    pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
+        let mut interrupts = Interrupts::new()?;
+        if self.detach && Client::running(context).is_none() {
+            return Err(Failure::new(Exit::Network, "--detach needs a running node that keeps the worker")
+                .help(format!("start it with `{} node`, or leave out --detach", context.command())));
+        }
+        let client = tokio::select! {
+            client = Client::open(context, Need::Network) => client?,
+            () = interrupts.next() => return Err(Failure::interrupted()),
+        };
+        let ended = self.serve(context, &client, &mut interrupts).await;
+        client.close().await;
+        ended
+    }
+
+    async fn serve(&self, context: &Context, client: &Client, interrupts: &mut Interrupts) -> Result<(), Failure> {
+        let request = request(client, context, &self.reference, self.listen, self.threads, self.context)?;
+        let worker = tokio::select! {
+            worker = start(context, client, &request) => worker?,
+            // Letting go of the job stops a worker that is not ready yet.
+            () = interrupts.next() => return Err(Failure::interrupted()),
+        };
+        if context.json {
+            output::json_line(&worker)?;
+        } else {
+            report(&worker, self.detach)?;
+        }
+        if self.detach {
+            return Ok(());
+        }
+        let followed = tokio::select! {
+            over = follow(client, worker.id) => Some(over),
+            () = interrupts.next() => None,
+        };
+        let over = match followed {
+            Some(over) => over?,
+            None => client.delete(&format!("/v1/workers/{}", worker.id)).await?,
+        };
+        if context.json {
+            output::json_line(&over)?;
+        }
+        ending(&over).map_err(|failure| if context.json { failure.reported() } else { failure })
+    }
+}
+
+/// The request for a worker; options that were not given are the settings'.
+pub(super) fn request(
+    client: &Client,
+    context: &Context,
+    reference: &Reference,
+    listen: Option<SocketAddr>,
+    threads: Option<u32>,
+    tokens: Option<u32>,
+) -> Result<WorkerRequest, Failure> {
+    let options = if threads.is_some() || tokens.is_some() {
+        // The running node may have other settings than the file by now, but the two that matter were given by hand.
+        let settings = match client {
+            Client::InProcess(host) => host.node().config().worker.clone(),
+            Client::Node(_) => context.config()?.worker,
+        };
+        let some = |value: u32| (value > 0).then_some(value);
+        Some(Options {
+            threads: threads.or(some(settings.threads)),
+            context: tokens.or(some(settings.context)),
+            max_requests: settings.max_requests,
+        })
+    } else {
+        None
+    };
+    Ok(WorkerRequest { reference: reference.to_string(), listen: listen.map(|address| address.to_string()), options })
+}
+
+/// Starts a worker and waits until it is ready.
+pub(super) async fn start(context: &Context, client: &Client, request: &WorkerRequest) -> Result<WorkerInfo, Failure> {
+    let bar = Bar::new(context.progress(), &format!("starting a worker for {}", request.reference));
+    client
+        .job("/v1/workers", request, |info: WorkerInfo| match info.state {
+            WorkerState::Verifying => bar.bytes(info.bytes_done, info.bytes_total, "verifying"),
+            WorkerState::Loading => bar.message(&format!("loading into {}", info.engine.as_deref().unwrap_or("the engine"))),
+            _ => bar.message("starting"),
+        })
+        .await
+}
+
+/// Waits until worker `id` is over.
+pub(super) async fn follow(client: &Client, id: u64) -> Result<WorkerInfo, Failure> {
+    let mut events = client.events("worker").await?;
+    loop {
+        let now: Vec<WorkerInfo> = client.get("/v1/workers").await.map_err(node_gone)?;
+        match now.into_iter().find(|worker| worker.id == id) {
+            Some(worker) if worker.state.is_over() => return Ok(worker),
+            Some(_) => {}
+            None => return Err(node_gone(Failure::new(Exit::Network, "the node restarted"))),
+        }
+        let happened = tokio::time::timeout(LOOK_AGAIN, async {
+            loop {
+                match events.next().await {
+                    Ok(Some(Happened::Event(event))) => match *event {
+                        Event::Worker(worker) if worker.id == id && worker.state.is_over() => return Ok(Some(worker)),
+                        _ => {}
+                    },
+                    Ok(Some(Happened::Missed)) => return Ok(None),
+                    Ok(None) => return Err(node_gone(Failure::new(Exit::Network, "the node stopped"))),
+                    Err(failure) => return Err(node_gone(failure)),
+                }
+            }
+        });
+        match happened.await {
+            Ok(Ok(Some(worker))) => return Ok(worker),
+            Ok(Ok(None)) | Err(_) => {}
+            Ok(Err(failure)) => return Err(failure),
+        }
+    }
+}
+
+fn node_gone(failure: Failure) -> Failure {
+    Failure::new(Exit::Network, format!("the node is gone and its workers with it: {}", failure.problem.detail))
+}
+
+fn report(worker: &WorkerInfo, detached: bool) -> Result<(), Failure> {
+    let address = worker.address.map(|address| format!("http://{address}/v1")).unwrap_or_default();
+    let ms = |ms: Option<u64>| ms.map(human::millis).unwrap_or_default();
+    output::line(format!(
+        "{} {} is served at {}",
+        output::mark(true),
+        paint(NAME.bold(), format!("{}@{}", worker.model, worker.version)),
+        paint(BOLD, &address)
+    ))?;
+    output::line(paint(
+        DIM,
+        format!(
+            "  {} verified in {}, loaded into {} in {}",
+            human::bytes(worker.bytes_total),
+            ms(worker.verify_ms),
+            worker.engine.as_deref().unwrap_or("the engine"),
+            ms(worker.load_ms)
+        ),
+    ))?;
+    output::line(format!(
+        "\n  curl {address}/chat/completions -H 'content-type: application/json' \\\n    -d '{{\"model\": \"{}\", \"messages\": [{{\"role\": \"user\", \"content\": \"Hello\"}}]}}'\n",
+        worker.served_as.as_deref().unwrap_or_default()
+    ))?;
+    if detached {
+        return output::line(paint(DIM, "The node keeps it. `steelyard status` shows it."));
+    }
+    output::line(paint(DIM, "Stop with Ctrl-C."))
+}
+
+/// What a worker's end means for the command.
+fn ending(worker: &WorkerInfo) -> Result<(), Failure> {
+    match (&worker.stop, &worker.error) {
+        (Some(stop), _) if stop.cause == StopCause::Requested => {
+            output::note(paint(DIM, format!("stopped in {}", human::millis(stop.took_ms))));
+            Ok(())
+        }
+        (Some(stop), _) => Err(stopped(worker, stop)),
+        (None, error) => Err(Failure::new(
+            Exit::Other,
+            format!("the worker failed: {}", error.as_deref().unwrap_or("no reason is known")),
+        )),
+    }
+}
+
+fn stopped(worker: &WorkerInfo, stop: &WorkerStop) -> Failure {
+    let name = format!("{}@{}", worker.model, worker.version);
+    let what = match stop.cause {
+        StopCause::Recalled => format!("{name} was recalled and is served no longer"),
+        _ => format!("{name} may no longer be served"),
+    };
+    let how = if stop.killed { "killed" } else { "stopped" };
+    let cut = match stop.active_requests {
+        Some(n) if n > 0 => format!(", {} cut off", human::count(u64::from(n), "request")),
+        _ => String::new(),
+    };
+    output::note(format!(
+        "{} at {}, {} after this node knew{cut}",
+        paint(BAD.bold(), how),
+        stop.at,
+        paint(BOLD, human::millis(stop.took_ms))
+    ));
+    Failure::new(Exit::Policy, format!("{what}: {}", stop.reason))
+        .help(format!("`steelyard show {}` tells why; move to a release that is not recalled", worker.release))
+}

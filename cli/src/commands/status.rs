@@ -1,0 +1,83 @@
+//! `steelyard status`: the node at a glance.
+
+use clap::Args;
+use node::api::types::{Status as State, WorkerInfo, WorkerState};
+use registry::Timestamp;
+
+use crate::client::{Client, Need};
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::human;
+use crate::output::{self, DIM, GOOD, NAME, Table, WARN, cell, paint};
+
+/// Show the node at a glance
+///
+/// Who it is, whether it runs, where it listens, whom it is connected with, and what it holds and serves.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  steelyard status")]
+pub(crate) struct Status {}
+
+impl Status {
+    pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
+        let client = Client::open(context, Need::Folder).await?;
+        let read = async {
+            let state: State = client.get("/v1/status").await?;
+            let workers: Vec<WorkerInfo> = client.get("/v1/workers").await?;
+            Ok::<_, Failure>((state, workers))
+        }
+        .await;
+        client.close().await;
+        let (state, workers) = read?;
+        if context.json {
+            return output::json(&state);
+        }
+        report(context, &state, &workers)
+    }
+}
+
+fn report(context: &Context, state: &State, workers: &[WorkerInfo]) -> Result<(), Failure> {
+    let now = Timestamp::now();
+    let running = if state.running {
+        format!("{}, up since {}", paint(GOOD, "running"), human::relative(state.started, now))
+    } else {
+        format!("{}; start it with `{} node`", paint(WARN, "not running"), context.command())
+    };
+    let addresses = if state.addresses.is_empty() { paint(DIM, "nowhere") } else { state.addresses.join("\n") };
+    let [first, second] = human::fingerprint(&state.fingerprint);
+    let usage = &state.usage;
+    let partial = if usage.partial_bytes == 0 { String::new() } else { format!(" and {} being fetched", human::bytes(usage.partial_bytes)) };
+    output::print(&output::facts(&[
+        ("nation", paint(NAME.bold(), &state.nation)),
+        ("fingerprint", format!("{first}\n{second}")),
+        ("valid until", format!("{} ({})", state.root_expires, human::relative(state.root_expires, now))),
+        ("node", running),
+        ("peer", state.peer_id.clone()),
+        ("reached at", addresses),
+        ("http", state.http.clone().unwrap_or_else(|| paint(DIM, "off"))),
+        ("folder", context.home().display().to_string()),
+        ("connected", format!("{}, {} trusted", human::count(state.peers as u64, "peer"), human::count(state.nations as u64, "nation"))),
+        ("holds", format!("{} in {}{partial}; {} free", human::bytes(usage.bytes), human::count(usage.blobs, "file"), human::bytes(usage.disk_free))),
+        ("believes", human::count(state.statements, "statement")),
+        ("transfers", format!("{} running", state.transfers)),
+        ("version", state.version.clone()),
+    ]))?;
+    let live = workers_table(workers.iter().filter(|worker| !worker.state.is_over()));
+    if live.is_empty() { Ok(()) } else { output::print(&format!("\n{}", live.render())) }
+}
+
+/// Workers, a line each.
+fn workers_table<'a>(workers: impl Iterator<Item = &'a WorkerInfo>) -> Table {
+    let now = Timestamp::now();
+    let mut table = Table::new(&["serving", "state", "address", "engine", "since"]);
+    for worker in workers {
+        let state = serde_json::to_value(worker.state).ok().and_then(|v| v.as_str().map(str::to_owned));
+        table.row([
+            cell(NAME, format!("{}@{}", worker.model, worker.version)),
+            cell(if worker.state == WorkerState::Ready { GOOD } else { WARN }, state.unwrap_or_default()),
+            worker.address.map(|address| format!("http://{address}")).unwrap_or_default().into(),
+            cell(DIM, worker.engine.clone().unwrap_or_default()),
+            cell(DIM, human::relative(worker.started, now)),
+        ]);
+    }
+    table
+}

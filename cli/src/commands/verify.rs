@@ -1,0 +1,78 @@
+//! `steelyard verify`: read every byte of a release again.
+
+use clap::Args;
+use node::api::types::{VerifyDone, VerifyRequest, Work};
+use registry::Reference;
+
+use super::pull;
+use crate::client::{Client, Need};
+use crate::context::Context;
+use crate::failure::{Exit, Failure};
+use crate::human;
+use crate::output::{self, BAD, DIM, NAME, paint};
+use crate::progress::Bar;
+
+/// Read and hash every byte of a release again
+///
+/// Verifies the signatures by today's trust, then each chunk and each file. A damaged file is set aside and its release's
+/// admission withdrawn, workers that serve it are stopped; with --repair it is fetched again from peers at once.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  steelyard verify borea/smollm2
+  steelyard verify borea/smollm2 --repair")]
+pub(crate) struct Verify {
+    /// nation/name (channel stable), nation/name:channel, nation/name@version or b3:…
+    #[arg(value_name = "REFERENCE")]
+    reference: Reference,
+    /// Fetch what is damaged or missing again from peers
+    #[arg(long)]
+    repair: bool,
+}
+
+impl Verify {
+    pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
+        let need = if self.repair { Need::Network } else { Need::Folder };
+        let client = Client::open(context, need).await?;
+        let bar = Bar::new(context.progress(), &format!("verifying {}", self.reference));
+        let request = VerifyRequest { reference: self.reference.to_string(), repair: self.repair };
+        let done: Result<VerifyDone, Failure> = client
+            .job("/v1/verify", &request, |work: Work| bar.bytes(work.bytes_done, work.bytes_total, "verifying"))
+            .await;
+        drop(bar);
+        client.close().await;
+        let done = done?;
+        if context.json {
+            output::json(&done)?;
+        } else {
+            report(&done)?;
+        }
+        if done.sound {
+            return Ok(());
+        }
+        let failure = Failure::new(Exit::Verification, format!("{}@{} is damaged here", done.model, done.version))
+            .help(format!("`steelyard verify {} --repair` fetches it again", self.reference));
+        Err(if context.json { failure.reported() } else { failure })
+    }
+}
+
+fn report(done: &VerifyDone) -> Result<(), Failure> {
+    let name = paint(NAME.bold(), format!("{}@{}", done.model, done.version));
+    for damage in &done.damage {
+        output::line(format!("{} {}: {}", output::mark(false), damage.path, paint(BAD, &damage.what)))?;
+    }
+    if let Some(transfer) = &done.repaired {
+        output::line(format!("\nFetched again:\n{}", pull::shares(transfer).trim_end()))?;
+    }
+    if done.sound {
+        let again = if done.repaired.is_some() { "is whole again" } else { "is sound" };
+        output::line(format!(
+            "{} {name} {again}: {}, {}, every chunk and file as signed.",
+            output::mark(true),
+            human::count(done.files as u64, "file"),
+            human::bytes(done.bytes)
+        ))?;
+        output::line(paint(DIM, format!("  {}", done.release)))?;
+    }
+    Ok(())
+}

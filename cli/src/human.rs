@@ -1,0 +1,147 @@
+//! Numbers, times and digests as people read them.
+
+use std::time::Duration;
+
+use registry::{Digest, Timestamp};
+
+/// `1.4 GiB`.
+pub(crate) fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1023.95 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let decimals = if value < 10.0 { 2 } else { 1 };
+    format!("{value:.decimals$} {}", UNITS[unit])
+}
+
+/// `1 file`, `3 files`.
+pub(crate) fn count(n: impl TryInto<u64>, one: &str) -> String {
+    let n = n.try_into().unwrap_or(u64::MAX);
+    let plural = match one.strip_suffix('y') {
+        Some(stem) if !stem.ends_with(['a', 'e', 'o']) => format!("{stem}ies"),
+        _ => format!("{one}s"),
+    };
+    if n == 1 { format!("1 {one}") } else { format!("{n} {plural}") }
+}
+
+/// `3 minutes ago`, `in 12 days`, `just now`.
+pub(crate) fn relative(at: Timestamp, now: Timestamp) -> String {
+    let seconds = now.unix().saturating_sub(at.unix());
+    let span = seconds.unsigned_abs();
+    let (n, unit) = match span {
+        0..5 => return "just now".to_owned(),
+        5..90 => (span, "second"),
+        90..5_400 => (span.div_ceil(60).min(span / 60 + 1), "minute"),
+        5_400..129_600 => (span / 3_600, "hour"),
+        129_600..5_184_000 => (span / 86_400, "day"),
+        5_184_000..63_072_000 => (span / 2_592_000, "month"),
+        _ => (span / 31_536_000, "year"),
+    };
+    let text = count(n, unit);
+    if seconds >= 0 { format!("{text} ago") } else { format!("in {text}") }
+}
+
+/// `850 ms`, `3.4 s`, `2 min 5 s`.
+pub(crate) fn duration(duration: Duration) -> String {
+    let ms = duration.as_millis();
+    match ms {
+        0..1_000 => format!("{ms} ms"),
+        1_000..60_000 => format!("{:.1} s", duration.as_secs_f64()),
+        _ => {
+            let seconds = duration.as_secs();
+            match seconds {
+                0..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
+                _ => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
+            }
+        }
+    }
+}
+
+/// Milliseconds, as [`duration`].
+pub(crate) fn millis(ms: u64) -> String {
+    duration(Duration::from_millis(ms))
+}
+
+/// A fingerprint in groups of four, in two lines of eight groups, for reading aloud.
+pub(crate) fn fingerprint(digest: &Digest) -> [String; 2] {
+    let hex = digest.to_hex();
+    let line = |half: &str| {
+        let groups: Vec<&str> = half.as_bytes().chunks(4).filter_map(|group| std::str::from_utf8(group).ok()).collect();
+        groups.join(" ")
+    };
+    let (first, second) = hex.split_at(hex.len() / 2);
+    [line(first), line(second)]
+}
+
+/// Reads a fingerprint as [`fingerprint`] or the digest's text form shows it.
+pub(crate) fn parse_fingerprint(text: &str) -> Result<Digest, String> {
+    let bare: String = text.chars().filter(|c| !c.is_whitespace() && *c != '-').collect();
+    let hex = bare.strip_prefix("b3:").unwrap_or(&bare).to_ascii_lowercase();
+    Digest::from_hex(&hex).map_err(|_| {
+        "a fingerprint is `b3:` and 64 hexadecimal digits; spaces between groups are fine when it is quoted".to_owned()
+    })
+}
+
+/// A peer identifier short enough for a table.
+pub(crate) fn peer(id: &str) -> String {
+    match id.char_indices().rev().nth(7) {
+        Some((at, _)) if id.len() > 14 => format!("…{}", &id[at..]),
+        _ => id.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        for (n, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.00 KiB"),
+            (105_454_432, "100.6 MiB"),
+            (1 << 30, "1.00 GiB"),
+            (1024 * 1024 - 1, "1.00 MiB"),
+        ] {
+            assert_eq!(bytes(n), text);
+        }
+    }
+
+    #[test]
+    fn times() {
+        let now = Timestamp::from_unix(1_000_000_000);
+        for (ago, text) in [
+            (1, "just now"),
+            (60, "60 seconds ago"),
+            (7200, "2 hours ago"),
+            (86_400 * 3, "3 days ago"),
+            (-86_400 * 90, "in 3 months"),
+        ] {
+            assert_eq!(relative(now.plus(-ago), now), text);
+        }
+    }
+
+    #[test]
+    fn fingerprints_round_trip() {
+        let digest = Digest::of(b"alba");
+        let [first, second] = fingerprint(&digest);
+        assert_eq!(first.len(), 39);
+        assert_eq!(parse_fingerprint(&format!("{first} {second}")).unwrap(), digest);
+        assert_eq!(parse_fingerprint(&digest.to_string()).unwrap(), digest);
+        assert!(parse_fingerprint("b3:12").is_err());
+    }
+
+    #[test]
+    fn plurals() {
+        assert_eq!((count(1, "file"), count(2, "key")), ("1 file".to_owned(), "2 keys".to_owned()));
+        assert_eq!(count(2, "reply"), "2 replies");
+    }
+}

@@ -1,0 +1,259 @@
+//! Routes that change something, over the socket alone.
+
+use std::path::PathBuf;
+
+use axum::Json;
+use axum::extract::State;
+use registry::envelope::EnvelopeError;
+use registry::statement::Statement;
+use registry::{ChannelName, Model, Nation, Signed, Timestamp};
+use serde::Deserialize;
+
+use super::guard::{Body, Path, Query, Raw};
+use super::stream::blocking;
+use super::types::{
+    Accepted, Collected, DialRequest, Done, ExportRequest, Exported, GcRequest, ImportRequest, Imported,
+    NationEntry, PinEntry, PinNation, PinRequest, Sequences, WorkerInfo,
+};
+use super::{Api, catalogue};
+use crate::error::{Code, Problem};
+use crate::events::Event;
+use crate::nation_file::{self, NationFile};
+
+type Answer<T> = Result<Json<T>, Problem>;
+
+/// Longest reason of a pin, in bytes: one sentence.
+const MAX_REASON: usize = 1024;
+
+#[derive(Deserialize)]
+pub(super) struct SequencesQuery {
+    model: Option<Model>,
+    channel: Option<ChannelName>,
+}
+
+pub(super) async fn sequences(
+    State(api): State<Api>,
+    Query(query): Query<SequencesQuery>,
+) -> Answer<Sequences> {
+    let store = api.store().clone();
+    let sequences = blocking(move || {
+        let channel = match (&query.model, &query.channel) {
+            (Some(model), Some(channel)) => Some(store.next_channel_sequence(model, channel)?),
+            _ => None,
+        };
+        Ok(Sequences { channel, recall: store.next_recall_sequence(&store.own())? })
+    });
+    Ok(Json(sequences.await?))
+}
+
+pub(super) async fn statement(State(api): State<Api>, Raw(body): Raw) -> Answer<Accepted> {
+    let store = api.store().clone();
+    let (accepted, statement) = blocking(move || {
+        let signed = Signed::parse(&body)?;
+        let statement = signed.peek().map_err(EnvelopeError::from)?;
+        let accepted = registry::publish::accept(&store, &signed, Timestamp::now())?;
+        Ok((accepted, statement))
+    })
+    .await?;
+    if accepted.new {
+        let events = api.node().events();
+        let nation = statement.nation().clone();
+        events.send(Event::Statement { digest: accepted.digest, kind: accepted.kind, nation });
+        if let Statement::Recall(recall) = statement {
+            events.send(Event::Recall {
+                digest: accepted.digest,
+                nation: recall.nation,
+                target: recall.target,
+                severity: recall.severity,
+                reason: recall.reason,
+            });
+        }
+    }
+    // Said again even when it is not new: whoever repeats a statement wants the allies to have it.
+    api.node().announce(accepted.digest).await;
+    Ok(Json(Accepted {
+        digest: accepted.digest,
+        kind: accepted.kind,
+        seq: accepted.seq,
+        new: accepted.new,
+        withdrawn: accepted.withdrawn,
+    }))
+}
+
+pub(super) async fn pin_nation(
+    State(api): State<Api>,
+    Body(request): Body<PinNation>,
+) -> Answer<NationEntry> {
+    let store = api.store().clone();
+    let (nation, addresses) = blocking(move || {
+        let text = request.file.to_string();
+        let file = NationFile::parse(text.as_bytes())?;
+        let member = store.pin_nation(&file.root, request.fingerprint, Timestamp::now())?;
+        let nation = member.root.nation.clone();
+        let addresses = file.addresses.iter().chain(&request.addresses);
+        let addresses = nation_file::remember(&store, &nation, addresses)?;
+        Ok((nation, addresses))
+    })
+    .await?;
+    api.node().events().send(Event::Trust { nation: nation.clone(), pinned: true });
+    // In the background: a node that is away must not hold up the answer. It is remembered and dialled again later.
+    let node = api.node().clone();
+    if !node.config().offline {
+        tokio::spawn(async move {
+            for address in addresses {
+                if let Err(error) = node.dial(address).await {
+                    tracing::info!(%error, "a new ally's node is not reached yet");
+                }
+            }
+        });
+    }
+    let Json(nations) = super::read::nations(State(api)).await?;
+    let entry = nations.into_iter().find(|entry| entry.nation == nation);
+    entry.map(Json).ok_or_else(|| Problem::new(Code::Conflict, format!("`{nation}` was removed meanwhile")))
+}
+
+pub(super) async fn unpin_nation(State(api): State<Api>, Path(nation): Path<String>) -> Answer<Done> {
+    let nation = Nation::new(&nation)?;
+    let store = api.store().clone();
+    let named = nation.clone();
+    blocking(move || {
+        store.trust().member(&named)?;
+        store.unpin_nation(&named)?;
+        Ok(nation_file::forget(&store, &named)?)
+    })
+    .await?;
+    api.node().events().send(Event::Trust { nation: nation.clone(), pinned: false });
+    api.node().disconnect_nation(&nation).await;
+    Ok(Json(Done {}))
+}
+
+pub(super) async fn pin(
+    State(api): State<Api>,
+    Path(reference): Path<String>,
+    Body(request): Body<PinRequest>,
+) -> Answer<PinEntry> {
+    if request.reason.len() > MAX_REASON || request.reason.chars().any(char::is_control) {
+        let rule = format!("the reason must be one line of at most {MAX_REASON} bytes");
+        return Err(Problem::new(Code::Usage, rule));
+    }
+    let store = api.store().clone();
+    let entry = blocking(move || {
+        let resolved = catalogue::resolve(&store, &reference)?;
+        store.pin(&resolved.release, &request.reason)?;
+        Ok(PinEntry {
+            release: resolved.release,
+            model: Some(resolved.model),
+            version: Some(resolved.version),
+            reason: request.reason,
+            at: Timestamp::now(),
+        })
+    });
+    Ok(Json(entry.await?))
+}
+
+pub(super) async fn unpin(State(api): State<Api>, Path(reference): Path<String>) -> Answer<Done> {
+    let store = api.store().clone();
+    blocking(move || {
+        let release = catalogue::resolve(&store, &reference)?.release;
+        if !store.unpin(&release)? {
+            return Err(Problem::new(Code::NotFound, format!("`{reference}` is not pinned"))
+                .hint("`steelyard ls` shows what is"));
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(Json(Done {}))
+}
+
+pub(super) async fn gc(State(api): State<Api>, Body(request): Body<GcRequest>) -> Answer<Collected> {
+    let store = api.store().clone();
+    let report = blocking(move || Ok(store.gc(request.dry_run)?)).await?;
+    Ok(Json(Collected {
+        dry_run: request.dry_run,
+        blobs_removed: report.blobs_removed,
+        bytes_freed: report.bytes_freed,
+        partials_removed: report.partials_removed,
+        blobs_kept: report.blobs_kept,
+        bytes_kept: report.bytes_kept,
+        blobs_held: report.blobs_held,
+        bytes_held: report.bytes_held,
+    }))
+}
+
+/// A path that the command made absolute: the node's own working folder means nothing to its caller.
+pub(super) fn absolute(path: &str) -> Result<PathBuf, Problem> {
+    let path = PathBuf::from(path);
+    if path.is_absolute() {
+        return Ok(path);
+    }
+    Err(Problem::new(Code::Usage, format!("`{}` is not an absolute path", path.display())))
+}
+
+pub(super) async fn export(State(api): State<Api>, Body(request): Body<ExportRequest>) -> Answer<Exported> {
+    let path = absolute(&request.path)?;
+    let store = api.store().clone();
+    let done = blocking(move || {
+        let resolved = catalogue::resolve(&store, &request.reference)?;
+        let report = registry::bundle::export(&store, &resolved.release, &path)?;
+        Ok(Exported {
+            release: resolved.release,
+            model: resolved.model,
+            version: resolved.version,
+            path: request.path,
+            bytes: report.bytes,
+            releasable_to: report.releasable_to.to_string(),
+        })
+    });
+    Ok(Json(done.await?))
+}
+
+pub(super) async fn import(State(api): State<Api>, Body(request): Body<ImportRequest>) -> Answer<Imported> {
+    let path = absolute(&request.path)?;
+    let store = api.store().clone();
+    let imported = blocking(move || {
+        let now = Timestamp::now();
+        let report = registry::bundle::import(&store, &path, now)?;
+        registry::admit::admit(&store, &report.release, now)?;
+        let (release, decision) = registry::admit::decide(&store, &report.release, now)?;
+        Ok(Imported {
+            release: report.release,
+            model: release.model.clone(),
+            version: release.version.clone(),
+            files: report.files,
+            bytes: release.size(),
+            new_bytes: report.new_bytes,
+            new_statements: report.new_statements,
+            skipped: report.skipped,
+            decision,
+        })
+    })
+    .await?;
+    api.node().events().send(Event::Admitted {
+        release: imported.release,
+        model: imported.model.clone(),
+        version: imported.version.clone(),
+    });
+    // The bundle may have brought a recall.
+    api.workers().recheck(std::time::Instant::now()).await;
+    api.node().announce(imported.release).await;
+    Ok(Json(imported))
+}
+
+pub(super) async fn stop_worker(State(api): State<Api>, Path(id): Path<u64>) -> Answer<WorkerInfo> {
+    Ok(Json(api.workers().stop(id, "stopped by hand").await?))
+}
+
+pub(super) async fn dial(State(api): State<Api>, Body(request): Body<DialRequest>) -> Answer<Done> {
+    api.node().dial(request.address).await?;
+    Ok(Json(Done {}))
+}
+
+pub(super) async fn sync(State(api): State<Api>) -> Json<Done> {
+    api.node().sync_now().await;
+    Json(Done {})
+}
+
+pub(super) async fn shutdown(State(api): State<Api>) -> Json<Done> {
+    api.0.stop.cancel();
+    Json(Done {})
+}

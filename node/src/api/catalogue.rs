@@ -1,0 +1,278 @@
+//! What the store knows, as the interface shows it. Everything here blocks.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use registry::policy::recall_binds;
+use registry::statement::{Channel, Recall, RecallTarget, Release, RoleName, Statement};
+use registry::store::{Pin, Store};
+use registry::trust::TrustError;
+use registry::{Digest, Model, Reference, Timestamp};
+
+use super::types::{
+    ChannelEntry, Evidence, FileEntry, ModelEntry, PinEntry, Presence, RecallEntry, ReleaseDetail,
+    ReleaseEntry, Resolved, SignedEntry,
+};
+use crate::error::{Code, Problem};
+
+/// One reading of the store's lists, so that an answer about many releases reads each list once.
+pub(super) struct Catalogue<'a> {
+    store: &'a Store,
+    releases: BTreeMap<Digest, Release>,
+    channels: Vec<(Digest, Channel)>,
+    recalls: Vec<(Digest, Recall)>,
+    admitted: BTreeSet<Digest>,
+    pins: BTreeMap<Digest, Pin>,
+}
+
+impl<'a> Catalogue<'a> {
+    pub(super) fn read(store: &'a Store) -> Result<Self, Problem> {
+        let admitted = store.admissions()?.into_iter().filter(|admission| admission.decision.allowed);
+        Ok(Self {
+            store,
+            releases: store.releases()?.into_iter().collect(),
+            channels: store.channels()?,
+            recalls: store.recalls()?,
+            admitted: admitted.map(|admission| admission.release).collect(),
+            pins: store.pins()?.into_iter().map(|pin| (pin.release, pin)).collect(),
+        })
+    }
+
+    /// Every model, by name.
+    pub(super) fn models(&self) -> Result<Vec<ModelEntry>, Problem> {
+        let mut models: BTreeMap<Model, ModelEntry> = BTreeMap::new();
+        let empty =
+            |model: &Model| ModelEntry { model: model.clone(), channels: Vec::new(), releases: Vec::new() };
+        for (digest, release) in &self.releases {
+            let entry = models.entry(release.model.clone()).or_insert_with(|| empty(&release.model));
+            entry.releases.push(self.entry(digest, release)?);
+        }
+        for (_, channel) in &self.channels {
+            let entry = models.entry(channel.model.clone()).or_insert_with(|| empty(&channel.model));
+            entry.channels.push(self.channel(channel));
+        }
+        for entry in models.values_mut() {
+            entry.releases.sort_by(|a, b| (b.issued, &b.version).cmp(&(a.issued, &a.version)));
+            entry.channels.sort_by(|a, b| a.channel.cmp(&b.channel));
+        }
+        Ok(models.into_values().collect())
+    }
+
+    fn channel(&self, channel: &Channel) -> ChannelEntry {
+        ChannelEntry {
+            channel: channel.channel.clone(),
+            sequence: channel.sequence,
+            release: channel.release,
+            version: self.releases.get(&channel.release).map(|release| release.version.clone()),
+            reason: channel.reason.clone(),
+            issued: channel.issued,
+        }
+    }
+
+    fn entry(&self, digest: &Digest, release: &Release) -> Result<ReleaseEntry, Problem> {
+        let here: Vec<u64> = release
+            .files
+            .iter()
+            .filter(|file| self.store.has_blob(&file.blake3))
+            .map(|file| file.size)
+            .collect();
+        let presence = match here.len() {
+            0 => Presence::Known,
+            n if n == release.files.len() => Presence::Complete,
+            _ => Presence::Partial,
+        };
+        let ancestors = self.store.ancestors(digest)?;
+        let own = self.store.own();
+        let recalled = self
+            .recalls
+            .iter()
+            .any(|(_, recall)| recall_binds(recall, &own, &release.model.nation, *digest, &ancestors));
+        Ok(ReleaseEntry {
+            release: *digest,
+            model: release.model.clone(),
+            version: release.version.clone(),
+            format: release.format.clone(),
+            licence: release.licence.clone(),
+            size: release.size(),
+            files: release.files.len(),
+            issued: release.issued,
+            presence,
+            bytes_here: here.iter().sum(),
+            admitted: self.admitted.contains(digest) && !recalled,
+            recalled,
+            pinned: self.pins.contains_key(digest),
+        })
+    }
+
+    /// Everything about one release, with the decision as it is now.
+    pub(super) fn detail(&self, digest: &Digest) -> Result<ReleaseDetail, Problem> {
+        let release = self.releases.get(digest).ok_or_else(|| unknown_release(digest))?;
+        let ancestors = self.store.ancestors(digest)?;
+        let trust = self.store.trust();
+        let threshold = trust
+            .member(&release.model.nation)
+            .ok()
+            .map(|member| member.root.role(RoleName::Release).threshold);
+        let (signers, decision, distrust) =
+            match registry::admit::decide(self.store, digest, Timestamp::now()) {
+                Ok((verified, decision)) => (verified.signers().to_vec(), Some(decision), None),
+                Err(error) => (Vec::new(), None, Some(error.to_string())),
+            };
+        let named = |recall: &Recall| match recall.target {
+            RecallTarget::Release(target) => target == *digest,
+            RecallTarget::Lineage(target) => target == *digest || ancestors.contains_key(&target),
+        };
+        Ok(ReleaseDetail {
+            entry: self.entry(digest, release)?,
+            file_list: release
+                .files
+                .iter()
+                .map(|file| FileEntry { here: self.store.has_blob(&file.blake3), file: file.clone() })
+                .collect(),
+            releasable_to: release.releasable_to.to_string(),
+            derived_from: release.derived_from.clone(),
+            model_card: release.model_card.clone(),
+            signers,
+            threshold,
+            channels: self
+                .channels
+                .iter()
+                .filter(|(_, channel)| channel.release == *digest)
+                .map(|(_, channel)| self.channel(channel))
+                .collect(),
+            recalls: self
+                .recalls
+                .iter()
+                .filter(|(_, recall)| named(recall))
+                .map(|(id, recall)| self.recall(id, recall))
+                .collect(),
+            decision,
+            distrust,
+            pin: self.pins.get(digest).map(|pin| pin.reason.clone()),
+        })
+    }
+
+    fn recall(&self, id: &Digest, recall: &Recall) -> RecallEntry {
+        let release = recall.target.digest();
+        let known = self.releases.get(&release);
+        RecallEntry {
+            recall: *id,
+            nation: recall.nation.clone(),
+            release,
+            lineage: matches!(recall.target, RecallTarget::Lineage(_)),
+            model: known.map(|release| release.model.clone()),
+            version: known.map(|release| release.version.clone()),
+            reason: recall.reason.clone(),
+            severity: recall.severity,
+            sequence: recall.sequence,
+            issued: recall.issued,
+        }
+    }
+
+    /// Every recall, the newest first.
+    pub(super) fn recalls(&self) -> Vec<RecallEntry> {
+        let mut recalls: Vec<_> = self.recalls.iter().map(|(id, recall)| self.recall(id, recall)).collect();
+        recalls.sort_by_key(|recall| std::cmp::Reverse(recall.issued));
+        recalls
+    }
+
+    /// Every pin.
+    pub(super) fn pins(&self) -> Vec<PinEntry> {
+        let entry = |(digest, pin): (&Digest, &Pin)| {
+            let known = self.releases.get(digest);
+            PinEntry {
+                release: *digest,
+                model: known.map(|release| release.model.clone()),
+                version: known.map(|release| release.version.clone()),
+                reason: pin.reason.clone(),
+                at: pin.at,
+            }
+        };
+        self.pins.iter().map(entry).collect()
+    }
+
+    /// Every signed statement that a decision about `digest` rests on.
+    pub(super) fn evidence(&self, digest: &Digest) -> Result<Evidence, Problem> {
+        let release = self.releases.get(digest).ok_or_else(|| unknown_release(digest))?;
+        let mut statements = Vec::new();
+        if let Ok(member) = self.store.trust().member(&release.model.nation) {
+            statements.push(member.root.proven());
+        }
+        let ancestors = self.store.ancestors(digest)?;
+        let channels = self.channels.iter().filter(|(_, c)| c.release == *digest).map(|(id, _)| id);
+        let recalls = self.recalls.iter().filter(|(_, recall)| {
+            let target = recall.target.digest();
+            target == *digest || ancestors.contains_key(&target)
+        });
+        for id in [digest].into_iter().chain(channels).chain(recalls.map(|(id, _)| id)) {
+            statements.extend(self.store.statement(id)?);
+        }
+        let entry = |signed: registry::Signed| -> Result<SignedEntry, Problem> {
+            let internal = |error: &dyn std::fmt::Display| Problem::new(Code::Internal, error);
+            let statement: Statement = signed.peek().map_err(|error| internal(&error))?;
+            let envelopes = serde_json::from_slice(&signed.to_json()).map_err(|error| internal(&error))?;
+            let (kind, nation) = (statement.kind(), statement.nation().clone());
+            Ok(SignedEntry { digest: signed.digest(), kind, nation, envelopes })
+        };
+        Ok(Evidence {
+            release: *digest,
+            statements: statements.into_iter().map(entry).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+fn unknown_release(digest: &Digest) -> Problem {
+    Problem::new(Code::NotFound, format!("the release {digest} is not known here"))
+        .hint("`steelyard pull` asks the peers for it; `steelyard ls` lists what is known")
+}
+
+/// Reads a reference that a person typed.
+pub(super) fn parse(text: &str) -> Result<Reference, Problem> {
+    text.parse::<Reference>().map_err(|error| {
+        Problem::new(Code::Usage, error)
+            .hint("name a release as nation/name, nation/name:channel, nation/name@version or b3:…")
+    })
+}
+
+/// The release that `text` means here.
+pub(super) fn resolve(store: &Store, text: &str) -> Result<Resolved, Problem> {
+    let reference = parse(text)?;
+    let found = match store.resolve(&reference)? {
+        Some(digest) => store.release(&digest)?.map(|release| (digest, release)),
+        None => None,
+    };
+    match found {
+        Some((digest, release)) => Ok(Resolved {
+            reference: reference.to_string(),
+            release: digest,
+            model: release.model,
+            version: release.version,
+        }),
+        None => Err(not_known(store, &reference)),
+    }
+}
+
+/// Says why `reference` means nothing here, as exactly as can be known.
+fn not_known(store: &Store, reference: &Reference) -> Problem {
+    let problem = Problem::new(Code::NotFound, format!("`{reference}` is not known here"));
+    let Some(model) = reference.model() else {
+        return problem.hint("`steelyard pull` asks the peers for it");
+    };
+    if let Err(TrustError::NotPinned(nation)) = store.trust().member(&model.nation) {
+        return problem.hint(format!(
+            "the nation `{nation}` is not pinned here; get its nation.json and run `steelyard trust add`"
+        ));
+    }
+    let known: Vec<String> = store
+        .releases()
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|(_, release)| release.model == *model)
+        .map(|(_, release)| format!("{model}@{}", release.version))
+        .take(8)
+        .collect();
+    if known.is_empty() {
+        problem.hint(format!("`steelyard pull {reference}` asks the peers for it"))
+    } else {
+        problem.hint(format!("known here: {}; `steelyard pull {reference}` asks the peers", known.join(", ")))
+    }
+}

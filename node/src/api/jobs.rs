@@ -1,0 +1,215 @@
+//! Routes whose work takes long, each answered as a stream (`stream.rs`).
+
+use axum::extract::State;
+use axum::response::Response;
+use registry::serving::Options;
+use registry::store::Store;
+use registry::{Reference, Timestamp};
+
+use super::guard::Body;
+use super::stream::{Progress, blocking, job};
+use super::types::{
+    DamageEntry, DraftRequest, Drafted, PullRequest, Pulled, SkippedFile, TransferInfo, VerifyDone,
+    VerifyRequest, Work, WorkerInfo, WorkerRequest,
+};
+use super::{Api, admin, catalogue};
+use crate::config::Worker as Settings;
+use crate::error::{Code, Problem};
+use crate::node::PullOptions;
+
+pub(super) async fn pull(
+    State(api): State<Api>,
+    Body(request): Body<PullRequest>,
+) -> Result<Response, Problem> {
+    let reference = catalogue::parse(&request.reference)?;
+    Ok(job(move |progress| async move {
+        let pulled = fetch(&api, reference, &progress).await?;
+        if request.pin {
+            let store = api.store().clone();
+            let release = pulled.release;
+            blocking(move || Ok(store.pin(&release, "pulled with --pin")?)).await?;
+        }
+        Ok(pulled)
+    }))
+}
+
+/// Pulls, telling how far it is.
+async fn fetch(
+    api: &Api,
+    reference: Reference,
+    progress: &Progress<TransferInfo>,
+) -> Result<Pulled, Problem> {
+    let told = progress.clone();
+    let options =
+        PullOptions { progress: Some(Box::new(move |info| told.tell(info))), ..PullOptions::default() };
+    let report = api.node().pull(reference, options).await?;
+    let store = api.store().clone();
+    let release = report.release;
+    let missing = || Problem::new(Code::Internal, "the release pulled is not in the store");
+    let known = blocking(move || store.release(&release)?.ok_or_else(missing)).await?;
+    Ok(Pulled {
+        release,
+        model: known.model,
+        version: known.version,
+        files: known.files.len(),
+        already_here: report.transfer.bytes_resumed == report.transfer.bytes_total,
+        transfer: report.transfer,
+        decision: report.decision,
+    })
+}
+
+pub(super) async fn draft(
+    State(api): State<Api>,
+    Body(request): Body<DraftRequest>,
+) -> Result<Response, Problem> {
+    let path = admin::absolute(&request.path)?;
+    let store = api.store().clone();
+    Ok(job(move |progress: Progress<Work>| async move {
+        blocking(move || {
+            let mut tell = |at: registry::publish::Progress| {
+                progress.tell(Work { path: at.path, bytes_done: at.bytes_done, bytes_total: at.bytes_total });
+            };
+            let draft = registry::publish::draft(&store, &path, &mut tell)?;
+            Ok(Drafted {
+                files: draft.files,
+                format: draft.format,
+                size: draft.size,
+                unsafe_files: draft.unsafe_files,
+                skipped: draft
+                    .skipped
+                    .into_iter()
+                    .map(|left| SkippedFile { path: left.path, why: left.why })
+                    .collect(),
+                model_card: draft.model_card,
+                licence: draft.licence,
+                nation: store.own(),
+            })
+        })
+        .await
+    }))
+}
+
+pub(super) async fn verify(
+    State(api): State<Api>,
+    Body(request): Body<VerifyRequest>,
+) -> Result<Response, Problem> {
+    let store = api.store().clone();
+    let text = request.reference.clone();
+    let resolved = blocking(move || catalogue::resolve(&store, &text)).await?;
+    Ok(job(move |progress: Progress<Work>| async move {
+        let mut done = check(api.store().clone(), resolved.release, progress.clone()).await?;
+        if !done.sound {
+            let what: Vec<String> = done.damage.iter().map(|d| format!("{}: {}", d.path, d.what)).collect();
+            api.workers().withdraw(&done.release, &format!("its bytes are damaged: {}", what.join("; ")));
+        }
+        if !done.sound && request.repair {
+            let pulled = fetch(&api, Reference::Digest(done.release), &Progress::unheard()).await?;
+            let again = check(api.store().clone(), done.release, progress).await?;
+            done.sound = again.sound;
+            done.damage.extend(again.damage);
+            done.repaired = Some(pulled.transfer);
+        }
+        Ok(done)
+    }))
+}
+
+async fn check(
+    store: Store,
+    release: registry::Digest,
+    progress: Progress<Work>,
+) -> Result<VerifyDone, Problem> {
+    blocking(move || {
+        let known = store.release(&release)?.ok_or_else(|| {
+            Problem::new(Code::NotFound, format!("the release {release} is not known here"))
+        })?;
+        let mut tell = |bytes_done, bytes_total| {
+            progress.tell(Work { path: String::new(), bytes_done, bytes_total });
+        };
+        let report = registry::admit::verify(&store, &release, Timestamp::now(), &mut tell)?;
+        let sound = report.is_sound();
+        let missing = report.missing.into_iter().map(|path| DamageEntry {
+            path,
+            what: "it is not here".to_owned(),
+            chunk: None,
+            offset: None,
+        });
+        let damaged = report.damage.into_iter().map(|damage| DamageEntry {
+            path: damage.path,
+            what: damage.what,
+            chunk: damage.chunk,
+            offset: Some(damage.offset),
+        });
+        let damage: Vec<DamageEntry> = missing.chain(damaged).collect();
+        Ok(VerifyDone {
+            release,
+            model: known.model,
+            version: known.version,
+            files: known.files.len(),
+            bytes: report.bytes,
+            sound,
+            damage,
+            repaired: None,
+        })
+    })
+    .await
+}
+
+/// The settings' options for a worker.
+pub(super) fn default_options(settings: &Settings) -> Options {
+    let some = |value: u32| (value > 0).then_some(value);
+    Options {
+        threads: some(settings.threads),
+        context: some(settings.context),
+        max_requests: settings.max_requests,
+    }
+}
+
+pub(super) async fn serve(
+    State(api): State<Api>,
+    Body(request): Body<WorkerRequest>,
+) -> Result<Response, Problem> {
+    let settings = api.node().config().worker.clone();
+    let listen = request.listen.as_deref().unwrap_or(&settings.listen);
+    let listen = listen.parse().map_err(|_| {
+        let shown: String = listen.chars().take(80).collect();
+        Problem::new(Code::Usage, format!("`{shown}` is not an address and port such as `127.0.0.1:4810`"))
+    })?;
+    let options = request.options.clone().unwrap_or_else(|| default_options(&settings));
+    let store = api.store().clone();
+    let text = request.reference.clone();
+    let resolved = blocking(move || catalogue::resolve(&store, &text)).await?;
+    Ok(job(move |progress: Progress<WorkerInfo>| async move {
+        let workers = api.workers();
+        let mut watched = workers.start(resolved.reference, resolved.release, listen, options).await?;
+        // Whoever leaves before it is ready does not want it.
+        let guard = workers.stop_unless_kept(watched.borrow().id);
+        loop {
+            let info = watched.borrow_and_update().clone();
+            match info.state {
+                crate::events::WorkerState::Ready => {
+                    guard.keep();
+                    return Ok(info);
+                }
+                state if state.is_over() => return Err(ended_early(&info)),
+                _ => progress.tell(info),
+            }
+            if watched.changed().await.is_err() {
+                return Err(Problem::new(Code::Internal, "the worker's supervisor ended"));
+            }
+        }
+    }))
+}
+
+fn ended_early(info: &WorkerInfo) -> Problem {
+    match (&info.stop, &info.error) {
+        (Some(stop), _) if stop.cause != crate::events::StopCause::Requested => Problem::new(
+            Code::PolicyRefused,
+            format!("{} stopped before it was ready: {}", info.reference, stop.reason),
+        ),
+        (Some(stop), _) => Problem::new(Code::Cancelled, format!("the worker was stopped: {}", stop.reason)),
+        (None, error) => {
+            let why = error.as_deref().unwrap_or("no reason is known");
+            Problem::new(Code::Worker, format!("the worker for {} failed: {why}", info.reference))
+        }
+    }
+}

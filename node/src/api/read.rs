@@ -1,0 +1,187 @@
+//! Routes that read.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use registry::statement::RoleName;
+use registry::{Model, Timestamp};
+use serde::Deserialize;
+
+use super::guard::{Path, Query};
+use super::stream::blocking;
+use super::types::{
+    Evidence, Health, ModelEntry, NationEntry, PeerInfo, PinEntry, RecallEntry, ReleaseDetail, Resolved,
+    RoleEntry, Status, TransferInfo, Usage, WorkerInfo,
+};
+use super::{Api, catalogue};
+use crate::error::{Code, Problem};
+use crate::events::Event;
+use crate::nation_file;
+
+/// The description of every route.
+pub(super) const OPENAPI: &str = include_str!("openapi.json");
+
+type Answer<T> = Result<Json<T>, Problem>;
+
+pub(super) async fn health() -> Json<Health> {
+    Json(Health { status: "ok".to_owned() })
+}
+
+pub(super) async fn ready(State(api): State<Api>) -> Answer<Health> {
+    let node = api.node();
+    let config = node.config();
+    if node.addresses().is_empty() && !config.offline && !config.p2p.listen.is_empty() {
+        return Err(Problem::new(Code::Busy, "the node does not listen for peers yet"));
+    }
+    Ok(Json(Health { status: "ok".to_owned() }))
+}
+
+pub(super) async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
+}
+
+pub(super) async fn status(State(api): State<Api>) -> Answer<Status> {
+    let store = api.store().clone();
+    let (usage, trust) = blocking(move || Ok((store.usage()?, store.trust()))).await?;
+    let own = trust.member(trust.own())?;
+    let node = api.node();
+    Ok(Json(Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        nation: trust.own().clone(),
+        fingerprint: own.fingerprint(),
+        root_expires: own.root.expires,
+        peer_id: node.peer_id(),
+        running: api.0.running,
+        started: api.0.started,
+        addresses: node.addresses(),
+        http: api.0.http.get().map(|address| format!("http://{address}")),
+        peers: node.peers().len(),
+        nations: trust.members().count(),
+        transfers: node.transfers().iter().filter(|transfer| !transfer.state.is_over()).count(),
+        workers: api.workers().list().iter().filter(|worker| !worker.state.is_over()).count(),
+        statements: api.store().last_seq(),
+        usage: Usage {
+            blobs: usage.blobs,
+            bytes: usage.bytes,
+            partial_bytes: usage.partial_bytes,
+            disk_free: usage.disk_free,
+        },
+    }))
+}
+
+pub(super) async fn models(State(api): State<Api>) -> Answer<Vec<ModelEntry>> {
+    let store = api.store().clone();
+    Ok(Json(blocking(move || catalogue::Catalogue::read(&store)?.models()).await?))
+}
+
+pub(super) async fn model(
+    State(api): State<Api>,
+    Path((nation, name)): Path<(String, String)>,
+) -> Answer<ModelEntry> {
+    let model: Model = format!("{nation}/{name}").parse()?;
+    let store = api.store().clone();
+    let models = blocking(move || catalogue::Catalogue::read(&store)?.models()).await?;
+    let missing = || Problem::new(Code::NotFound, format!("no release of `{model}` is known here"));
+    models.into_iter().find(|entry| entry.model == model).map(Json).ok_or_else(missing)
+}
+
+pub(super) async fn release(State(api): State<Api>, Path(digest): Path<String>) -> Answer<ReleaseDetail> {
+    let digest = digest.parse()?;
+    let store = api.store().clone();
+    Ok(Json(blocking(move || catalogue::Catalogue::read(&store)?.detail(&digest)).await?))
+}
+
+pub(super) async fn evidence(State(api): State<Api>, Path(digest): Path<String>) -> Answer<Evidence> {
+    let digest = digest.parse()?;
+    let store = api.store().clone();
+    Ok(Json(blocking(move || catalogue::Catalogue::read(&store)?.evidence(&digest)).await?))
+}
+
+#[derive(Deserialize)]
+pub(super) struct ResolveQuery {
+    #[serde(rename = "ref")]
+    reference: String,
+}
+
+pub(super) async fn resolve(State(api): State<Api>, Query(query): Query<ResolveQuery>) -> Answer<Resolved> {
+    let store = api.store().clone();
+    Ok(Json(blocking(move || catalogue::resolve(&store, &query.reference)).await?))
+}
+
+pub(super) async fn nations(State(api): State<Api>) -> Answer<Vec<NationEntry>> {
+    let trust = api.store().trust();
+    let peers = api.node().peers();
+    let now = Timestamp::now();
+    let entry = |nation: &registry::Nation, member: &registry::trust::Member| NationEntry {
+        nation: nation.clone(),
+        own: nation == trust.own(),
+        fingerprint: member.fingerprint(),
+        version: member.root.version,
+        expires: member.root.expires,
+        expired: member.root.expires <= now,
+        pinned: member.pinned,
+        addresses: nation_file::remembered(api.store(), nation),
+        peers: peers.iter().filter(|peer| peer.nation == *nation).count(),
+        roles: RoleName::ALL
+            .into_iter()
+            .map(|name| {
+                let role = member.root.role(name);
+                RoleEntry {
+                    role: name.to_string(),
+                    keys: role.keys.keys().copied().collect(),
+                    threshold: role.threshold,
+                }
+            })
+            .collect(),
+    };
+    Ok(Json(trust.members().map(|(nation, member)| entry(nation, member)).collect()))
+}
+
+pub(super) async fn recalls(State(api): State<Api>) -> Answer<Vec<RecallEntry>> {
+    let store = api.store().clone();
+    Ok(Json(blocking(move || Ok(catalogue::Catalogue::read(&store)?.recalls())).await?))
+}
+
+pub(super) async fn peers(State(api): State<Api>) -> Json<Vec<PeerInfo>> {
+    Json(api.node().peers())
+}
+
+pub(super) async fn transfers(State(api): State<Api>) -> Json<Vec<TransferInfo>> {
+    Json(api.node().transfers())
+}
+
+pub(super) async fn transfer(State(api): State<Api>, Path(id): Path<u64>) -> Answer<TransferInfo> {
+    let found = api.node().transfers().into_iter().find(|transfer| transfer.id == id);
+    found.map(Json).ok_or_else(|| Problem::new(Code::NotFound, format!("there is no transfer {id}")))
+}
+
+#[derive(Deserialize)]
+pub(super) struct EventsQuery {
+    #[serde(default)]
+    kinds: String,
+}
+
+pub(super) async fn events(
+    State(api): State<Api>,
+    Query(query): Query<EventsQuery>,
+) -> Result<Response, Problem> {
+    let kinds: Vec<String> =
+        query.kinds.split(',').map(str::trim).filter(|kind| !kind.is_empty()).map(str::to_owned).collect();
+    if let Some(unknown) = kinds.iter().find(|kind| !Event::NAMES.contains(&kind.as_str())) {
+        let shown: String = unknown.chars().take(40).collect();
+        return Err(Problem::new(Code::Usage, format!("there are no events `{shown}`"))
+            .hint(format!("the kinds are {}", Event::NAMES.join(", "))));
+    }
+    let wanted = move |event: &Event| kinds.is_empty() || kinds.iter().any(|kind| kind == event.name());
+    Ok(super::stream::events(api.node().events().subscribe(), wanted, api.0.stop.clone()))
+}
+
+pub(super) async fn workers(State(api): State<Api>) -> Json<Vec<WorkerInfo>> {
+    Json(api.workers().list())
+}
+
+pub(super) async fn pins(State(api): State<Api>) -> Answer<Vec<PinEntry>> {
+    let store = api.store().clone();
+    Ok(Json(blocking(move || Ok(catalogue::Catalogue::read(&store)?.pins())).await?))
+}

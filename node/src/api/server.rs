@@ -1,0 +1,236 @@
+//! The listeners: the Unix socket with everything, and TCP with what may be read. Connections are bounded in number and
+//! in how long they may dawdle; a stop lets running requests end, within limits.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// A client may take so long to send a request's head; between two requests of a connection too.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Largest head of a request, in bytes. Nothing here needs cookies or tokens.
+const MAX_HEAD: usize = 64 * 1024;
+/// Most headers of a request.
+const MAX_HEADERS: usize = 64;
+/// Most connections over the Unix socket at once: a person and their scripts.
+const MAX_LOCAL: usize = 128;
+/// How long running requests may take to end when the node stops.
+const GRACE: Duration = Duration::from_secs(5);
+/// How long to wait after a failed accept (out of file descriptors), so as not to spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why a listener could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// TCP.
+    #[error(
+        "the HTTP interface can't listen on {address}: {source}; choose another with `--http` or `http.listen`"
+    )]
+    Tcp {
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The Unix socket.
+    #[error("the socket {path} can't be opened: {source}")]
+    Unix {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// The open listeners.
+#[derive(Debug)]
+pub struct Server {
+    http: Option<SocketAddr>,
+    socket: PathBuf,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Server {
+    /// Opens the socket at `socket` for `local`, and TCP at `address` for `public`. The caller owns the home folder, so
+    /// a socket that is there is a dead process's.
+    pub async fn open(
+        socket: PathBuf,
+        local: Router,
+        address: Option<SocketAddr>,
+        public: Router,
+        max_connections: u32,
+        stop: CancellationToken,
+    ) -> Result<Self, ServeError> {
+        let tasks = TaskTracker::new();
+        let tcp = match address {
+            Some(address) => {
+                let failed = |source| ServeError::Tcp { address, source };
+                let listener = TcpListener::bind(address).await.map_err(failed)?;
+                let bound = listener.local_addr().map_err(failed)?;
+                Some((listener, bound))
+            }
+            None => None,
+        };
+        let unix = bind_unix(&socket).map_err(|source| ServeError::Unix { path: socket.clone(), source })?;
+        let places = Arc::new(Semaphore::new(MAX_LOCAL));
+        tasks.spawn(accept(Accept::Unix(unix), local, places, tasks.clone(), stop.clone()));
+        let http = tcp.as_ref().map(|(_, bound)| *bound);
+        if let Some((listener, _)) = tcp {
+            let places = Arc::new(Semaphore::new(max_connections as usize));
+            tasks.spawn(accept(Accept::Tcp(listener), public, places, tasks.clone(), stop.clone()));
+        }
+        tasks.close();
+        Ok(Self { http, socket, tasks, stop })
+    }
+
+    /// Where the public interface listens.
+    pub fn http(&self) -> Option<SocketAddr> {
+        self.http
+    }
+
+    /// Stops listening and waits for running requests, no longer than the grace.
+    pub async fn close(self) {
+        self.stop.cancel();
+        let _ = std::fs::remove_file(&self.socket);
+        if tokio::time::timeout(GRACE + Duration::from_secs(1), self.tasks.wait()).await.is_err() {
+            tracing::warn!("some requests did not end in time");
+        }
+    }
+}
+
+enum Accept {
+    Unix(UnixListener),
+    Tcp(TcpListener),
+}
+
+async fn accept(
+    listener: Accept,
+    router: Router,
+    places: Arc<Semaphore>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+) {
+    loop {
+        // A place first: further clients wait in the system's queue.
+        let place = tokio::select! {
+            place = places.clone().acquire_owned() => place,
+            () = stop.cancelled() => return,
+        };
+        let Ok(place) = place else { return };
+        let stopped = stop.clone();
+        let router = router.clone();
+        let accepted = tokio::select! {
+            accepted = async {
+                match &listener {
+                    Accept::Unix(listener) => listener.accept().await.map(|(io, _)| {
+                        tasks.spawn(async move { serve(io, router, stopped).await; drop(place) });
+                    }),
+                    Accept::Tcp(listener) => listener.accept().await.map(|(io, _)| {
+                        // Answers are small and complete; waiting for more to send only delays them.
+                        let _ = io.set_nodelay(true);
+                        tasks.spawn(async move { serve(io, router, stopped).await; drop(place) });
+                    }),
+                }
+            } => accepted,
+            () = stop.cancelled() => return,
+        };
+        if let Err(error) = accepted {
+            tracing::warn!(%error, "a connection could not be accepted");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
+    }
+}
+
+async fn serve<S>(io: S, router: Router, stop: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEAD);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), TowerToHyperService::new(router)));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            match tokio::time::timeout(GRACE, connection).await {
+                Ok(ended) => ended,
+                Err(_) => return,
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+/// Longest path of a Unix socket that Linux takes, its terminating zero excluded.
+const MAX_SOCKET_PATH: usize = 107;
+
+/// Calls `with` with a path to `path` that is short enough for a socket address: through the open parent folder
+/// where the path itself is too long.
+pub fn with_short_path<T>(path: &Path, with: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
+    if path.as_os_str().len() <= MAX_SOCKET_PATH {
+        return with(path);
+    }
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    };
+    let folder = std::fs::File::open(parent)?;
+    let fd = std::os::fd::AsRawFd::as_raw_fd(&folder);
+    with(&Path::new(&format!("/proc/self/fd/{fd}")).join(name))
+}
+
+/// Opens the socket inside a folder of mode 0700 and moves it to its place with mode 0600, so that there is no moment at
+/// which others could connect.
+fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    let parent = path.parent().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let nursery = parent.join(".socket");
+    match std::fs::remove_dir_all(&nursery) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    std::fs::DirBuilder::new().mode(0o700).create(&nursery)?;
+    let born = nursery.join("s");
+    let listener = with_short_path(&born, |short| UnixListener::bind(short))?;
+    std::fs::set_permissions(&born, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::rename(&born, path)?;
+    std::fs::remove_dir(&nursery)?;
+    Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn the_socket_is_private_even_at_the_end_of_a_long_path() {
+        let base = std::env::temp_dir().join(format!("steelyard-socket-{}", std::process::id()));
+        let deep = base.join("d".repeat(120));
+        std::fs::create_dir_all(&deep).unwrap();
+        let path = deep.join("steelyard.sock");
+        let _listener = bind_unix(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(with_short_path(&path, |short| std::os::unix::net::UnixStream::connect(short)).is_ok());
+        let _second = bind_unix(&path).unwrap();
+        std::fs::remove_dir_all(&base).unwrap();
+    }
+}

@@ -1,0 +1,322 @@
+//! The worker supervisor: starts a process for an admitted release, watches it, and stops it when the release is recalled.
+//!
+//! A worker's process gets the release as a [`registry::admitted::Handoff`] on its standard input
+//! ([`registry::serving`]), and an empty environment. While it lives its blobs are leased, so that garbage collection
+//! keeps them. Whenever a recall arrives or a nation is removed, every worker's release is decided anew; one that is no longer
+//! allowed is told to stop, and killed if it takes longer than `process::STOP_GRACE`.
+
+mod process;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use registry::serving::{Launch, Options, StopCode};
+use registry::store::Store;
+use registry::{Digest, Timestamp};
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Worker as Settings;
+use crate::events::{Event, Events, StopCause, WorkerInfo, WorkerState};
+
+/// Workers that are over and still shown: what an operator looks back on after a recall.
+const REMEMBERED: usize = 64;
+/// Every worker's release is decided anew so often even when nothing arrives: roots expire by the clock alone.
+const RECHECK: Duration = Duration::from_secs(60);
+
+/// Why a worker could not be started or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ServingError {
+    /// As many as the settings allow.
+    #[error("{0} workers run already, the limit of `worker.max_workers`; stop one first")]
+    TooMany(usize),
+    /// It may not be served.
+    #[error(transparent)]
+    Admit(#[from] registry::admit::AdmitError),
+    /// The process could not be started.
+    #[error("the worker `{program}` can't be started: {source}")]
+    Spawn {
+        /// The program.
+        program: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// No such worker.
+    #[error("there is no worker {0}")]
+    NotFound(u64),
+    /// The node stops.
+    #[error("the node is stopping")]
+    Stopping,
+}
+
+/// Why a worker is to stop, and since when that is known.
+#[derive(Debug, Clone)]
+struct StopOrder {
+    cause: StopCause,
+    reason: String,
+    known: Instant,
+}
+
+impl StopOrder {
+    fn code(&self) -> StopCode {
+        match self.cause {
+            StopCause::Recalled | StopCause::Withdrawn => StopCode::Recalled,
+            StopCause::Requested => StopCode::Requested,
+        }
+    }
+}
+
+struct Entry {
+    info: watch::Sender<WorkerInfo>,
+    stop: mpsc::Sender<StopOrder>,
+}
+
+/// The supervisor. Cheap to clone.
+#[derive(Clone)]
+pub struct Workers {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    store: Store,
+    events: Events,
+    settings: Settings,
+    entries: Mutex<Table>,
+    stopping: CancellationToken,
+}
+
+#[derive(Default)]
+struct Table {
+    last: u64,
+    workers: BTreeMap<u64, Entry>,
+}
+
+impl Workers {
+    /// A supervisor without workers, watching `events` for recalls. Call it within a Tokio runtime.
+    pub fn new(store: Store, events: Events, settings: Settings) -> Self {
+        let watched = events.subscribe();
+        let shared =
+            Shared { store, events, settings, entries: Mutex::default(), stopping: CancellationToken::new() };
+        let workers = Self { shared: Arc::new(shared) };
+        tokio::spawn(watch_decisions(workers.clone(), watched));
+        workers
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        // A panic while the lock is held leaves the table whole: every change is one assignment.
+        self.shared.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every worker, the ones that are over included.
+    pub fn list(&self) -> Vec<WorkerInfo> {
+        self.table().workers.values().map(|entry| entry.info.borrow().clone()).collect()
+    }
+
+    /// One worker as it changes.
+    pub fn watch(&self, id: u64) -> Option<watch::Receiver<WorkerInfo>> {
+        self.table().workers.get(&id).map(|entry| entry.info.subscribe())
+    }
+
+    /// Admits `release` and starts a worker for it. The answer changes as the worker does; it is not ready yet.
+    pub async fn start(
+        &self,
+        reference: String,
+        release: Digest,
+        listen: SocketAddr,
+        options: Options,
+    ) -> Result<watch::Receiver<WorkerInfo>, ServingError> {
+        if self.shared.stopping.is_cancelled() {
+            return Err(ServingError::Stopping);
+        }
+        let live = self.list().iter().filter(|worker| !worker.state.is_over()).count();
+        if live >= self.shared.settings.max_workers as usize {
+            return Err(ServingError::TooMany(live));
+        }
+        let store = self.shared.store.clone();
+        let admitted =
+            tokio::task::spawn_blocking(move || registry::admit::admit(&store, &release, Timestamp::now()))
+                .await
+                .map_err(|_| ServingError::Stopping)??;
+        let lease = self.shared.store.lease(admitted.files().iter().map(|file| file.blob));
+        let launch = Launch { admitted: admitted.handoff().clone(), listen, options };
+        let child = process::spawn(&self.shared.settings.command)?;
+        let info = WorkerInfo {
+            id: 0,
+            reference,
+            release,
+            model: admitted.model().clone(),
+            version: admitted.version().clone(),
+            state: WorkerState::Starting,
+            bytes_done: 0,
+            bytes_total: admitted.files().iter().map(|file| file.size).sum(),
+            address: None,
+            served_as: None,
+            engine: None,
+            pid: child.id(),
+            load_ms: None,
+            verify_ms: None,
+            started: Timestamp::now(),
+            stop: None,
+            error: None,
+        };
+        let (told, watched) = watch::channel(info);
+        // One order is enough: the first one stops it, later ones change nothing.
+        let (stop, orders) = mpsc::channel(1);
+        {
+            let mut table = self.table();
+            table.last += 1;
+            let id = table.last;
+            told.send_modify(|info| info.id = id);
+            table.workers.insert(id, Entry { info: told.clone(), stop });
+            forget_old(&mut table);
+        }
+        let limit = Duration::from_secs(self.shared.settings.start_secs);
+        let run = process::Run { child, launch, told, orders, events: self.shared.events.clone(), limit };
+        tokio::spawn(async move {
+            run.to_the_end().await;
+            drop(lease);
+        });
+        // A recall may have arrived between the admission and the entry in the table.
+        self.recheck(Instant::now()).await;
+        Ok(watched)
+    }
+
+    /// Tells worker `id` to stop and waits until it is gone.
+    pub async fn stop(&self, id: u64, reason: &str) -> Result<WorkerInfo, ServingError> {
+        let order =
+            StopOrder { cause: StopCause::Requested, reason: reason.to_owned(), known: Instant::now() };
+        let mut watched = self.watch(id).ok_or(ServingError::NotFound(id))?;
+        self.order(id, order);
+        let gone = watched.wait_for(|info| info.state.is_over()).await;
+        gone.map(|info| info.clone()).map_err(|_| ServingError::NotFound(id))
+    }
+
+    /// Stops every worker of `release`, whose bytes or statement turned out wrong.
+    pub fn withdraw(&self, release: &Digest, reason: &str) {
+        let known = Instant::now();
+        for (id, served) in self.live() {
+            if served == *release {
+                let order = StopOrder { cause: StopCause::Withdrawn, reason: reason.to_owned(), known };
+                self.order(id, order);
+            }
+        }
+    }
+
+    /// Stops worker `id` when the guard is dropped, unless it is told to keep it.
+    pub fn stop_unless_kept(&self, id: u64) -> StopGuard {
+        StopGuard { workers: self.clone(), id: Some(id) }
+    }
+
+    fn order(&self, id: u64, order: StopOrder) {
+        if let Some(entry) = self.table().workers.get(&id) {
+            // Full means that it was told already.
+            let _ = entry.stop.try_send(order);
+        }
+    }
+
+    /// Stops every worker and refuses new ones.
+    pub async fn shutdown(&self) {
+        self.shared.stopping.cancel();
+        let live: Vec<u64> = self.live().into_iter().map(|(id, _)| id).collect();
+        let stops = live.into_iter().map(|id| self.stop(id, "the node is stopping"));
+        futures::future::join_all(stops).await;
+    }
+
+    fn live(&self) -> Vec<(u64, Digest)> {
+        let table = self.table();
+        let live = table.workers.iter().filter_map(|(id, entry)| {
+            let info = entry.info.borrow();
+            (!info.state.is_over()).then_some((*id, info.release))
+        });
+        live.collect()
+    }
+
+    /// Decides every live worker's release anew and stops those that are no longer allowed.
+    pub async fn recheck(&self, known: Instant) {
+        let live = self.live();
+        if live.is_empty() {
+            return;
+        }
+        let store = self.shared.store.clone();
+        let decided = tokio::task::spawn_blocking(move || {
+            let now = Timestamp::now();
+            let decide = |(id, release)| refusal(&store, &release, now).map(|why| (id, why));
+            live.into_iter().filter_map(decide).collect::<Vec<_>>()
+        })
+        .await;
+        for (id, (cause, reason)) in decided.unwrap_or_default() {
+            tracing::warn!(worker = id, %reason, "a worker's release may no longer be served");
+            self.order(id, StopOrder { cause, reason, known });
+        }
+    }
+}
+
+/// See [`Workers::stop_unless_kept`].
+pub struct StopGuard {
+    workers: Workers,
+    id: Option<u64>,
+}
+
+impl StopGuard {
+    /// Lets the worker run.
+    pub fn keep(mut self) {
+        self.id = None;
+    }
+}
+
+impl Drop for StopGuard {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            let reason = "whoever asked for it left before it was ready".to_owned();
+            self.workers.order(id, StopOrder { cause: StopCause::Requested, reason, known: Instant::now() });
+        }
+    }
+}
+
+/// Why `release` may not be served, if so. What can't be decided is not served.
+fn refusal(store: &Store, release: &Digest, now: Timestamp) -> Option<(StopCause, String)> {
+    match registry::admit::decide(store, release, now) {
+        Ok((_, decision)) if decision.allowed => None,
+        Ok((_, decision)) => {
+            let recalled = decision.refusals().any(|check| check.rule == "not-recalled");
+            let cause = if recalled { StopCause::Recalled } else { StopCause::Withdrawn };
+            let why: Vec<&str> = decision.refusals().map(|check| check.detail.as_str()).collect();
+            Some((cause, why.join("; ")))
+        }
+        Err(error) => Some((StopCause::Withdrawn, error.to_string())),
+    }
+}
+
+fn forget_old(table: &mut Table) {
+    let over: Vec<u64> = table
+        .workers
+        .iter()
+        .filter(|(_, entry)| entry.info.borrow().state.is_over())
+        .map(|(id, _)| *id)
+        .collect();
+    for id in over.iter().take(over.len().saturating_sub(REMEMBERED)) {
+        table.workers.remove(id);
+    }
+}
+
+async fn watch_decisions(workers: Workers, mut watched: broadcast::Receiver<Event>) {
+    let stopping = workers.shared.stopping.clone();
+    let mut clock = tokio::time::interval(RECHECK);
+    clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let known = tokio::select! {
+            event = watched.recv() => match event {
+                Ok(Event::Recall { .. } | Event::Trust { .. }) => Instant::now(),
+                // Something was missed; it may have been a recall.
+                Err(broadcast::error::RecvError::Lagged(_)) => Instant::now(),
+                Err(broadcast::error::RecvError::Closed) => return,
+                Ok(_) => continue,
+            },
+            _ = clock.tick() => Instant::now(),
+            () = stopping.cancelled() => return,
+        };
+        workers.recheck(known).await;
+    }
+}

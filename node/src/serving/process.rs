@@ -1,0 +1,255 @@
+//! One worker process from its first line to its end.
+
+use std::ffi::OsString;
+use std::io;
+use std::process::Stdio;
+use std::time::Duration;
+
+use registry::Timestamp;
+use registry::serving::{Launch, MAX_LINE, Order, Report};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::sync::{mpsc, watch};
+
+use super::{ServingError, StopOrder};
+use crate::events::{Event, Events, WorkerInfo, WorkerState, WorkerStop};
+
+/// How long a worker may take to stop before it is killed: a recall is obeyed within a second.
+pub(super) const STOP_GRACE: Duration = Duration::from_millis(700);
+/// What a worker gets to stop in any case, however long the decision took.
+const LAST_CHANCE: Duration = Duration::from_millis(200);
+/// Longest line of a worker's log that is kept.
+const MAX_LOG_LINE: u64 = 8 * 1024;
+
+/// Starts the program with nothing of this process's environment, in a process group of its own, so that a Ctrl-C in the
+/// node's terminal reaches the node alone.
+pub(super) fn spawn(command: &[String]) -> Result<Child, ServingError> {
+    let (program, arguments) = match command {
+        [program, arguments @ ..] => (OsString::from(program), arguments.to_vec()),
+        [] => {
+            let own = std::env::current_exe()
+                .map_err(|source| ServingError::Spawn { program: "this program".to_owned(), source })?;
+            (own.into_os_string(), vec!["worker".to_owned()])
+        }
+    };
+    Command::new(&program)
+        .args(arguments)
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|source| ServingError::Spawn { program: program.to_string_lossy().into_owned(), source })
+}
+
+/// A started process and where its fate is told.
+pub(super) struct Run {
+    pub(super) child: Child,
+    pub(super) launch: Launch,
+    pub(super) told: watch::Sender<WorkerInfo>,
+    pub(super) orders: mpsc::Receiver<StopOrder>,
+    pub(super) events: Events,
+    pub(super) limit: Duration,
+}
+
+/// What the loop heard.
+enum Heard {
+    Report(Report),
+    Silence,
+    Order(StopOrder),
+    TooSlow,
+}
+
+impl Run {
+    fn tell(&self, change: impl FnOnce(&mut WorkerInfo)) {
+        self.told.send_modify(change);
+        self.events.send(Event::Worker(self.told.borrow().clone()));
+    }
+
+    /// Follows the worker until its process is gone.
+    pub(super) async fn to_the_end(mut self) {
+        self.tell(|_| {});
+        let (stdin, stdout, stderr) =
+            (self.child.stdin.take(), self.child.stdout.take(), self.child.stderr.take());
+        let (Some(mut stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else {
+            return self.fail("its pipes could not be opened".to_owned()).await;
+        };
+        let id = self.told.borrow().id;
+        tokio::spawn(log(id, stderr));
+        if let Err(error) = send(&mut stdin, &self.launch).await {
+            return self.fail(format!("it ended before it read what to serve: {error}")).await;
+        }
+        let mut reports = BufReader::new(stdout);
+        let deadline = tokio::time::Instant::now() + self.limit;
+        loop {
+            let starting = !matches!(self.told.borrow().state, WorkerState::Ready);
+            let heard = tokio::select! {
+                report = next(&mut reports) => match report {
+                    Ok(Some(report)) => Heard::Report(report),
+                    Ok(None) => Heard::Silence,
+                    Err(error) => {
+                        tracing::warn!(worker = id, %error, "a worker's report is not understood");
+                        Heard::Silence
+                    }
+                },
+                order = self.orders.recv() => match order {
+                    Some(order) => Heard::Order(order),
+                    None => Heard::Silence,
+                },
+                () = tokio::time::sleep_until(deadline), if starting => Heard::TooSlow,
+            };
+            match heard {
+                Heard::Report(Report::Failed { message, .. }) => return self.fail(message).await,
+                Heard::Report(report) => self.take(report),
+                Heard::Order(order) => return self.obey(order, stdin, reports).await,
+                Heard::TooSlow => {
+                    let limit = self.limit.as_secs();
+                    return self
+                        .fail(format!("it was not ready within {limit} s, the limit of `worker.start_secs`"))
+                        .await;
+                }
+                // Its output ends with it. (Waiting for the process itself could overtake its last report.)
+                Heard::Silence => {
+                    let ended = tokio::time::timeout(STOP_GRACE, self.child.wait()).await;
+                    let how = match ended {
+                        Ok(Ok(status)) => status.to_string(),
+                        _ => "its output was closed".to_owned(),
+                    };
+                    let message =
+                        format!("its process ended unexpectedly ({how}); the node's log has its last words");
+                    return self.fail(message).await;
+                }
+            }
+        }
+    }
+
+    fn take(&self, report: Report) {
+        self.tell(|info| match report {
+            Report::Verifying { bytes_done, bytes_total } => {
+                info.state = WorkerState::Verifying;
+                (info.bytes_done, info.bytes_total) = (bytes_done, bytes_total);
+            }
+            Report::Loading { engine } => {
+                info.state = WorkerState::Loading;
+                info.engine = Some(engine);
+            }
+            Report::Ready { address, model, engine, load_ms, verify_ms, .. } => {
+                info.state = WorkerState::Ready;
+                info.bytes_done = info.bytes_total;
+                info.address = Some(address);
+                info.served_as = Some(model);
+                info.engine = Some(engine);
+                info.load_ms = Some(load_ms);
+                info.verify_ms = Some(verify_ms);
+            }
+            Report::Failed { .. } | Report::Stopped { .. } => {}
+        });
+    }
+
+    /// Kills what is left and records why.
+    async fn fail(mut self, message: String) {
+        // A worker that reports a failure ends by itself; give it that moment.
+        if tokio::time::timeout(STOP_GRACE, self.child.wait()).await.is_err() {
+            let _ = self.child.kill().await;
+        }
+        tracing::error!(worker = self.told.borrow().id, %message, "a worker failed");
+        self.tell(|info| {
+            info.state = WorkerState::Failed;
+            info.pid = None;
+            info.error = Some(message);
+        });
+    }
+
+    /// Orders it to stop, and kills it if it does not within the grace.
+    async fn obey(mut self, order: StopOrder, mut stdin: ChildStdin, mut reports: BufReader<ChildStdout>) {
+        self.tell(|info| info.state = WorkerState::Stopping);
+        let line = Order::Stop { code: order.code(), reason: order.reason.clone() };
+        let mut active_requests = None;
+        let stopped = async {
+            // A worker that is gone already needs no order.
+            let _ = send(&mut stdin, &line).await;
+            while let Ok(Some(report)) = next(&mut reports).await {
+                if let Report::Stopped { active_requests: active, .. } = report {
+                    active_requests = Some(active);
+                }
+            }
+            self.child.wait().await
+        };
+        let left = STOP_GRACE.saturating_sub(order.known.elapsed()).max(LAST_CHANCE);
+        let in_time = tokio::time::timeout(left, stopped).await;
+        let killed = in_time.is_err();
+        if killed {
+            let _ = self.child.kill().await;
+        }
+        let took_ms = millis(order.known.elapsed());
+        let stop = WorkerStop {
+            cause: order.cause,
+            reason: order.reason,
+            at: Timestamp::now(),
+            took_ms,
+            killed,
+            active_requests,
+        };
+        tracing::info!(worker = self.told.borrow().id, took_ms, killed, reason = %stop.reason, "a worker stopped");
+        self.tell(|info| {
+            info.state = WorkerState::Stopped;
+            info.pid = None;
+            info.stop = Some(stop);
+        });
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+async fn send(stdin: &mut ChildStdin, line: &impl serde::Serialize) -> io::Result<()> {
+    let mut text = serde_json::to_vec(line)?;
+    text.push(b'\n');
+    stdin.write_all(&text).await?;
+    stdin.flush().await
+}
+
+/// One line of at most `limit` bytes; `None` at the end.
+async fn line(reader: &mut (impl AsyncBufRead + Unpin), limit: u64) -> io::Result<Option<Vec<u8>>> {
+    let mut text = Vec::new();
+    (&mut *reader).take(limit).read_until(b'\n', &mut text).await?;
+    match text.last() {
+        None => Ok(None),
+        Some(b'\n') => {
+            text.pop();
+            Ok(Some(text))
+        }
+        Some(_) if text.len() as u64 == limit => {
+            Err(io::Error::new(io::ErrorKind::InvalidData, "a line is too long"))
+        }
+        Some(_) => Ok(Some(text)),
+    }
+}
+
+/// The next report. Cancelled between two lines at most: a half-read line is lost only when the worker is stopped.
+async fn next(reader: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option<Report>> {
+    match line(reader, MAX_LINE as u64).await? {
+        Some(text) => Ok(Some(serde_json::from_slice(&text)?)),
+        None => Ok(None),
+    }
+}
+
+/// Takes a worker's standard error into the node's log.
+async fn log(id: u64, stderr: ChildStderr) {
+    let mut reader = BufReader::new(stderr);
+    loop {
+        match line(&mut reader, MAX_LOG_LINE).await {
+            Ok(Some(text)) => {
+                tracing::info!(target: "worker", worker = id, "{}", String::from_utf8_lossy(&text).trim_end());
+            }
+            Ok(None) => return,
+            // Too long a line is dropped in pieces.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
+            Err(_) => return,
+        }
+    }
+}
