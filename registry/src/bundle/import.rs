@@ -265,7 +265,8 @@ impl<'a> Bundle<'a> {
         if Digest::of(&bytes) != digest {
             return Err(refuse("its content has another digest"));
         }
-        let map = ChunkMap::decode(&bytes).map_err(|source| BundleError::Map { map: digest, source })?;
+        let map = ChunkMap::decode(&bytes)
+            .map_err(|source| BundleError::Map { map: digest, source: Box::new(source) })?;
         if map.blob() != file.blake3 || map.size() != file.size {
             return Err(refuse("it is of another file than the release says"));
         }

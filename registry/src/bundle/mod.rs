@@ -137,7 +137,7 @@ pub enum BundleError {
         /// The map.
         map: Digest,
         /// What is wrong.
-        source: ChunkError,
+        source: Box<ChunkError>,
     },
     /// A statement is malformed.
     #[error(transparent)]

@@ -25,7 +25,7 @@ impl Bitmap {
             padded[..bytes.len()].copy_from_slice(bytes);
             *word = u64::from_le_bytes(padded);
         }
-        if len % 64 != 0 && map.words.last().is_some_and(|last| last >> (len % 64) != 0) {
+        if !len.is_multiple_of(64) && map.words.last().is_some_and(|last| last >> (len % 64) != 0) {
             return None;
         }
         map.ones = map.words.iter().map(|word| word.count_ones() as usize).sum();

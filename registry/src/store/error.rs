@@ -7,7 +7,7 @@ use crate::chunk::{ChunkError, MAX_CHUNK};
 use crate::digest::Digest;
 use crate::envelope::EnvelopeError;
 use crate::format::FormatError;
-use crate::reference::{ChannelName, Model, Nation, Version};
+use crate::reference::{Model, Nation, Reference};
 use crate::statement::Kind;
 use crate::trust::TrustError;
 
@@ -83,13 +83,11 @@ pub enum StoreError {
     Kind(Kind),
     /// A channel must not go back.
     #[error(
-        "channel `{model}:{channel}` is at sequence {have}, this statement has {got}: refused as a downgrade; its signer moves it back with a higher sequence"
+        "channel `{channel}` is at sequence {have}, this statement has {got}: refused as a downgrade; its signer moves it back with a higher sequence"
     )]
     ChannelDowngrade {
-        /// The model.
-        model: Model,
-        /// The channel.
-        channel: ChannelName,
+        /// The channel, as `nation/name:channel`.
+        channel: Box<Reference>,
         /// The sequence kept.
         have: u64,
         /// The sequence offered.
@@ -97,13 +95,11 @@ pub enum StoreError {
     },
     /// Two statements of one sequence disagree.
     #[error(
-        "channel `{model}:{channel}` has two statements of sequence {sequence}: {have} is kept, {got} is refused; ask {} which one it meant", .model.nation
+        "channel `{channel}` has two statements of sequence {sequence}: {have} is kept, {got} is refused; ask its signer which one it meant"
     )]
     ChannelConflict {
-        /// The model.
-        model: Model,
-        /// The channel.
-        channel: ChannelName,
+        /// The channel, as `nation/name:channel`.
+        channel: Box<Reference>,
         /// The sequence of both.
         sequence: u64,
         /// The release kept.
@@ -113,17 +109,27 @@ pub enum StoreError {
     },
     /// Two releases under one version.
     #[error(
-        "`{model}@{version}` is the release {have} already, {got} is refused: a version is never reused; {} must publish it under another one", .model.nation
+        "`{version}` is the release {have} already, {got} is refused: a version is never reused; publish it under another one"
     )]
     VersionConflict {
-        /// The model.
-        model: Model,
-        /// The version of both.
-        version: Version,
+        /// The version of both, as `nation/name@version`.
+        version: Box<Reference>,
         /// The release kept.
         have: Digest,
         /// The release offered.
         got: Digest,
+    },
+    /// A channel of one model points to a release of another.
+    #[error(
+        "channel `{channel}` points to {release}, which is a release of `{model}`: not followed; ask its signer which release it meant"
+    )]
+    OtherModel {
+        /// The channel, as `nation/name:channel`.
+        channel: Box<Reference>,
+        /// Where it points.
+        release: Digest,
+        /// Whose release that is.
+        model: Box<Model>,
     },
     /// A nation said too much.
     #[error("{limit} {what} of `{nation}` are kept already, which is the limit; speak with its people")]

@@ -93,8 +93,7 @@ impl Store {
         let key = record::version_key(&release.model, &release.version);
         if let Some(have) = self.inner.index.get(Family::Releases, &key)? {
             return Err(StoreError::VersionConflict {
-                model: release.model.clone(),
-                version: release.version.clone(),
+                version: Box::new(Reference::Version(release.model.clone(), release.version.clone())),
                 have: record::digest(&have, "a release")?,
                 got: digest,
             });
@@ -111,11 +110,11 @@ impl Store {
         channel: &Channel,
     ) -> Result<Option<Digest>> {
         let key = record::channel_key(&channel.model, &channel.channel);
+        let named = || Box::new(Reference::Channel(channel.model.clone(), channel.channel.clone()));
         if let Some(kept) = self.channel_record(&channel.model, &channel.channel)? {
             if channel.sequence < kept.sequence {
                 return Err(StoreError::ChannelDowngrade {
-                    model: channel.model.clone(),
-                    channel: channel.channel.clone(),
+                    channel: named(),
                     have: kept.sequence,
                     got: channel.sequence,
                 });
@@ -125,8 +124,7 @@ impl Store {
                     return Ok(Some(kept.statement));
                 }
                 return Err(StoreError::ChannelConflict {
-                    model: channel.model.clone(),
-                    channel: channel.channel.clone(),
+                    channel: named(),
                     sequence: kept.sequence,
                     have: kept.release,
                     got: channel.release,
@@ -246,11 +244,21 @@ impl Store {
     }
 
     /// The release that `reference` means here and now. The release itself may not be known yet when a channel points
-    /// to it.
+    /// to it. A channel that points to another model's release is an error: its signer can't rename what others made.
     pub fn resolve(&self, reference: &Reference) -> Result<Option<Digest>> {
         match reference {
             Reference::Channel(model, channel) => {
-                Ok(self.channel_record(model, channel)?.map(|record| record.release))
+                let Some(ChannelRecord { release, .. }) = self.channel_record(model, channel)? else {
+                    return Ok(None);
+                };
+                match self.release(&release)? {
+                    Some(known) if known.model != *model => Err(StoreError::OtherModel {
+                        channel: Box::new(reference.clone()),
+                        release,
+                        model: Box::new(known.model),
+                    }),
+                    _ => Ok(Some(release)),
+                }
             }
             Reference::Version(model, version) => {
                 let value = self.inner.index.get(Family::Releases, &record::version_key(model, version))?;

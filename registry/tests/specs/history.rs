@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::statements::pin;
 use crate::vectors::{Outcome, Runner, bytes, text};
 
-pub const KINDS: &[(&str, Runner)] = &[("history", history)];
+pub(crate) const KINDS: &[(&str, Runner)] = &[("history", history)];
 
 fn history(input: &Value) -> Outcome {
     let now: Timestamp = text(input, "now").parse().unwrap();

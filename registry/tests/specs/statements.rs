@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::vectors::{Outcome, Runner, bytes, number, text};
 
-pub const KINDS: &[(&str, Runner)] = &[
+pub(crate) const KINDS: &[(&str, Runner)] = &[
     ("name", name),
     ("reference", reference),
     ("timestamp", timestamp),
@@ -158,7 +158,7 @@ fn now(input: &Value) -> Timestamp {
 }
 
 /// Pins a root whose fingerprint nobody questions, when it was issued.
-pub fn pin(trust: &mut Trust, signed: &Signed) {
+pub(crate) fn pin(trust: &mut Trust, signed: &Signed) {
     let Statement::Root(root) = signed.peek().unwrap() else { panic!("no root") };
     trust.pin(signed, signed.digest(), root.issued).unwrap();
 }

@@ -100,6 +100,19 @@ fn a_channel_never_goes_back() {
 }
 
 #[test]
+fn a_channel_that_points_to_another_model_is_not_followed() {
+    let (_dir, store) = house("borea", &["alba"]);
+    let foreign = release("borea/other", "1", 1);
+    let digest = sign(Statement::Release(foreign.clone())).digest();
+    put(&store, Statement::Channel(channel("alba/m", 1, digest))).unwrap();
+    // Nothing is wrong yet as far as anybody can know.
+    assert_eq!(store.resolve(&reference("alba/m")).unwrap(), Some(digest));
+    put(&store, Statement::Release(foreign)).unwrap();
+    let error = store.resolve(&reference("alba/m")).unwrap_err();
+    assert!(matches!(error, StoreError::OtherModel { .. }), "{error}");
+}
+
+#[test]
 fn a_version_is_never_reused() {
     let (_dir, store) = house("borea", &["alba"]);
     put(&store, Statement::Release(release("alba/m", "1", 1))).unwrap();

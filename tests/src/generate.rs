@@ -1,0 +1,144 @@
+//! Files of weights of any size, the same bytes for the same seed; and files that attack their reader.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+
+/// Bytes made at a time.
+const BLOCK: usize = 1 << 20;
+/// Bytes of one tensor: that of a large matrix, so that a file of some GiB has hundreds of tensors.
+const TENSOR: u64 = 16 << 20;
+
+/// Bytes that do not compress, at memory speed (SplitMix64).
+#[derive(Debug, Clone)]
+pub struct Noise(u64);
+
+impl Noise {
+    /// The noise of `seed`.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// Fills `out` with what comes next.
+    pub fn fill(&mut self, out: &mut [u8]) {
+        for word in out.chunks_mut(8) {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = self.0;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            let bytes = (z ^ (z >> 31)).to_le_bytes();
+            word.copy_from_slice(&bytes[..word.len()]);
+        }
+    }
+
+    /// Writes `count` bytes of noise.
+    pub fn write(&mut self, out: &mut impl Write, count: u64) -> io::Result<()> {
+        let mut block = vec![0; BLOCK];
+        let mut left = count;
+        while left > 0 {
+            let now = usize::try_from(left).map_or(BLOCK, |left| left.min(BLOCK));
+            self.fill(&mut block[..now]);
+            out.write_all(&block[..now])?;
+            left -= now as u64;
+        }
+        Ok(())
+    }
+}
+
+/// Writes a safetensors file of about `size` bytes (BF16 tensors of noise) at `path`.
+pub fn safetensors(path: &Path, size: u64, seed: u64) -> io::Result<()> {
+    let mut header = String::from("{\"__metadata__\":{\"format\":\"pt\"}");
+    let data = size.max(2) / 2 * 2;
+    let mut at = 0;
+    let mut index = 0;
+    while at < data {
+        let end = (at + TENSOR).min(data);
+        header.push_str(&format!(
+            ",\"model.layers.{index}.weight\":{{\"dtype\":\"BF16\",\"shape\":[{}],\"data_offsets\":[{at},{end}]}}",
+            (end - at) / 2
+        ));
+        at = end;
+        index += 1;
+    }
+    header.push('}');
+    while header.len() % 8 != 0 {
+        header.push(' ');
+    }
+    let mut file = File::create(path)?;
+    file.write_all(&(header.len() as u64).to_le_bytes())?;
+    file.write_all(header.as_bytes())?;
+    Noise::new(seed).write(&mut file, data)
+}
+
+/// Writes a GGUF file of about `size` bytes (F16 tensors of noise) at `path`. No engine can run it.
+pub fn gguf(path: &Path, size: u64, seed: u64) -> io::Result<()> {
+    let count = size.div_ceil(TENSOR).max(1);
+    let each = (size / count).max(32) / 32 * 32;
+    let mut head = b"GGUF".to_vec();
+    head.extend(3u32.to_le_bytes());
+    head.extend(count.to_le_bytes());
+    head.extend(1u64.to_le_bytes());
+    text(&mut head, "general.architecture");
+    head.extend(8u32.to_le_bytes());
+    text(&mut head, "llama");
+    for index in 0..count {
+        text(&mut head, &format!("blk.{index}.weight"));
+        head.extend(1u32.to_le_bytes());
+        head.extend((each / 2).to_le_bytes());
+        head.extend(1u32.to_le_bytes());
+        head.extend((index * each).to_le_bytes());
+    }
+    while head.len() % 32 != 0 {
+        head.push(0);
+    }
+    let mut file = File::create(path)?;
+    file.write_all(&head)?;
+    Noise::new(seed).write(&mut file, each * count)
+}
+
+fn text(out: &mut Vec<u8>, text: &str) {
+    out.extend((text.len() as u64).to_le_bytes());
+    out.extend(text.as_bytes());
+}
+
+/// Files whose headers attack their reader: a name for the file, and its bytes.
+pub fn header_bombs() -> Vec<(&'static str, Vec<u8>)> {
+    let sized = |header: &str| {
+        let mut out = (header.len() as u64).to_le_bytes().to_vec();
+        out.extend(header.as_bytes());
+        out
+    };
+    let gguf = |tensors: u64, entries: u64, rest: &[u8]| {
+        let mut out = b"GGUF".to_vec();
+        out.extend(3u32.to_le_bytes());
+        out.extend(tensors.to_le_bytes());
+        out.extend(entries.to_le_bytes());
+        out.extend(rest);
+        out
+    };
+    let mut nested = Vec::new();
+    text(&mut nested, "a");
+    for _ in 0..100_000 {
+        nested.extend(9u32.to_le_bytes());
+        nested.extend(9u32.to_le_bytes());
+        nested.extend(1u64.to_le_bytes());
+    }
+    vec![
+        ("length-of-all-ones.safetensors", [&u64::MAX.to_le_bytes()[..], b"{}"].concat()),
+        ("length-beyond-the-file.safetensors", [&(1u64 << 40).to_le_bytes()[..], b"{}"].concat()),
+        ("nested-objects.safetensors", sized(&("{\"a\":".repeat(50_000) + "1" + &"}".repeat(50_000)))),
+        (
+            "overlapping-tensors.safetensors",
+            [
+                sized("{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]},\"b\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[2,6]}}"),
+                vec![0; 6],
+            ]
+            .concat(),
+        ),
+        ("shape-overflows.safetensors", sized("{\"a\":{\"dtype\":\"F64\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,0]}}")),
+        ("tensors-without-end.gguf", gguf(u64::MAX, 0, b"")),
+        ("entries-without-end.gguf", gguf(0, u64::MAX, b"")),
+        ("a-text-of-all-ones.gguf", gguf(0, 1, &u64::MAX.to_le_bytes())),
+        ("nested-arrays.gguf", gguf(0, 1, &nested)),
+    ]
+}
