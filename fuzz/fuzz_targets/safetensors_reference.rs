@@ -5,8 +5,11 @@
 use std::io::Cursor;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    let Ok(layout) = registry::format::safetensors::read(Cursor::new(data), data.len() as u64) else { return };
-    let reference = safetensors::SafeTensors::deserialize(data).expect("the reference implementation refuses this");
+    let Ok(layout) = registry::format::safetensors::read(Cursor::new(data), data.len() as u64) else {
+        return;
+    };
+    let reference =
+        safetensors::SafeTensors::deserialize(data).expect("the reference implementation refuses this");
     assert_eq!(reference.len(), layout.tensors.len());
     for tensor in &layout.tensors {
         let theirs = reference.tensor(&tensor.name).expect("the reference implementation lacks a tensor");

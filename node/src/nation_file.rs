@@ -8,12 +8,12 @@ use std::io::Read;
 use std::path::Path;
 
 use registry::Digest;
-use registry::store::{Store, StoreError};
-use registry::{Nation, Signed};
 use registry::Verified;
 use registry::envelope::EnvelopeError;
 use registry::statement::Root;
+use registry::store::{Store, StoreError};
 use registry::trust::{TrustError, self_signed_root};
+use registry::{Nation, Signed};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 

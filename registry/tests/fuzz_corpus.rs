@@ -1,7 +1,7 @@
 //! Replays each fuzz target's corpus, so that what a fuzzer once found is tested on every run.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
-#[path = "../../fuzz/bodies.rs"]
+#[path = "../../fuzz/registry.rs"]
 mod bodies;
 
 use std::path::Path;

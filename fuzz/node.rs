@@ -1,0 +1,51 @@
+//! What the fuzz targets for the node's parsers do with their input; like `registry.rs`, shared with the tests that
+//! replay `corpus/`. Whoever includes this file has the modules `wire` and `nation_file` beside it.
+#![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
+
+use super::nation_file::NationFile;
+use super::wire::{Answer, FeedPage, FeedRequest, HELLO_HEADER, Have, Hello, Request, Verdict, split_frame};
+
+pub type Body = fn(&[u8]);
+
+/// Every target of the node's parsers by name.
+pub const TARGETS: &[(&str, Body)] = &[("wire", wire), ("nation_file", nation_file)];
+
+/// Longest frame that is tried: more than any kind but content may have.
+const LIMIT: usize = 1 << 20;
+
+/// Whatever one kind of frame accepts, it writes again as the same bytes.
+pub fn wire(data: &[u8]) {
+    if let Ok((kind, body)) = split_frame(data, LIMIT) {
+        if let Ok(request) = Request::decode(kind, body) {
+            assert_eq!(request.encode(), data);
+        }
+        if let Ok(request) = FeedRequest::decode(kind, body) {
+            assert_eq!(request.encode(), data);
+        }
+        if let Ok(page) = FeedPage::decode(kind, body) {
+            assert_eq!(page.encode(), data);
+        }
+    }
+    if let Ok(answer) = Answer::decode_frame(data) {
+        assert_eq!(answer.encode(), data);
+        if let Answer::Have(have) = answer {
+            let all = have == Have::Everything;
+            assert_eq!(have.has(u32::MAX), all, "an index beyond the bits is not there");
+        }
+    }
+    if let Ok(hello) = Hello::decode(data) {
+        assert_eq!(hello.encode(), data);
+        assert_eq!(hello.certificate.len() + HELLO_HEADER, data.len());
+    }
+    if let Some(Ok(verdict)) = data.first().map(|byte| Verdict::decode(*byte)) {
+        assert_eq!(Some(&(verdict as u8)), data.first());
+    }
+}
+
+pub fn nation_file(data: &[u8]) {
+    let Ok(file) = NationFile::parse(data) else { return };
+    let text = file.to_json().expect("what was read can be written");
+    let again = NationFile::parse(&text).expect("and read again");
+    assert_eq!(again.fingerprint(), file.fingerprint());
+    let _ = file.claimed_root();
+}
