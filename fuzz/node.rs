@@ -1,14 +1,13 @@
 //! What the fuzz targets for the node's parsers do with their input; like `registry.rs`, shared with the tests that
-//! replay `corpus/`. Whoever includes this file has the modules `wire` and `nation_file` beside it.
+//! replay `corpus/`. Whoever includes this file has the module `wire` beside it.
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
-use super::nation_file::NationFile;
 use super::wire::{Answer, FeedPage, FeedRequest, HELLO_HEADER, Have, Hello, Request, Verdict, split_frame};
 
 pub type Body = fn(&[u8]);
 
 /// Every target of the node's parsers by name.
-pub const TARGETS: &[(&str, Body)] = &[("wire", wire), ("nation_file", nation_file)];
+pub const TARGETS: &[(&str, Body)] = &[("wire", wire)];
 
 /// Longest frame that is tried: more than any kind but content may have.
 const LIMIT: usize = 1 << 20;
@@ -40,12 +39,4 @@ pub fn wire(data: &[u8]) {
     if let Some(Ok(verdict)) = data.first().map(|byte| Verdict::decode(*byte)) {
         assert_eq!(Some(&(verdict as u8)), data.first());
     }
-}
-
-pub fn nation_file(data: &[u8]) {
-    let Ok(file) = NationFile::parse(data) else { return };
-    let text = file.to_json().expect("what was read can be written");
-    let again = NationFile::parse(&text).expect("and read again");
-    assert_eq!(again.fingerprint(), file.fingerprint());
-    let _ = file.claimed_root();
 }

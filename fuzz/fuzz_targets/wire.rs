@@ -4,10 +4,9 @@
 // The sources alone: the crate would bring the whole network along.
 #[path = "../../node/src"]
 mod source {
-    pub mod nation_file;
     pub mod wire;
 }
-use source::{nation_file, wire};
+use source::wire;
 
 #[path = "../node.rs"]
 mod bodies;
