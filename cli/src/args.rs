@@ -66,10 +66,24 @@ pub(crate) struct Cli {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Global {
     /// The node's folder [default: steelyard in the XDG data folder, ~/.local/share]
-    #[arg(long, global = true, value_name = "FOLDER", env = "STEELYARD_HOME", hide_env_values = true, help_heading = "Everywhere")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FOLDER",
+        env = "STEELYARD_HOME",
+        hide_env_values = true,
+        help_heading = "Everywhere"
+    )]
     pub(crate) home: Option<PathBuf>,
     /// The settings file [default: config.toml in the node's folder]
-    #[arg(long, global = true, value_name = "FILE", env = "STEELYARD_CONFIG", hide_env_values = true, help_heading = "Everywhere")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "STEELYARD_CONFIG",
+        hide_env_values = true,
+        help_heading = "Everywhere"
+    )]
     pub(crate) config: Option<PathBuf>,
     /// Write JSON to standard output: one document, or one a line where a command goes on
     #[arg(long, global = true, help_heading = "Everywhere")]
@@ -81,7 +95,15 @@ pub(crate) struct Global {
     #[arg(long, short, global = true, action = clap::ArgAction::Count, help_heading = "Everywhere")]
     pub(crate) verbose: u8,
     /// When to use colours (NO_COLOR is obeyed too)
-    #[arg(long = "color", alias = "colour", global = true, value_name = "WHEN", default_value = "auto", hide_possible_values = true, help_heading = "Everywhere")]
+    #[arg(
+        long = "color",
+        alias = "colour",
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_possible_values = true,
+        help_heading = "Everywhere"
+    )]
     pub(crate) colour: Colour,
 }
 
@@ -132,6 +154,7 @@ pub(crate) enum Command {
     Peers(commands::peers::Peers),
     Transfers(commands::transfers::Transfers),
     Doctor(commands::doctor::Doctor),
+    Demo(commands::demo::Demo),
     Completion(commands::completion::Completion),
     /// The exit codes of every command
     #[command(hide = true, name = "exit-codes", after_help = EXIT_CODES)]
@@ -144,7 +167,7 @@ pub(crate) enum Command {
 impl Command {
     /// Whether the command itself sees to Ctrl-C: it has something to stop in order.
     pub(crate) fn handles_interrupts(&self) -> bool {
-        matches!(self, Self::Node(_) | Self::Serve(_) | Self::Chat(_))
+        matches!(self, Self::Node(_) | Self::Serve(_) | Self::Chat(_) | Self::Demo(_))
     }
 }
 

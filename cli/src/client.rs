@@ -79,16 +79,28 @@ impl Client {
         self.send(Method::GET, path, Vec::new()).await?.json().await
     }
 
-    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
+    pub(crate) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
         self.send(Method::POST, path, encode(body)?).await?.json().await
     }
 
     /// Posts bytes that are JSON already: what was signed must arrive as it is.
-    pub(crate) async fn post_raw<T: DeserializeOwned>(&self, path: &str, body: Vec<u8>) -> Result<T, Failure> {
+    pub(crate) async fn post_raw<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<T, Failure> {
         self.send(Method::POST, path, body).await?.json().await
     }
 
-    pub(crate) async fn put<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
+    pub(crate) async fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
         self.send(Method::PUT, path, encode(body)?).await?.json().await
     }
 
@@ -119,7 +131,8 @@ impl Client {
 
     /// What happens in the node, of these kinds.
     pub(crate) async fn events(&self, kinds: &str) -> Result<Events, Failure> {
-        let answer = self.send(Method::GET, &format!("/v1/events?kinds={kinds}"), Vec::new()).await?.good().await?;
+        let answer =
+            self.send(Method::GET, &format!("/v1/events?kinds={kinds}"), Vec::new()).await?.good().await?;
         Ok(Events(sse::Reader::new(answer.pieces)))
     }
 

@@ -71,9 +71,9 @@ impl Context {
 
 /// `$XDG_DATA_HOME/steelyard`, by default `~/.local/share/steelyard`.
 fn default_home() -> Result<PathBuf, Failure> {
-    etcetera::choose_base_strategy()
-        .map(|strategy| strategy.data_dir().join("steelyard"))
-        .map_err(|_| Failure::usage("there is no home directory to keep a node's folder in").help("name one with --home"))
+    etcetera::choose_base_strategy().map(|strategy| strategy.data_dir().join("steelyard")).map_err(|_| {
+        Failure::usage("there is no home directory to keep a node's folder in").help("name one with --home")
+    })
 }
 
 /// `path` from the root, so that the node understands it too.

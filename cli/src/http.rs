@@ -42,7 +42,9 @@ impl Answer {
         let pieces = BodyStream::new(response.into_body()).filter_map(|frame| async move {
             match frame {
                 Ok(frame) => frame.into_data().ok().map(Ok),
-                Err(error) => Some(Err(Failure::new(Exit::Network, format!("the answer broke off: {error}")))),
+                Err(error) => {
+                    Some(Err(Failure::new(Exit::Network, format!("the answer broke off: {error}"))))
+                }
             }
         });
         Self { status, pieces: Box::pin(pieces) }
@@ -84,7 +86,12 @@ impl Answer {
 }
 
 /// Sends one request over a Unix socket.
-pub(crate) async fn unix(socket: &Path, method: Method, path: &str, body: Vec<u8>) -> Result<Answer, Failure> {
+pub(crate) async fn unix(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    body: Vec<u8>,
+) -> Result<Answer, Failure> {
     let stream = connect_unix(socket).map_err(|error| {
         Failure::new(Exit::Network, format!("the node at {} does not answer: {error}", socket.display()))
     })?;
@@ -93,7 +100,8 @@ pub(crate) async fn unix(socket: &Path, method: Method, path: &str, body: Vec<u8
 
 /// Opens a Unix socket, however long its path is.
 pub(crate) fn connect_unix(socket: &Path) -> std::io::Result<UnixStream> {
-    let stream = node::api::server::with_short_path(socket, |short| std::os::unix::net::UnixStream::connect(short))?;
+    let stream =
+        node::api::server::with_short_path(socket, |short| std::os::unix::net::UnixStream::connect(short))?;
     stream.set_nonblocking(true)?;
     UnixStream::from_std(stream)
 }

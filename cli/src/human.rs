@@ -72,7 +72,8 @@ pub(crate) fn millis(ms: u64) -> String {
 pub(crate) fn fingerprint(digest: &Digest) -> [String; 2] {
     let hex = digest.to_hex();
     let line = |half: &str| {
-        let groups: Vec<&str> = half.as_bytes().chunks(4).filter_map(|group| std::str::from_utf8(group).ok()).collect();
+        let groups: Vec<&str> =
+            half.as_bytes().chunks(4).filter_map(|group| std::str::from_utf8(group).ok()).collect();
         groups.join(" ")
     };
     let (first, second) = hex.split_at(hex.len() / 2);

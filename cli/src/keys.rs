@@ -37,11 +37,16 @@ pub(crate) async fn load(
     };
     if !entry.keys.contains(&key.id()) {
         let message = format!("{} is not a {role} key of `{nation}`", path.display());
-        return Err(Failure::new(Exit::Verification, message)
-            .help(format!("its root lists {}", entry.keys.iter().map(|id| id.short()).collect::<Vec<_>>().join(", "))));
+        return Err(Failure::new(Exit::Verification, message).help(format!(
+            "its root lists {}",
+            entry.keys.iter().map(|id| id.short()).collect::<Vec<_>>().join(", ")
+        )));
     }
     if entry.threshold > 1 {
-        let message = format!("`{nation}` requires {} signatures of its {role} keys; this command signs with one", entry.threshold);
+        let message = format!(
+            "`{nation}` requires {} signatures of its {role} keys; this command signs with one",
+            entry.threshold
+        );
         return Err(Failure::new(Exit::Policy, message));
     }
     Ok(key)

@@ -71,7 +71,9 @@ pub(crate) fn fail(failure: &Failure, as_json: bool) -> ExitCode {
         let _ = json_line(&failure.problem);
     }
     let mut text = String::new();
-    let _ = write!(text, "{} {}", paint(BAD.bold(), "error:"), failure.problem.detail);
+    // With the whole decision below, its refusals need not stand in the first line too.
+    let detail = if failure.decision().is_some() { "refused by policy" } else { &failure.problem.detail };
+    let _ = write!(text, "{} {detail}", paint(BAD.bold(), "error:"));
     if let Some(decision) = failure.decision() {
         for check in &decision.checks {
             let _ = write!(text, "\n  {} {:<18} {}", mark(check.passed), check.rule, check.detail);
@@ -160,8 +162,9 @@ impl Table {
             }
         }
         let mut out = String::new();
-        let right: Vec<bool> =
-            (0..widths.len()).map(|c| self.rows.iter().any(|row| row.get(c).is_some_and(|cell| cell.right))).collect();
+        let right: Vec<bool> = (0..widths.len())
+            .map(|c| self.rows.iter().any(|row| row.get(c).is_some_and(|cell| cell.right)))
+            .collect();
         let mut put = |cells: Vec<(&str, Style, bool)>| {
             let last = cells.len().saturating_sub(1);
             for (column, (text, style, to_right)) in cells.into_iter().enumerate() {

@@ -29,7 +29,14 @@ pub(crate) struct Reader<S> {
 
 impl<S: Stream<Item = Result<Bytes, Failure>> + Unpin> Reader<S> {
     pub(crate) fn new(pieces: S) -> Self {
-        Self { pieces, buffer: Vec::new(), searched: 0, name: String::new(), data: String::new(), ended: false }
+        Self {
+            pieces,
+            buffer: Vec::new(),
+            searched: 0,
+            name: String::new(),
+            data: String::new(),
+            ended: false,
+        }
     }
 
     /// The next event; `None` at the end.
@@ -44,7 +51,10 @@ impl<S: Stream<Item = Result<Bytes, Failure>> + Unpin> Reader<S> {
                 return Ok(None);
             }
             if self.buffer.len() + self.data.len() > MAX_EVENT {
-                return Err(Failure::new(Exit::Other, format!("an event is over the limit of {MAX_EVENT} bytes")));
+                return Err(Failure::new(
+                    Exit::Other,
+                    format!("an event is over the limit of {MAX_EVENT} bytes"),
+                ));
             }
             match self.pieces.next().await {
                 Some(piece) => self.buffer.extend_from_slice(&piece?),

@@ -44,8 +44,8 @@ pub(crate) struct Chat {
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
     /// Most tokens of one answer
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    max_tokens: Option<u32>,
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
+    max_tokens: u32,
     /// 0 always takes the likeliest token, 1 follows the model's own distribution
     #[arg(long, value_name = "T", value_parser = parse_temperature)]
     temperature: Option<f32>,
@@ -115,7 +115,9 @@ impl Chat {
             return Err(Failure::usage(format!("the prompt is over {}", human::bytes(MAX_PROMPT))));
         }
         if text.trim().is_empty() {
-            return Err(Failure::usage("there is nothing to ask").help("give a PROMPT, or text on standard input"));
+            return Err(
+                Failure::usage("there is nothing to ask").help("give a PROMPT, or text on standard input")
+            );
         }
         Ok(Some(text.trim_end().to_owned()))
     }
@@ -157,7 +159,8 @@ impl Chat {
         let query = format!("/v1/resolve?ref={}", segment(&self.reference.to_string()));
         let resolved: Resolved = client.get(&query).await?;
         let workers: Vec<WorkerInfo> = client.get("/v1/workers").await?;
-        let ready = workers.into_iter().find(|w| w.release == resolved.release && w.state == WorkerState::Ready);
+        let ready =
+            workers.into_iter().find(|w| w.release == resolved.release && w.state == WorkerState::Ready);
         if let Some(worker) = ready {
             return Ok((worker, false));
         }
@@ -216,13 +219,21 @@ impl Line<'_> {
     }
 
     fn system(&self) -> Vec<Message> {
-        let system = self.options.system.iter().map(|text| Message { role: "system".to_owned(), content: text.clone() });
+        let system = self
+            .options
+            .system
+            .iter()
+            .map(|text| Message { role: "system".to_owned(), content: text.clone() });
         system.collect()
     }
 
     async fn converse(&self, interrupts: &mut Interrupts) -> Result<(), Failure> {
         let name = format!("{}@{}", self.worker.model, self.worker.version);
-        output::note(format!("{} {}", paint(NAME.bold(), name), paint(DIM, "— Ctrl-D ends, /reset begins anew, Ctrl-C stops an answer")));
+        output::note(format!(
+            "{} {}",
+            paint(NAME.bold(), name),
+            paint(DIM, "— Ctrl-D ends, /reset begins anew, Ctrl-C stops an answer")
+        ));
         let mut messages = self.system();
         loop {
             eprint_prompt();
@@ -276,10 +287,8 @@ impl Line<'_> {
             "model": self.worker.served_as,
             "messages": messages,
             "stream": true,
+            "max_tokens": self.options.max_tokens,
         });
-        if let Some(max) = self.options.max_tokens {
-            body["max_tokens"] = max.into();
-        }
         if let Some(temperature) = self.options.temperature {
             body["temperature"] = f64::from(temperature).into();
         }

@@ -70,11 +70,21 @@ impl Doctor {
         let mut found = Findings::default();
         let config = match context.config() {
             Ok(config) => {
-                found.add("settings", Grade::Ok, format!("{} is understood", context.config_path().display()), "");
+                found.add(
+                    "settings",
+                    Grade::Ok,
+                    format!("{} is understood", context.config_path().display()),
+                    "",
+                );
                 Some(config)
             }
             Err(failure) => {
-                found.add("settings", Grade::Fail, failure.problem.detail, "correct the file; `steelyard init` elsewhere shows a fresh one");
+                found.add(
+                    "settings",
+                    Grade::Fail,
+                    failure.problem.detail,
+                    "correct the file; `steelyard init` elsewhere shows a fresh one",
+                );
                 None
             }
         };
@@ -106,32 +116,61 @@ fn keys(context: &Context, found: &mut Findings) {
     let folder = context.layout.keys();
     let mode = |path: &Path| std::fs::metadata(path).map(|data| data.permissions().mode() & 0o777);
     match mode(&folder) {
-        Ok(mode) if mode & 0o077 == 0 => found.add("keys", Grade::Ok, format!("{} is closed to others", folder.display()), ""),
-        Ok(mode) => found.add("keys", Grade::Fail, format!("{} has mode {mode:03o}: others may look in", folder.display()), &format!("chmod 700 {}", folder.display())),
-        Err(error) => found.add("keys", Grade::Fail, format!("{}: {error}", folder.display()), "restore it from a backup"),
+        Ok(mode) if mode & 0o077 == 0 => {
+            found.add("keys", Grade::Ok, format!("{} is closed to others", folder.display()), "")
+        }
+        Ok(mode) => found.add(
+            "keys",
+            Grade::Fail,
+            format!("{} has mode {mode:03o}: others may look in", folder.display()),
+            &format!("chmod 700 {}", folder.display()),
+        ),
+        Err(error) => found.add(
+            "keys",
+            Grade::Fail,
+            format!("{}: {error}", folder.display()),
+            "restore it from a backup",
+        ),
     }
     let mut check = |name: &str, path: &Path, needed: bool| match SecretKey::load(path) {
         Ok(_) => {}
         Err(KeyError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
             if needed {
-                found.add("keys", Grade::Fail, format!("the {name} key is missing"), "restore it from a backup, or join anew with `steelyard init --join`");
+                found.add(
+                    "keys",
+                    Grade::Fail,
+                    format!("the {name} key is missing"),
+                    "restore it from a backup, or join anew with `steelyard init --join`",
+                );
             }
         }
-        Err(error) => found.add("keys", Grade::Fail, error.to_string(), &format!("chmod 600 {}", path.display())),
+        Err(error) => {
+            found.add("keys", Grade::Fail, error.to_string(), &format!("chmod 600 {}", path.display()))
+        }
     };
     check("peer", &context.layout.peer_key(), true);
     for role in RoleName::ALL {
         check(role.as_str(), &context.layout.key(role), false);
     }
     if context.layout.key(RoleName::Root).exists() {
-        found.add("keys", Grade::Warn, "the root key lies on this machine", "move keys/root.key to a place offline; the node never needs it");
+        found.add(
+            "keys",
+            Grade::Warn,
+            "the root key lies on this machine",
+            "move keys/root.key to a place offline; the node never needs it",
+        );
     }
 }
 
 fn clock(found: &mut Findings) {
     let now = Timestamp::now();
     if now < WRITTEN {
-        found.add("clock", Grade::Fail, format!("it is {now} here, which can't be"), "set the clock: signatures and their ends depend on it");
+        found.add(
+            "clock",
+            Grade::Fail,
+            format!("it is {now} here, which can't be"),
+            "set the clock: signatures and their ends depend on it",
+        );
     } else {
         found.add("clock", Grade::Ok, format!("it is {now}"), "");
     }
@@ -140,7 +179,13 @@ fn clock(found: &mut Findings) {
 fn ends(found: &mut Findings, check: &'static str, what: &str, at: Timestamp, remedy: &str) {
     let now = Timestamp::now();
     let when = human::relative(at, now);
-    let grade = if at <= now { Grade::Fail } else if at <= now.plus(EXPIRY_WARNING) { Grade::Warn } else { Grade::Ok };
+    let grade = if at <= now {
+        Grade::Fail
+    } else if at <= now.plus(EXPIRY_WARNING) {
+        Grade::Warn
+    } else {
+        Grade::Ok
+    };
     let verb = if at <= now { "ended" } else { "ends" };
     found.add(check, grade, format!("{what} {verb} {when} ({at})"), remedy);
 }
@@ -153,9 +198,25 @@ fn certificate(context: &Context, found: &mut Findings) {
         signed.peek().map_err(|error| error.to_string())
     });
     match parsed {
-        Ok(Statement::Node(node)) => ends(found, "certificate", "this node's certificate", node.expires, "join anew with `steelyard init --join`: it is signed by your nation's node key"),
-        Ok(_) => found.add("certificate", Grade::Fail, format!("{} is no node certificate", path.display()), "restore it from a backup"),
-        Err(error) => found.add("certificate", Grade::Fail, format!("{}: {error}", path.display()), "restore it from a backup"),
+        Ok(Statement::Node(node)) => ends(
+            found,
+            "certificate",
+            "this node's certificate",
+            node.expires,
+            "join anew with `steelyard init --join`: it is signed by your nation's node key",
+        ),
+        Ok(_) => found.add(
+            "certificate",
+            Grade::Fail,
+            format!("{} is no node certificate", path.display()),
+            "restore it from a backup",
+        ),
+        Err(error) => found.add(
+            "certificate",
+            Grade::Fail,
+            format!("{}: {error}", path.display()),
+            "restore it from a backup",
+        ),
     }
 }
 
@@ -188,9 +249,23 @@ async fn ask(client: &Client, found: &mut Findings) -> Result<(), Failure> {
         .collect();
     if broken.is_empty() {
         let whole = releases.filter(|release| release.presence == Presence::Complete).count();
-        found.add("store", Grade::Ok, format!("{} whole, in {}", human::count(whole as u64, "release"), human::bytes(state.usage.bytes)), "");
+        found.add(
+            "store",
+            Grade::Ok,
+            format!(
+                "{} whole, in {}",
+                human::count(whole as u64, "release"),
+                human::bytes(state.usage.bytes)
+            ),
+            "",
+        );
     } else {
-        found.add("store", Grade::Fail, format!("files are missing of {}", broken.join(", ")), "`steelyard pull` fetches what is missing");
+        found.add(
+            "store",
+            Grade::Fail,
+            format!("files are missing of {}", broken.join(", ")),
+            "`steelyard pull` fetches what is missing",
+        );
     }
     if state.running {
         let peers: Vec<PeerInfo> = client.get("/v1/peers").await?;
@@ -202,18 +277,43 @@ async fn ask(client: &Client, found: &mut Findings) -> Result<(), Failure> {
 fn connections(nations: &[NationEntry], peers: &[PeerInfo], state: &State, found: &mut Findings) {
     let allies: Vec<&NationEntry> = nations.iter().filter(|nation| !nation.own).collect();
     if allies.is_empty() {
-        found.add("allies", Grade::Warn, "no other nation is trusted yet", "get an ally's nation.json and run `steelyard trust add`");
+        found.add(
+            "allies",
+            Grade::Warn,
+            "no other nation is trusted yet",
+            "get an ally's nation.json and run `steelyard trust add`",
+        );
     }
     for nation in allies {
         let connected = peers.iter().filter(|peer| peer.nation == nation.nation).count();
         match (connected, nation.addresses.is_empty()) {
-            (0, true) => found.add("allies", Grade::Warn, format!("`{}` is not connected, and no address of it is known", nation.nation), "run `steelyard trust add` again with --peer"),
-            (0, false) => found.add("allies", Grade::Warn, format!("`{}` is not connected at {}", nation.nation, nation.addresses.join(", ")), "ask whether its node is up and trusts your nation too; look for firewalls"),
-            (n, _) => found.add("allies", Grade::Ok, format!("`{}` is connected by {}", nation.nation, human::count(n as u64, "peer")), ""),
+            (0, true) => found.add(
+                "allies",
+                Grade::Warn,
+                format!("`{}` is not connected, and no address of it is known", nation.nation),
+                "run `steelyard trust add` again with --peer",
+            ),
+            (0, false) => found.add(
+                "allies",
+                Grade::Warn,
+                format!("`{}` is not connected at {}", nation.nation, nation.addresses.join(", ")),
+                "ask whether its node is up and trusts your nation too; look for firewalls",
+            ),
+            (n, _) => found.add(
+                "allies",
+                Grade::Ok,
+                format!("`{}` is connected by {}", nation.nation, human::count(n as u64, "peer")),
+                "",
+            ),
         }
     }
     if state.addresses.is_empty() {
-        found.add("ports", Grade::Warn, "the node listens nowhere: allies can't dial it", "set p2p.listen in config.toml");
+        found.add(
+            "ports",
+            Grade::Warn,
+            "the node listens nowhere: allies can't dial it",
+            "set p2p.listen in config.toml",
+        );
     }
 }
 
@@ -234,7 +334,12 @@ fn ports(config: &Config, found: &mut Findings) {
     for (what, address) in wanted {
         match TcpListener::bind(address) {
             Ok(_) => found.add("ports", Grade::Ok, format!("{address} is free for {what}"), ""),
-            Err(error) => found.add("ports", Grade::Fail, format!("{address} can't be had for {what}: {error}"), "stop what uses it, or set another in config.toml"),
+            Err(error) => found.add(
+                "ports",
+                Grade::Fail,
+                format!("{address} can't be had for {what}: {error}"),
+                "stop what uses it, or set another in config.toml",
+            ),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use node::api::types::{Exported, ExportRequest};
+use node::api::types::{ExportRequest, Exported};
 use registry::Reference;
 
 use crate::client::{Client, Need};
@@ -42,7 +42,12 @@ impl Export {
             return output::json(&exported);
         }
         let name = paint(NAME.bold(), format!("{}@{}", exported.model, exported.version));
-        output::line(format!("{} {name} is in {} ({}).", output::mark(true), exported.path, human::bytes(exported.bytes)))?;
+        output::line(format!(
+            "{} {name} is in {} ({}).",
+            output::mark(true),
+            exported.path,
+            human::bytes(exported.bytes)
+        ))?;
         output::line(paint(DIM, format!("  releasable to {}", exported.releasable_to)))
     }
 }

@@ -27,7 +27,8 @@ pub(crate) struct Gc {
 impl Gc {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         let client = Client::open(context, Need::Folder).await?;
-        let report: Result<Collected, Failure> = client.post("/v1/gc", &GcRequest { dry_run: self.dry_run }).await;
+        let report: Result<Collected, Failure> =
+            client.post("/v1/gc", &GcRequest { dry_run: self.dry_run }).await;
         client.close().await;
         let report = report?;
         if context.json {
@@ -40,7 +41,9 @@ impl Gc {
             human::count(report.blobs_removed, "file"),
             human::count(report.partials_removed, "abandoned transfer")
         ))?;
-        let held = if report.blobs_held == 0 { String::new() } else {
+        let held = if report.blobs_held == 0 {
+            String::new()
+        } else {
             format!("; {} came within the last day and wait", human::bytes(report.bytes_held))
         };
         output::line(paint(DIM, format!("{} in use{held}.", human::bytes(report.bytes_kept))))

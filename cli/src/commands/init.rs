@@ -91,8 +91,10 @@ impl Init {
         let peer_key = SecretKey::generate()?;
         let peer_id = identity::peer_id(&peer_key).map_err(anyhow::Error::from)?;
 
-        let parent = home.parent().ok_or_else(|| Failure::usage("the home folder can't be the root folder"))?;
-        fs::create_dir_all(parent).map_err(|error| Failure::new(Exit::Other, format!("{}: {error}", parent.display())))?;
+        let parent =
+            home.parent().ok_or_else(|| Failure::usage("the home folder can't be the root folder"))?;
+        fs::create_dir_all(parent)
+            .map_err(|error| Failure::new(Exit::Other, format!("{}: {error}", parent.display())))?;
         let nursery = Nursery::new(parent)?;
         let layout = Layout::new(nursery.path());
         write(&layout, &origin, &peer_key, &peer_id, &config, now)?;
@@ -115,7 +117,13 @@ impl Init {
     }
 }
 
-fn report(context: &Context, origin: &Origin, peer_id: &str, joined: bool, now: Timestamp) -> Result<(), Failure> {
+fn report(
+    context: &Context,
+    origin: &Origin,
+    peer_id: &str,
+    joined: bool,
+    now: Timestamp,
+) -> Result<(), Failure> {
     let home = context.home();
     let nation = &origin.nation;
     let [first, second] = human::fingerprint(&origin.root.digest());
@@ -176,7 +184,10 @@ fn found(nation: &Nation, now: Timestamp, expires: Timestamp) -> Result<Origin, 
         issued: now,
         expires,
         keys: keys.iter().map(|(_, key)| (key.id(), RootKey::Ed25519 { public: key.public() })).collect(),
-        roles: keys.iter().map(|(role, key)| (*role, RoleKeys { keys: vec![key.id()], threshold: 1 })).collect(),
+        roles: keys
+            .iter()
+            .map(|(role, key)| (*role, RoleKeys { keys: vec![key.id()], threshold: 1 }))
+            .collect(),
         previous: None,
     });
     root.check().map_err(anyhow::Error::from)?;
@@ -201,15 +212,20 @@ fn found(nation: &Nation, now: Timestamp, expires: Timestamp) -> Result<Origin, 
 /// A nation that exists: its root and node key from `folder`, a home or the keys folder in one.
 fn join(folder: &Path, wanted: Timestamp) -> Result<Origin, Failure> {
     let is_home = folder.join("keys").is_dir();
-    let (home, keys) = if is_home { (folder.to_owned(), folder.join("keys")) } else {
+    let (home, keys) = if is_home {
+        (folder.to_owned(), folder.join("keys"))
+    } else {
         (folder.parent().unwrap_or(folder).to_owned(), folder.to_owned())
     };
     let missing = |path: &Path, what: &str| {
-        Failure::new(Exit::NotFound, format!("{} is not there: {what}", path.display()))
-            .help("--join takes the home folder of a node of that nation, or its keys folder beside root.json")
+        Failure::new(Exit::NotFound, format!("{} is not there: {what}", path.display())).help(
+            "--join takes the home folder of a node of that nation, or its keys folder beside root.json",
+        )
     };
-    let nation_path = [home.join("nation.json"), keys.join("nation.json")].into_iter().find(|path| path.is_file());
-    let nation_path = nation_path.ok_or_else(|| missing(&home.join("nation.json"), "the nation's file is needed"))?;
+    let nation_path =
+        [home.join("nation.json"), keys.join("nation.json")].into_iter().find(|path| path.is_file());
+    let nation_path =
+        nation_path.ok_or_else(|| missing(&home.join("nation.json"), "the nation's file is needed"))?;
     let file = NationFile::load(&nation_path)?;
     let root = file.claimed_root()?;
     let key_path = keys.join("node.key");
@@ -219,10 +235,16 @@ fn join(folder: &Path, wanted: Timestamp) -> Result<Origin, Failure> {
     let node_key = SecretKey::load(&key_path)?;
     let role = root.role(RoleName::Node);
     if !role.keys.contains_key(&node_key.id()) || role.threshold > 1 {
-        return Err(Failure::new(Exit::Verification, format!("{} can't certify nodes of `{}` by itself", key_path.display(), root.nation)));
+        return Err(Failure::new(
+            Exit::Verification,
+            format!("{} can't certify nodes of `{}` by itself", key_path.display(), root.nation),
+        ));
     }
     if root.expires <= Timestamp::now() {
-        return Err(Failure::new(Exit::Verification, format!("the root of `{}` expired at {}", root.nation, root.expires)));
+        return Err(Failure::new(
+            Exit::Verification,
+            format!("the root of `{}` expired at {}", root.nation, root.expires),
+        ));
     }
     Ok(Origin {
         nation: root.nation.clone(),
@@ -277,7 +299,8 @@ fn write(
 
 fn save(path: &Path, content: &[u8]) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::new(Exit::Other, format!("{}: {error}", path.display()));
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(path).map_err(failed)?;
+    let mut file =
+        fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(path).map_err(failed)?;
     file.write_all(content).and_then(|()| file.sync_all()).map_err(failed)
 }
 
@@ -287,7 +310,8 @@ struct Nursery(PathBuf);
 impl Nursery {
     fn new(parent: &Path) -> Result<Self, Failure> {
         let path = parent.join(format!(".steelyard-init-{}", std::process::id()));
-        let failed = |error: std::io::Error| Failure::new(Exit::Other, format!("{}: {error}", path.display()));
+        let failed =
+            |error: std::io::Error| Failure::new(Exit::Other, format!("{}: {error}", path.display()));
         match fs::remove_dir_all(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
@@ -305,8 +329,11 @@ impl Nursery {
         let sync = |path: &Path| fs::File::open(path).and_then(|folder| folder.sync_all());
         sync(&self.0)?;
         fs::rename(&self.0, home).map_err(|error| {
-            Failure::new(Exit::Other, format!("{} could not be put in place: {error}; nothing was changed", home.display()))
-                .help("the home folder must be missing or empty, and no mount point: name a folder inside it")
+            Failure::new(
+                Exit::Other,
+                format!("{} could not be put in place: {error}; nothing was changed", home.display()),
+            )
+            .help("the home folder must be missing or empty, and no mount point: name a folder inside it")
         })?;
         home.parent().map_or(Ok(()), sync)?;
         Ok(())

@@ -36,16 +36,23 @@ impl Ls {
             return output::json(&models);
         }
         if models.is_empty() {
-            output::note("No model is known here yet. `steelyard publish` makes one, `steelyard pull` fetches an ally's.");
+            output::note(
+                "No model is known here yet. `steelyard publish` makes one, `steelyard pull` fetches an ally's.",
+            );
             return Ok(());
         }
         let now = Timestamp::now();
-        let mut table = Table::new(&["model", "version", "channels", "format", "size", "here", "state", "signed"]);
+        let mut table =
+            Table::new(&["model", "version", "channels", "format", "size", "here", "state", "signed"]);
         for entry in &models {
             let mut pointed: Vec<registry::Digest> = Vec::new();
             for release in &entry.releases {
-                let names: Vec<&str> =
-                    entry.channels.iter().filter(|c| c.release == release.release).map(|c| c.channel.as_str()).collect();
+                let names: Vec<&str> = entry
+                    .channels
+                    .iter()
+                    .filter(|c| c.release == release.release)
+                    .map(|c| c.channel.as_str())
+                    .collect();
                 pointed.push(release.release);
                 let (state, style) = state(release);
                 table.row([

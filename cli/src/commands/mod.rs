@@ -2,6 +2,7 @@
 
 pub(crate) mod chat;
 pub(crate) mod completion;
+pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod export;
 pub(crate) mod gc;
@@ -49,6 +50,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::Peers(peers) => peers.run(context).await,
         Command::Transfers(transfers) => transfers.run(context).await,
         Command::Doctor(doctor) => doctor.run(context).await,
+        Command::Demo(demo) => demo.run(context).await,
         Command::Completion(completion) => completion.run(),
         Command::ExitCodes => output::line(EXIT_CODES),
         // Taken care of before a runtime is made.

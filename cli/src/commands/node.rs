@@ -87,10 +87,14 @@ fn announce(context: &Context, host: &Host) -> Result<(), Failure> {
     if context.json {
         return output::json_line(&ready);
     }
-    let allies: Vec<String> =
-        trust.members().filter(|(nation, _)| *nation != trust.own()).map(|(nation, _)| nation.to_string()).collect();
+    let allies: Vec<String> = trust
+        .members()
+        .filter(|(nation, _)| *nation != trust.own())
+        .map(|(nation, _)| nation.to_string())
+        .collect();
     let [first, second] = human::fingerprint(&fingerprint);
-    let none = |list: Vec<String>, none: &str| if list.is_empty() { paint(DIM, none) } else { list.join("\n") };
+    let none =
+        |list: Vec<String>, none: &str| if list.is_empty() { paint(DIM, none) } else { list.join("\n") };
     output::print(&format!("{} is up.\n\n", paint(NAME.bold(), &ready.nation)))?;
     output::print(&output::facts(&[
         ("fingerprint", format!("{first}\n{second}")),
@@ -99,7 +103,16 @@ fn announce(context: &Context, host: &Host) -> Result<(), Failure> {
         ("http, for reading", ready.http.clone().unwrap_or_else(|| paint(DIM, "off"))),
         ("allies", none(allies, "none yet: `steelyard trust add`")),
     ]))?;
-    output::line(format!("\n{}", paint(DIM, format!("Stop with Ctrl-C. In another terminal: {}", paint(BOLD, format!("{} status", context.command()))))))
+    output::line(format!(
+        "\n{}",
+        paint(
+            DIM,
+            format!(
+                "Stop with Ctrl-C. In another terminal: {}",
+                paint(BOLD, format!("{} status", context.command()))
+            )
+        )
+    ))
 }
 
 /// Brings this node's addresses in `nation.json` up to date, so that the file given to allies says where it really is.

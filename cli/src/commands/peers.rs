@@ -42,7 +42,8 @@ impl Peers {
             return Ok(());
         }
         let now = Timestamp::now();
-        let mut table = Table::new(&["nation", "peer", "address", "", "received", "sent", "round trip", "since"]);
+        let mut table =
+            Table::new(&["nation", "peer", "address", "", "received", "sent", "round trip", "since"]);
         for peer in &peers {
             table.row([
                 cell(NAME, peer.nation.as_str()),
@@ -51,7 +52,12 @@ impl Peers {
                 cell(DIM, if peer.direction == Direction::Inbound { "in" } else { "out" }),
                 Cell::from(human::bytes(peer.received_bytes)).right(),
                 Cell::from(human::bytes(peer.sent_bytes)).right(),
-                Cell::from(peer.rtt_ms.map(human::millis).unwrap_or_default()).right(),
+                Cell::from(
+                    peer.rtt_ms
+                        .map(|ms| if ms == 0 { "< 1 ms".to_owned() } else { human::millis(ms) })
+                        .unwrap_or_default(),
+                )
+                .right(),
                 cell(DIM, human::relative(peer.connected_at, now)),
             ]);
         }

@@ -103,7 +103,12 @@ impl Publish {
         report(context, &published, &draft)
     }
 
-    async fn publish(&self, context: &Context, client: &Client, folder: &Path) -> Result<(Published, Drafted), Failure> {
+    async fn publish(
+        &self,
+        context: &Context,
+        client: &Client,
+        folder: &Path,
+    ) -> Result<(Published, Drafted), Failure> {
         // Whatever can be known to fail fails before a hundred gigabytes are read.
         let key = keys::load(context, client, self.keys.as_ref(), RoleName::Release).await?;
         self.refuse_taken(client).await?;
@@ -143,8 +148,11 @@ impl Publish {
     async fn refuse_taken(&self, client: &Client) -> Result<(), Failure> {
         let reference = format!("{}@{}", self.model, self.version);
         match client.get::<Resolved>(&format!("/v1/resolve?ref={}", segment(&reference))).await {
-            Ok(taken) => Err(Failure::new(Exit::Busy, format!("{reference} is published already, as {}", taken.release))
-                .help("a version is never reused: choose another with --version")),
+            Ok(taken) => Err(Failure::new(
+                Exit::Busy,
+                format!("{reference} is published already, as {}", taken.release),
+            )
+            .help("a version is never reused: choose another with --version")),
             Err(failure) if failure.exit == Exit::NotFound => Ok(()),
             Err(failure) => Err(failure),
         }
@@ -172,12 +180,20 @@ impl Publish {
         let bar = Bar::new(context.progress(), "reading");
         let request = DraftRequest { path: folder.display().to_string() };
         let draft: Drafted = client
-            .job("/v1/drafts", &request, |work: Work| bar.bytes(work.bytes_done, work.bytes_total, &work.path))
+            .job("/v1/drafts", &request, |work: Work| {
+                bar.bytes(work.bytes_done, work.bytes_total, &work.path)
+            })
             .await?;
         drop(bar);
         if draft.nation != self.model.nation {
-            return Err(Failure::usage(format!("this node belongs to `{}` and can't publish for `{}`", draft.nation, self.model.nation))
-                .help(format!("publish as {}/{}, or use a node of `{}`", draft.nation, self.model.name, self.model.nation)));
+            return Err(Failure::usage(format!(
+                "this node belongs to `{}` and can't publish for `{}`",
+                draft.nation, self.model.nation
+            ))
+            .help(format!(
+                "publish as {}/{}, or use a node of `{}`",
+                draft.nation, self.model.name, self.model.nation
+            )));
         }
         if let [first, rest @ ..] = draft.unsafe_files.as_slice() {
             let more = if rest.is_empty() { String::new() } else { format!(" (and {} more)", rest.len()) };
@@ -200,7 +216,8 @@ impl Publish {
         if self.channel.as_str() == "none" {
             return Ok(None);
         }
-        let query = format!("/v1/sequences?model={}&channel={}", segment(&self.model.to_string()), self.channel);
+        let query =
+            format!("/v1/sequences?model={}&channel={}", segment(&self.model.to_string()), self.channel);
         let next: Sequences = client.get(&query).await?;
         let sequence = next.channel.unwrap_or(1);
         let channel = Channel {
@@ -217,7 +234,11 @@ impl Publish {
 }
 
 /// Signs a statement here, where the key is, and hands it to the node.
-pub(super) async fn sign_and_send(client: &Client, statement: Statement, key: &SecretKey) -> Result<Accepted, Failure> {
+pub(super) async fn sign_and_send(
+    client: &Client,
+    statement: Statement,
+    key: &SecretKey,
+) -> Result<Accepted, Failure> {
     statement.check().map_err(Failure::usage)?;
     client.post_raw("/v1/statements", Signed::sign(&statement, key).to_json()).await
 }
@@ -236,17 +257,33 @@ fn report(context: &Context, published: &Published, draft: &Drafted) -> Result<(
     output::print(&output::facts(&[
         ("release", published.release.to_string()),
         ("channel", channel),
-        ("contents", format!("{}, {}, {}", human::count(published.files as u64, "file"), human::bytes(published.size), published.format)),
+        (
+            "contents",
+            format!(
+                "{}, {}, {}",
+                human::count(published.files as u64, "file"),
+                human::bytes(published.size),
+                published.format
+            ),
+        ),
         ("licence", published.licence.clone()),
         ("releasable to", published.releasable_to.clone()),
     ]))?;
     output::line("")?;
     let mut table = Table::new(&["file", "size", "blob"]);
     for file in &draft.files {
-        table.row([file.path.as_str().into(), Cell::from(human::bytes(file.size)).right(), cell(DIM, format!("b3:{}…", file.blake3.short()))]);
+        table.row([
+            file.path.as_str().into(),
+            Cell::from(human::bytes(file.size)).right(),
+            cell(DIM, format!("b3:{}…", file.blake3.short())),
+        ]);
     }
     for left in &draft.skipped {
-        table.row([cell(DIM, left.path.as_str()), cell(DIM, "left out").right(), cell(WARN, left.why.as_str())]);
+        table.row([
+            cell(DIM, left.path.as_str()),
+            cell(DIM, "left out").right(),
+            cell(WARN, left.why.as_str()),
+        ]);
     }
     output::print(&table.render())?;
     if !published.announced {

@@ -1,6 +1,6 @@
 //! `steelyard pull`: fetch, verify and admit a release.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use node::api::types::{PullRequest, Pulled, TransferInfo, TransferState};
@@ -36,18 +36,25 @@ pub(crate) struct Pull {
 impl Pull {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         let client = Client::open(context, Need::Network).await?;
+        let started = Instant::now();
         let pulled = pull(context, &client, &self.reference, self.pin).await;
+        let took = started.elapsed();
         client.close().await;
         let pulled = pulled?;
         if context.json {
             return output::json(&pulled);
         }
-        report(&pulled)
+        report(&pulled, took)
     }
 }
 
 /// Pulls with a live line of progress.
-async fn pull(context: &Context, client: &Client, reference: &Reference, pin: bool) -> Result<Pulled, Failure> {
+async fn pull(
+    context: &Context,
+    client: &Client,
+    reference: &Reference,
+    pin: bool,
+) -> Result<Pulled, Failure> {
     let bar = Bar::new(context.progress(), &format!("finding {reference}"));
     let request = PullRequest { reference: reference.to_string(), pin };
     client.job("/v1/pull", &request, |info: TransferInfo| show(&bar, &info)).await
@@ -61,7 +68,11 @@ pub(super) fn show(bar: &Bar, info: &TransferInfo) {
                 info.peers.iter().filter(|peer| peer.bytes > 0).map(|peer| peer.nation.to_string()).collect();
             let mut nations = from.clone();
             nations.dedup();
-            let message = if nations.is_empty() { "fetching".to_owned() } else { format!("from {}", nations.join(", ")) };
+            let message = if nations.is_empty() {
+                "fetching".to_owned()
+            } else {
+                format!("from {}", nations.join(", "))
+            };
             bar.bytes(info.bytes_done, info.bytes_total, &message);
         }
         TransferState::Verifying => bar.bytes(info.bytes_done, info.bytes_total, "verifying"),
@@ -76,7 +87,7 @@ pub(super) fn shares(info: &TransferInfo) -> String {
     let fetched: u64 = peers.iter().map(|peer| peer.bytes).sum();
     let mut table = Table::new(&["from", "peer", "bytes", "share", "chunks", ""]);
     for peer in peers {
-        let share = (peer.bytes * 100).checked_div(fetched).unwrap_or(0);
+        let share = (peer.bytes * 100 + fetched / 2).checked_div(fetched).unwrap_or(0);
         let fault = match (peer.bad_chunks, peer.banned) {
             (0, false) => cell(DIM, ""),
             (bad, true) => cell(BAD, format!("✗ {} with wrong bytes: banned", human::count(bad, "chunk"))),
@@ -94,19 +105,28 @@ pub(super) fn shares(info: &TransferInfo) -> String {
     if table.is_empty() { String::new() } else { table.render() }
 }
 
-fn report(pulled: &Pulled) -> Result<(), Failure> {
+fn report(pulled: &Pulled, took: Duration) -> Result<(), Failure> {
     let info = &pulled.transfer;
     let name = paint(NAME.bold(), format!("{}@{}", pulled.model, pulled.version));
     if pulled.already_here {
         output::line(format!("{} {name} is here already, complete and admitted.", output::mark(true)))?;
     } else {
-        let seconds = info.finished.map(|end| end.unix().saturating_sub(info.started.unix()).max(0));
-        let took = seconds.map(|s| Duration::from_secs(s.unsigned_abs()));
-        let took = took.filter(|took| took.as_secs() > 1).map(|took| format!(" in {}", human::duration(took)));
         let fetched = info.bytes_total.saturating_sub(info.bytes_resumed);
-        output::line(format!("{} {name} is here: {}{} fetched.", output::mark(true), human::bytes(fetched), took.unwrap_or_default()))?;
+        let took = human::duration(took);
+        output::line(format!(
+            "{} {name} is here: {} fetched in {took}.",
+            output::mark(true),
+            human::bytes(fetched)
+        ))?;
         if info.bytes_resumed > 0 {
-            output::line(paint(DIM, format!("  {} of {} were here before.", human::bytes(info.bytes_resumed), human::bytes(info.bytes_total))))?;
+            output::line(paint(
+                DIM,
+                format!(
+                    "  {} of {} were here before.",
+                    human::bytes(info.bytes_resumed),
+                    human::bytes(info.bytes_total)
+                ),
+            ))?;
         }
     }
     let shares = shares(info);

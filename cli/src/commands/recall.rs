@@ -107,7 +107,8 @@ impl Recall {
 
     async fn recall(&self, context: &Context, client: &Client) -> Result<(Recalled, String), Failure> {
         let key = keys::load(context, client, self.keys.as_ref(), RoleName::Recall).await?;
-        let resolved: Resolved = client.get(&format!("/v1/resolve?ref={}", segment(&self.reference.to_string()))).await?;
+        let resolved: Resolved =
+            client.get(&format!("/v1/resolve?ref={}", segment(&self.reference.to_string()))).await?;
         let detail: ReleaseDetail = client.get(&format!("/v1/releases/{}", resolved.release)).await?;
         let status: node::api::types::Status = client.get("/v1/status").await?;
         let own = detail.entry.model.nation == status.nation;
@@ -116,7 +117,11 @@ impl Recall {
             self.confirm(&name, &detail, own)?;
         }
         let next: Sequences = client.get("/v1/sequences").await?;
-        let target = if self.lineage { RecallTarget::Lineage(resolved.release) } else { RecallTarget::Release(resolved.release) };
+        let target = if self.lineage {
+            RecallTarget::Lineage(resolved.release)
+        } else {
+            RecallTarget::Release(resolved.release)
+        };
         let statement = Statement::Recall(Signed {
             nation: status.nation.clone(),
             target,
@@ -154,7 +159,11 @@ impl Recall {
             paint(DIM, human::bytes(detail.entry.size))
         ));
         output::note(format!("Reason: {}", paint(BOLD, &self.reason)));
-        let _ = write!(anstream::stderr().lock(), "{} Type the version to go on: ", paint(BAD, "This is never taken back."));
+        let _ = write!(
+            anstream::stderr().lock(),
+            "{} Type the version to go on: ",
+            paint(BAD, "This is never taken back.")
+        );
         let mut answer = String::new();
         std::io::stdin().lock().read_line(&mut answer)?;
         if answer.trim() == detail.entry.version.as_str() {

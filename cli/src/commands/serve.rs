@@ -81,7 +81,12 @@ impl Serve {
         ended
     }
 
-    async fn serve(&self, context: &Context, client: &Client, interrupts: &mut Interrupts) -> Result<(), Failure> {
+    async fn serve(
+        &self,
+        context: &Context,
+        client: &Client,
+        interrupts: &mut Interrupts,
+    ) -> Result<(), Failure> {
         let request = request(client, context, &self.reference, self.listen, self.threads, self.context)?;
         let worker = tokio::select! {
             worker = start(context, client, &request) => worker?,
@@ -135,16 +140,26 @@ pub(super) fn request(
     } else {
         None
     };
-    Ok(WorkerRequest { reference: reference.to_string(), listen: listen.map(|address| address.to_string()), options })
+    Ok(WorkerRequest {
+        reference: reference.to_string(),
+        listen: listen.map(|address| address.to_string()),
+        options,
+    })
 }
 
 /// Starts a worker and waits until it is ready.
-pub(super) async fn start(context: &Context, client: &Client, request: &WorkerRequest) -> Result<WorkerInfo, Failure> {
+pub(super) async fn start(
+    context: &Context,
+    client: &Client,
+    request: &WorkerRequest,
+) -> Result<WorkerInfo, Failure> {
     let bar = Bar::new(context.progress(), &format!("starting a worker for {}", request.reference));
     client
         .job("/v1/workers", request, |info: WorkerInfo| match info.state {
             WorkerState::Verifying => bar.bytes(info.bytes_done, info.bytes_total, "verifying"),
-            WorkerState::Loading => bar.message(&format!("loading into {}", info.engine.as_deref().unwrap_or("the engine"))),
+            WorkerState::Loading => {
+                bar.message(&format!("loading into {}", info.engine.as_deref().unwrap_or("the engine")))
+            }
             _ => bar.message("starting"),
         })
         .await
@@ -164,7 +179,9 @@ pub(super) async fn follow(client: &Client, id: u64) -> Result<WorkerInfo, Failu
             loop {
                 match events.next().await {
                     Ok(Some(Happened::Event(event))) => match *event {
-                        Event::Worker(worker) if worker.id == id && worker.state.is_over() => return Ok(Some(worker)),
+                        Event::Worker(worker) if worker.id == id && worker.state.is_over() => {
+                            return Ok(Some(worker));
+                        }
                         _ => {}
                     },
                     Ok(Some(Happened::Missed)) => return Ok(None),
@@ -182,7 +199,10 @@ pub(super) async fn follow(client: &Client, id: u64) -> Result<WorkerInfo, Failu
 }
 
 fn node_gone(failure: Failure) -> Failure {
-    Failure::new(Exit::Network, format!("the node is gone and its workers with it: {}", failure.problem.detail))
+    Failure::new(
+        Exit::Network,
+        format!("the node is gone and its workers with it: {}", failure.problem.detail),
+    )
 }
 
 fn report(worker: &WorkerInfo, detached: bool) -> Result<(), Failure> {
@@ -246,6 +266,8 @@ fn stopped(worker: &WorkerInfo, stop: &WorkerStop) -> Failure {
         stop.at,
         paint(BOLD, human::millis(stop.took_ms))
     ));
-    Failure::new(Exit::Policy, format!("{what}: {}", stop.reason))
-        .help(format!("`steelyard show {}` tells why; move to a release that is not recalled", worker.release))
+    Failure::new(Exit::Policy, format!("{what}: {}", stop.reason)).help(format!(
+        "`steelyard show {}` tells why; move to a release that is not recalled",
+        worker.release
+    ))
 }

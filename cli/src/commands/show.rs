@@ -63,7 +63,9 @@ fn report(detail: &ReleaseDetail) -> Result<(), Failure> {
     let signers: Vec<String> = detail.signers.iter().map(|key| key.short()).collect();
     let signed = match (signers.is_empty(), detail.threshold) {
         (true, _) => paint(BAD, "by nobody that counts"),
-        (false, Some(threshold)) => format!("{} of {threshold} required: {}", signers.len(), signers.join(", ")),
+        (false, Some(threshold)) => {
+            format!("{} of {threshold} required: {}", signers.len(), signers.join(", "))
+        }
         (false, None) => signers.join(", "),
     };
     let channels: Vec<String> =
@@ -72,7 +74,8 @@ fn report(detail: &ReleaseDetail) -> Result<(), Failure> {
         .derived_from
         .iter()
         .map(|base| {
-            let relation = serde_json::to_value(base.relation).ok().and_then(|v| v.as_str().map(str::to_owned));
+            let relation =
+                serde_json::to_value(base.relation).ok().and_then(|v| v.as_str().map(str::to_owned));
             format!("{} of {}", relation.unwrap_or_default(), base.release)
         })
         .collect();
@@ -81,11 +84,28 @@ fn report(detail: &ReleaseDetail) -> Result<(), Failure> {
         ("release", entry.release.to_string()),
         ("signed", format!("{} ({}), {}", entry.issued, human::relative(entry.issued, now), signed)),
         ("channels", if channels.is_empty() { nothing("none points to it") } else { channels.join(", ") }),
-        ("contents", format!("{}, {}, {}", human::count(entry.files as u64, "file"), human::bytes(entry.size), entry.format)),
+        (
+            "contents",
+            format!(
+                "{}, {}, {}",
+                human::count(entry.files as u64, "file"),
+                human::bytes(entry.size),
+                entry.format
+            ),
+        ),
         ("licence", entry.licence.clone()),
         ("releasable to", detail.releasable_to.clone()),
-        ("derived from", if lineage.is_empty() { nothing("nothing that it names") } else { lineage.join("\n") }),
-        ("pinned", detail.pin.as_ref().map_or_else(|| nothing("no"), |why| if why.is_empty() { "yes".to_owned() } else { format!("yes: {why}") })),
+        (
+            "derived from",
+            if lineage.is_empty() { nothing("nothing that it names") } else { lineage.join("\n") },
+        ),
+        (
+            "pinned",
+            detail.pin.as_ref().map_or_else(
+                || nothing("no"),
+                |why| if why.is_empty() { "yes".to_owned() } else { format!("yes: {why}") },
+            ),
+        ),
     ]))?;
     output::line("")?;
     let mut files = Table::new(&["file", "size", "here", "blob", "sha256"]);
@@ -112,6 +132,8 @@ fn report(detail: &ReleaseDetail) -> Result<(), Failure> {
     output::line("")?;
     match (&detail.decision, &detail.distrust) {
         (Some(decision), _) => output::print(&pull::decision(decision)),
-        (None, why) => output::line(format!("{} {}", paint(BAD, "not believed:"), why.as_deref().unwrap_or("unknown"))),
+        (None, why) => {
+            output::line(format!("{} {}", paint(BAD, "not believed:"), why.as_deref().unwrap_or("unknown")))
+        }
     }
 }

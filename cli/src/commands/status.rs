@@ -42,25 +42,44 @@ fn report(context: &Context, state: &State, workers: &[WorkerInfo]) -> Result<()
     } else {
         format!("{}; start it with `{} node`", paint(WARN, "not running"), context.command())
     };
-    let addresses = if state.addresses.is_empty() { paint(DIM, "nowhere") } else { state.addresses.join("\n") };
+    let addresses =
+        if state.addresses.is_empty() { paint(DIM, "nowhere") } else { state.addresses.join("\n") };
     let [first, second] = human::fingerprint(&state.fingerprint);
     let usage = &state.usage;
-    let partial = if usage.partial_bytes == 0 { String::new() } else { format!(" and {} being fetched", human::bytes(usage.partial_bytes)) };
-    output::print(&output::facts(&[
+    let partial = if usage.partial_bytes == 0 {
+        String::new()
+    } else {
+        format!(" and {} being fetched", human::bytes(usage.partial_bytes))
+    };
+    let mut facts = vec![
         ("nation", paint(NAME.bold(), &state.nation)),
         ("fingerprint", format!("{first}\n{second}")),
         ("valid until", format!("{} ({})", state.root_expires, human::relative(state.root_expires, now))),
         ("node", running),
         ("peer", state.peer_id.clone()),
-        ("reached at", addresses),
-        ("http", state.http.clone().unwrap_or_else(|| paint(DIM, "off"))),
-        ("folder", context.home().display().to_string()),
-        ("connected", format!("{}, {} trusted", human::count(state.peers as u64, "peer"), human::count(state.nations as u64, "nation"))),
-        ("holds", format!("{} in {}{partial}; {} free", human::bytes(usage.bytes), human::count(usage.blobs, "file"), human::bytes(usage.disk_free))),
+    ];
+    if state.running {
+        facts.push(("reached at", addresses));
+        facts.push(("http", state.http.clone().unwrap_or_else(|| paint(DIM, "off"))));
+        facts.push(("connected", human::count(state.peers as u64, "peer")));
+        facts.push(("transfers", format!("{} running", state.transfers)));
+    }
+    facts.extend([
+        ("trusts", human::count(state.nations as u64, "nation")),
         ("believes", human::count(state.statements, "statement")),
-        ("transfers", format!("{} running", state.transfers)),
+        (
+            "holds",
+            format!(
+                "{} in {}{partial}; {} free",
+                human::bytes(usage.bytes),
+                human::count(usage.blobs, "file"),
+                human::bytes(usage.disk_free)
+            ),
+        ),
+        ("folder", context.home().display().to_string()),
         ("version", state.version.clone()),
-    ]))?;
+    ]);
+    output::print(&output::facts(&facts))?;
     let live = workers_table(workers.iter().filter(|worker| !worker.state.is_over()));
     if live.is_empty() { Ok(()) } else { output::print(&format!("\n{}", live.render())) }
 }

@@ -58,7 +58,11 @@ impl Transfers {
                     format!("{} {}{banned}", peer.nation, human::bytes(peer.bytes))
                 })
                 .collect();
-            let rate = if transfer.state == TransferState::Fetching { format!("{}/s", human::bytes(transfer.rate)) } else { String::new() };
+            let rate = if transfer.state == TransferState::Fetching {
+                format!("{}/s", human::bytes(transfer.rate))
+            } else {
+                String::new()
+            };
             table.row([
                 cell(NAME, name),
                 cell(style, state),

@@ -16,9 +16,11 @@ use crate::output::{self, BAD, BOLD, Cell, DIM, NAME, Table, WARN, cell, paint};
 
 /// Trust a nation, list the trusted ones, trust one no longer
 #[derive(Debug, Args)]
-#[command(long_about = "Trust a nation, list the trusted ones, trust one no longer.\n\nThere is no authority above the nations: each \
+#[command(
+    long_about = "Trust a nation, list the trusted ones, trust one no longer.\n\nThere is no authority above the nations: each \
 node pins the nations that it believes, by the fingerprint of their root, which people compare over another way than the one \
-the file came by.")]
+the file came by."
+)]
 pub(crate) struct Trust {
     #[command(subcommand)]
     action: Action,
@@ -104,8 +106,10 @@ impl Add {
             error => error.into(),
         })?;
         if let Some(wrong) = self.peers.iter().find(|address| !nation_file::names_peer(address)) {
-            return Err(Failure::usage(format!("`{wrong}` is not a multiaddr that ends in /p2p/ and a peer identifier"))
-                .help("such as /ip4/192.0.2.7/tcp/4801/p2p/12D3KooW…; `steelyard status` shows a node's own"));
+            return Err(Failure::usage(format!(
+                "`{wrong}` is not a multiaddr that ends in /p2p/ and a peer identifier"
+            ))
+            .help("such as /ip4/192.0.2.7/tcp/4801/p2p/12D3KooW…; `steelyard status` shows a node's own"));
         }
         let root = file.claimed_root()?;
         let found = file.fingerprint();
@@ -155,8 +159,13 @@ fn confirm(nation: &Nation, found: &Digest, expires: Timestamp) -> Result<Digest
     let [first, second] = human::fingerprint(found);
     output::note(format!("The file is of the nation {}, valid until {expires}.", paint(NAME.bold(), nation)));
     output::note(format!("\n  {}\n  {}\n", paint(BOLD, first), paint(BOLD, second)));
-    output::note("Compare this fingerprint with that nation's people over another way than the one the file came by.");
-    let _ = write!(anstream::stderr().lock(), "Is it the same on their side? Type the nation's name to trust it: ");
+    output::note(
+        "Compare this fingerprint with that nation's people over another way than the one the file came by.",
+    );
+    let _ = write!(
+        anstream::stderr().lock(),
+        "Is it the same on their side? Type the nation's name to trust it: "
+    );
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;
     if answer.trim() == nation.as_str() {
@@ -185,7 +194,16 @@ async fn list(context: &Context) -> Result<(), Failure> {
         table.row([
             cell(NAME, nation.nation.as_str()),
             cell(DIM, format!("b3:{}…", nation.fingerprint.short())),
-            cell(if nation.expired { BAD } else if soon { WARN } else { anstyle::Style::new() }, until),
+            cell(
+                if nation.expired {
+                    BAD
+                } else if soon {
+                    WARN
+                } else {
+                    anstyle::Style::new()
+                },
+                until,
+            ),
             Cell::from(nation.peers.to_string()).right(),
             cell(DIM, if nation.own { "this node's own" } else { "" }),
         ]);
@@ -209,10 +227,17 @@ async fn show(context: &Context, wanted: &Nation) -> Result<(), Failure> {
         .iter()
         .map(|role| {
             let keys: Vec<String> = role.keys.iter().map(|key| key.short()).collect();
-            format!("{:<8} {} of {}  {}", role.role, role.threshold, role.keys.len(), paint(DIM, keys.join(" ")))
+            format!(
+                "{:<8} {} of {}  {}",
+                role.role,
+                role.threshold,
+                role.keys.len(),
+                paint(DIM, keys.join(" "))
+            )
         })
         .collect();
-    let addresses = if nation.addresses.is_empty() { paint(DIM, "none known") } else { nation.addresses.join("\n") };
+    let addresses =
+        if nation.addresses.is_empty() { paint(DIM, "none known") } else { nation.addresses.join("\n") };
     output::print(&output::facts(&[
         ("nation", paint(NAME.bold(), &nation.nation)),
         ("fingerprint", format!("{}\n{}", paint(BOLD, first), paint(BOLD, second))),

@@ -12,6 +12,9 @@ use crate::human;
 use crate::output::{self, BAD, DIM, NAME, paint};
 use crate::progress::Bar;
 
+/// Damaged places listed for people; --json has them all.
+const SHOWN: usize = 4;
+
 /// Read and hash every byte of a release again
 ///
 /// Verifies the signatures by today's trust, then each chunk and each file. A damaged file is set aside and its release's
@@ -37,7 +40,9 @@ impl Verify {
         let bar = Bar::new(context.progress(), &format!("verifying {}", self.reference));
         let request = VerifyRequest { reference: self.reference.to_string(), repair: self.repair };
         let done: Result<VerifyDone, Failure> = client
-            .job("/v1/verify", &request, |work: Work| bar.bytes(work.bytes_done, work.bytes_total, "verifying"))
+            .job("/v1/verify", &request, |work: Work| {
+                bar.bytes(work.bytes_done, work.bytes_total, "verifying")
+            })
             .await;
         drop(bar);
         client.close().await;
@@ -50,16 +55,24 @@ impl Verify {
         if done.sound {
             return Ok(());
         }
-        let failure = Failure::new(Exit::Verification, format!("{}@{} is damaged here", done.model, done.version))
-            .help(format!("`steelyard verify {} --repair` fetches it again", self.reference));
+        let failure =
+            Failure::new(Exit::Verification, format!("{}@{} is damaged here", done.model, done.version))
+                .help(format!("`steelyard verify {} --repair` fetches it again", self.reference));
         Err(if context.json { failure.reported() } else { failure })
     }
 }
 
 fn report(done: &VerifyDone) -> Result<(), Failure> {
     let name = paint(NAME.bold(), format!("{}@{}", done.model, done.version));
-    for damage in &done.damage {
-        output::line(format!("{} {}: {}", output::mark(false), damage.path, paint(BAD, &damage.what)))?;
+    for damage in done.damage.iter().take(SHOWN) {
+        let place = match (damage.chunk, damage.offset) {
+            (Some(chunk), Some(offset)) => format!("chunk {chunk}, at byte {offset}: wrong content"),
+            _ => damage.what.clone(),
+        };
+        output::line(format!("{} {}  {}", output::mark(false), damage.path, paint(BAD, place)))?;
+    }
+    if let Some(more) = done.damage.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+        output::line(paint(DIM, format!("  and {more} more")))?;
     }
     if let Some(transfer) = &done.repaired {
         output::line(format!("\nFetched again:\n{}", pull::shares(transfer).trim_end()))?;
