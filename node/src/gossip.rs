@@ -69,7 +69,7 @@ pub fn parse(data: &[u8]) -> Option<Announced> {
 }
 
 /// The message that announces a statement.
-pub(crate) fn compose(store: &Store, signed: &Signed, statement: &Statement) -> Option<Vec<u8>> {
+pub fn compose(store: &Store, signed: &Signed, statement: &Statement) -> Option<Vec<u8>> {
     let message = if statement.kind() == Kind::Recall {
         let json = String::from_utf8(signed.to_json()).ok()?;
         Announcement { version: VERSION, hint: None, recall: Some(RawValue::from_string(json).ok()?) }

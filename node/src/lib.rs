@@ -14,6 +14,6 @@ pub mod node;
 pub mod peers;
 pub mod serving;
 pub mod swarm;
-mod sync;
+pub mod sync;
 pub mod transfer;
 pub mod wire;

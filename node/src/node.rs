@@ -36,6 +36,8 @@ pub use crate::transfer::{PullError, PullOptions, PullReport};
 const RECHECK: Duration = Duration::from_secs(10);
 /// Longest wait for a configured peer at a node's start, before somebody who asks peers is told that there are none.
 const FIRST_PEER: Duration = Duration::from_secs(5);
+/// Longest time that somebody who asks all peers waits for their news: a slow one brings its own later.
+const NEWS: Duration = Duration::from_secs(5);
 /// Longest time for transfers to make durable what they have, at shutdown.
 const DRAIN: Duration = Duration::from_secs(10);
 /// Longest wait for an answer of the provider table.
@@ -455,7 +457,9 @@ impl Node {
         self.wait_for_first_peer().await;
         let peers = self.inner.book.connected();
         let all = peers.iter().map(|(peer, _)| crate::sync::sync_peer(self, *peer));
-        futures::future::join_all(all).await;
+        if tokio::time::timeout(NEWS, futures::future::join_all(all)).await.is_err() {
+            tracing::debug!("not every peer brought its news within {} s", NEWS.as_secs());
+        }
         peers.len()
     }
 

@@ -427,7 +427,7 @@ async fn answer<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
 }
 
 /// A page of what `nation` may have.
-pub(crate) fn make_page(
+pub fn make_page(
     store: &Store,
     nation: &Nation,
     epoch: [u8; 16],

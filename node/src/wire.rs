@@ -7,7 +7,7 @@ mod blob;
 mod hello;
 mod sync;
 
-pub use blob::{Answer, Have, Refusal, Request};
+pub use blob::{Answer, Have, Order, Refusal, Request, range};
 pub use hello::{HELLO_HEADER, Hello, Verdict};
 pub(crate) use sync::ENTRY;
 pub use sync::{FeedPage, FeedRequest};

@@ -4,14 +4,10 @@
 
 mod common;
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Alerts, Country, Home, QUIC, Setup, TCP, eventually};
+use common::{Alerts, Country, Home, QUIC, Setup, Stranger, TCP, eventually};
 use libp2p::identity::Keypair;
-use node::config::P2p;
-use node::events::Events;
-use node::peers::PeerBook;
 use node::swarm;
 use registry::timestamp::DAY;
 use registry::{Signed, Timestamp};
@@ -69,24 +65,6 @@ async fn a_nation_that_is_not_pinned_is_refused_and_told_why() {
     }
 }
 
-/// A peer that shows whatever certificate it likes.
-async fn stranger(keypair: &Keypair, certificate: &Signed, trusting: &Home) -> swarm::Started {
-    let store = trusting.node.store().clone();
-    let settings = P2p { listen: vec![TCP.to_owned()], ..P2p::default() };
-    let book = Arc::new(PeerBook::new(Events::new()));
-    let trust: swarm::hello::TrustSource = Arc::new(move || store.trust());
-    let own = trusting.nation.clone();
-    swarm::start(keypair, certificate, own, trust, book, &settings).await.unwrap()
-}
-
-async fn try_dial(started: &swarm::Started, to: &Home) -> Result<libp2p::PeerId, String> {
-    let address: libp2p::Multiaddr = to.address().parse().unwrap();
-    let (reply, answer) = tokio::sync::oneshot::channel();
-    let command = swarm::Command::Dial { peer: None, addresses: vec![address], reply };
-    started.network.send(command).await;
-    answer.await.unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_that_are_not_right_are_refused() {
     let (alba, borea) = (Country::new("alba"), Country::new("borea"));
@@ -110,16 +88,17 @@ async fn certificates_that_are_not_right_are_refused() {
         ("a root", borea.root.clone(), "could not read"),
     ];
     for (name, certificate, expected) in cases {
-        let started = stranger(&keypair, &certificate, &b).await;
-        let error = try_dial(&started, &a).await.unwrap_err();
+        let stranger = Stranger::with(borea.nation.clone(), &keypair, &certificate, b.node.store()).await;
+        let error = stranger.dial(&a).await.unwrap_err();
         assert!(error.contains(expected), "{name}: {error}");
-        started.network.send(swarm::Command::Shutdown).await;
+        stranger.started.network.send(swarm::Command::Shutdown).await;
     }
     assert_eq!(a.node.refusals().0, 4);
     assert!(a.node.peers().is_empty());
     // The right one is taken.
-    let started = stranger(&keypair, &borea.certificate(&peer, later), &b).await;
-    try_dial(&started, &a).await.unwrap();
+    let right = borea.certificate(&peer, later);
+    let stranger = Stranger::with(borea.nation.clone(), &keypair, &right, b.node.store()).await;
+    stranger.dial(&a).await.unwrap();
     eventually(SOON, "connected", || a.node.peers().len() == 1).await;
 }
 

@@ -17,7 +17,27 @@ use vectors::Runner;
 const KINDS: &[&[(&str, Runner)]] = &[content::KINDS, statements::KINDS, history::KINDS];
 
 /// Kinds that other crates run, with a test of the same form.
-const ELSEWHERE: &[&str] = &[];
+const ELSEWHERE: &[&str] = &[
+    // node/tests/specs.rs
+    "hello",
+    "verdict",
+    "hello-answer",
+    "verdicts",
+    "frame",
+    "blob-request",
+    "blob-order",
+    "blob-answer",
+    "availability",
+    "chunk-range",
+    "map-limit",
+    "permission",
+    "feed",
+    "feed-request",
+    "feed-page",
+    "gossip",
+    "announcement",
+    "provider-key",
+];
 
 #[test]
 fn every_vector_comes_out_as_it_says() {

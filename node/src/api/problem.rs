@@ -154,7 +154,7 @@ impl From<PullError> for Problem {
     fn from(error: PullError) -> Self {
         match error {
             PullError::Policy(decision) => Self::refused(*decision),
-            PullError::NotFound { .. } => Self::new(Code::NotFound, error),
+            PullError::NotFound { .. } | PullError::NotPinned { .. } => Self::new(Code::NotFound, error),
             PullError::Verification(_) => Self::new(Code::VerificationFailed, error),
             PullError::Network(_) => Self::new(Code::Network, error),
             PullError::Disk(_) => Self::new(Code::Disk, error),

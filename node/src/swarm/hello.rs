@@ -195,7 +195,7 @@ impl Admission {
                 // Both may refuse; what we think of the peer is the better story, except when it is only a cut line.
                 (Err(error), _) => Err(error),
                 (Ok(_), Err(source)) => Err(wire(source)),
-                (Ok(certificate), Ok(Verdict::Accepted)) => Ok(certificate),
+                (Ok(certificate), Ok(theirs)) if verdict.admits(theirs) => Ok(certificate),
                 (Ok(certificate), Ok(verdict)) => Err(HelloError::RefusedByPeer {
                     peer,
                     nation: Some(certificate.nation.clone()),

@@ -228,11 +228,7 @@ impl Session {
     ) -> Result<(), Gone> {
         match within(ANSWER_TIMEOUT, "availability", answer(reader)).await? {
             Answer::Have(have) => {
-                if let Have::Some(bits) = &have
-                    && bits.len() != chunks.div_ceil(8)
-                {
-                    return Err(WireError::Length { what: "availability", len: bits.len() as u64 }.into());
-                }
+                have.check(chunks)?;
                 self.tell(Told::Have { key: self.key, file, have }).await
             }
             Answer::Refused(Refusal::Missing) => {

@@ -5,6 +5,8 @@ mod job;
 pub mod plan;
 pub(crate) mod serve;
 
+pub use serve::permission;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use registry::admit::AdmitError;
 use registry::policy::Decision;
 use registry::store::StoreError;
-use registry::{Digest, Reference, Timestamp};
+use registry::{Digest, Nation, Reference, Timestamp};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -65,6 +67,16 @@ pub enum PullError {
         reference: String,
         /// Connected peers that were asked.
         asked: usize,
+    },
+    /// Nothing of its nation is believed here.
+    #[error(
+        "`{reference}` is of the nation `{nation}`, which is not pinned here; if you mean to trust it, compare its fingerprint with its people and run `steelyard trust add`"
+    )]
+    NotPinned {
+        /// What was asked for.
+        reference: String,
+        /// Its nation.
+        nation: Nation,
     },
     /// A signature, a digest or a chunk map is wrong, and nobody has it right.
     #[error("verification failed: {0}")]
@@ -447,6 +459,11 @@ async fn resolve(node: &Node, reference: &Reference, refresh: bool) -> Result<Di
         && let Some(digest) = look().await.map_err(PullError::from)?
     {
         return Ok(digest);
+    }
+    if let Some(model) = reference.model()
+        && node.store().trust().member(&model.nation).is_err()
+    {
+        return Err(PullError::NotPinned { reference: reference.to_string(), nation: model.nation.clone() });
     }
     let asked = node.sync_now().await;
     match look().await.map_err(PullError::from)? {

@@ -639,7 +639,3 @@ impl Plan {
 fn spread(key: PeerKey, pieces: u32) -> u32 {
     ((u64::from(key.reverse_bits()) * u64::from(pieces)) >> 32) as u32
 }
-
-#[cfg(test)]
-#[path = "plan_tests.rs"]
-mod tests;

@@ -2,6 +2,7 @@
 //! maps, availability and chunks, streamed from the disk a piece at a time.
 
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,8 +17,8 @@ use crate::node::{Node, blocking};
 use crate::peers::Counters;
 use crate::swarm::streams::Inbound;
 use crate::wire::{
-    ANSWER_TIMEOUT, Answer, Have, IDLE, MAX_RANGE, MAX_REQUEST, PIECE_TIMEOUT, Refusal, Request, SERVE_PIECE,
-    WireError, read_frame, within, write_all,
+    self, ANSWER_TIMEOUT, Answer, Have, IDLE, MAX_REQUEST, Order, PIECE_TIMEOUT, Refusal, Request,
+    SERVE_PIECE, WireError, read_frame, within, write_all,
 };
 
 /// Chunk maps kept decoded for all streams together.
@@ -87,9 +88,10 @@ async fn talk(node: &Node, peer: libp2p::PeerId, stream: libp2p::Stream) -> Resu
     let Some(standing) = node.book().standing(&peer) else { return Ok(()) };
     let first = within(ANSWER_TIMEOUT, "its first request", read_frame(&mut reader, "request", MAX_REQUEST));
     let Some((kind, body)) = first.await? else { return Ok(()) };
-    let Request::Open { release: digest } = Request::decode(kind, &body)? else {
-        return Err(WireError::Value { what: "request", rule: "the first one opens a release" });
-    };
+    let mut order = Order::default();
+    let opening = Request::decode(kind, &body)?;
+    order.check(&opening)?;
+    let Request::Open { release: digest } = opening else { return Ok(()) };
     let Some(_permit) = node.serving_permit() else {
         return refuse(&mut writer, Refusal::Busy).await;
     };
@@ -134,6 +136,7 @@ async fn talk(node: &Node, peer: libp2p::PeerId, stream: libp2p::Stream) -> Resu
         let next = within(IDLE, "its next request", read_frame(&mut reader, "request", MAX_REQUEST));
         let Some((kind, body)) = next.await? else { return Ok(()) };
         let request = Request::decode(kind, &body)?;
+        order.check(&request)?;
         if let Some(refusal) = stream.still_allowed().await {
             return refuse(&mut stream.writer, refusal).await;
         }
@@ -147,7 +150,7 @@ async fn refuse<W: AsyncWrite + Unpin>(writer: &mut W, refusal: Refusal) -> Resu
 }
 
 /// Whether a node of `nation` may have the release from us: it is releasable to that nation, and not recalled for us.
-pub(crate) fn permission(
+pub fn permission(
     store: &Store,
     digest: &Digest,
     nation: &registry::Nation,
@@ -182,9 +185,8 @@ impl<W: AsyncWrite + Unpin> Stream<W> {
 
     async fn answer(&mut self, request: Request) -> Result<(), WireError> {
         match request {
-            Request::Open { .. } => {
-                Err(WireError::Value { what: "request", rule: "a stream opens one release, once" })
-            }
+            // Its order was checked.
+            Request::Open { .. } => Ok(()),
             Request::Map { file } => self.map(file).await,
             Request::Have { file } => self.have(file).await,
             Request::Chunks { file, first, count } => self.chunks(file, first, count).await,
@@ -281,17 +283,9 @@ impl<W: AsyncWrite + Unpin> Stream<W> {
     }
 
     async fn chunks(&mut self, file: u32, first: u32, count: u32) -> Result<(), WireError> {
-        const WHAT: &str = "request";
         let Some(Open { map, blob, .. }) = self.look_up(file).await? else { return self.missing().await };
         let (map, blob) = (Arc::clone(map), blob.clone());
-        let last = first.saturating_add(count).saturating_sub(1) as usize;
-        let (Some(start), Some(end)) = (map.range(first as usize), map.range(last)) else {
-            return Err(WireError::Value { what: WHAT, rule: "the file has no such chunks" });
-        };
-        let (start, end) = (start.start, end.end);
-        if count > 1 && end - start > MAX_RANGE {
-            return Err(WireError::TooLarge { what: "range of chunks", len: end - start, limit: MAX_RANGE });
-        }
+        let Range { start, end } = wire::range(&map, first, count)?;
         match blob {
             Some(blob) => self.stream_blob(blob, start, end).await,
             None => self.stream_partial(map, first, count).await,

@@ -1,8 +1,11 @@
 //! Frames of `/steelyard/blob/1`.
 
-use registry::Digest;
+use std::ops::Range;
 
-use super::{HEADER, MAX_RANGE_CHUNKS, WireError, end, frame, header, take};
+use registry::Digest;
+use registry::chunk::ChunkMap;
+
+use super::{HEADER, MAX_RANGE, MAX_RANGE_CHUNKS, WireError, end, frame, header, take};
 
 const OPEN: u8 = 0x01;
 const MAP: u8 = 0x02;
@@ -87,6 +90,47 @@ impl Request {
     }
 }
 
+/// In which order requests may come on one stream.
+#[derive(Debug, Default)]
+pub struct Order {
+    opened: bool,
+}
+
+impl Order {
+    /// Checks the next request: an open first, and never again.
+    pub fn check(&mut self, request: &Request) -> Result<(), WireError> {
+        const WHAT: &str = "request";
+        match (request, self.opened) {
+            (Request::Open { .. }, false) => self.opened = true,
+            (Request::Open { .. }, true) => {
+                return Err(WireError::Value { what: WHAT, rule: "a stream opens one release, once" });
+            }
+            (_, true) => {}
+            (_, false) => {
+                return Err(WireError::Value { what: WHAT, rule: "the first one opens a release" });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The bytes of a blob that a request for chunks means, if `map` has such chunks and they are not too many.
+pub fn range(map: &ChunkMap, first: u32, count: u32) -> Result<Range<u64>, WireError> {
+    const RULE: &str = "the file has no such chunks";
+    let absent = WireError::Value { what: "request", rule: RULE };
+    let last = first.checked_add(count).and_then(|end| end.checked_sub(1)).filter(|_| count > 0);
+    let Some((start, end)) =
+        last.and_then(|last| Some((map.range(first as usize)?, map.range(last as usize)?)))
+    else {
+        return Err(absent);
+    };
+    let len = end.end - start.start;
+    if count > 1 && len > MAX_RANGE {
+        return Err(WireError::TooLarge { what: "range of chunks", len, limit: MAX_RANGE });
+    }
+    Ok(start.start..end.end)
+}
+
 /// Why a request is refused. The stream stays usable, except after a refused [`Request::Open`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -120,6 +164,20 @@ pub enum Have {
 }
 
 impl Have {
+    /// Checks that it can speak of a file of `chunks` chunks.
+    pub fn check(&self, chunks: usize) -> Result<(), WireError> {
+        let Self::Some(bits) = self else { return Ok(()) };
+        if bits.len() != chunks.div_ceil(8) {
+            return Err(WireError::Length { what: "availability", len: bits.len() as u64 });
+        }
+        match bits.last() {
+            Some(last) if chunks % 8 != 0 && last >> (chunks % 8) != 0 => {
+                Err(WireError::Value { what: "availability", rule: "bits beyond the last chunk are 0" })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether chunk `index` is there.
     pub fn has(&self, index: u32) -> bool {
         match self {

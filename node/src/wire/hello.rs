@@ -106,6 +106,11 @@ impl Verdict {
             .ok_or(WireError::Value { what: "verdict", rule: "it is 0 to 7" })
     }
 
+    /// Whether the connection may be used, when we said this and the other side said `theirs`.
+    pub fn admits(self, theirs: Self) -> bool {
+        self == Self::Accepted && theirs == Self::Accepted
+    }
+
     /// What to answer when trust refuses.
     pub fn of(error: &TrustError) -> Self {
         use registry::envelope::EnvelopeError;

@@ -4,12 +4,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use node::config::Config;
-use node::events::Event;
+use libp2p::PeerId;
+use libp2p::identity::Keypair;
+use node::config::{Config, P2p};
+use node::events::{Event, Events};
 use node::layout::Layout;
 use node::node::{Node, NodeError};
+use node::peers::PeerBook;
+use node::swarm;
 use registry::key::SecretKey;
 use registry::statement::{
     Capability, Channel, NodeCertificate, Recall, RecallTarget, Releasable, Release, RoleKeys, RoleName,
@@ -284,6 +289,44 @@ pub async fn eventually(limit: Duration, what: &str, mut ready: impl FnMut() -> 
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     start.elapsed()
+}
+
+/// A peer with a real connection and no manners: the node's own network without the node.
+pub struct Stranger {
+    pub peer: PeerId,
+    pub started: swarm::Started,
+}
+
+impl Stranger {
+    /// A node of `country` with a valid certificate, which believes whom `trusting` believes.
+    pub async fn new(country: &Country, trusting: &Store) -> Self {
+        let keypair = Keypair::generate_ed25519();
+        let peer = keypair.public().to_peer_id();
+        let certificate = country.certificate(&peer.to_base58(), Timestamp::now().plus(DAY));
+        Self::with(country.nation.clone(), &keypair, &certificate, trusting).await
+    }
+
+    pub async fn with(nation: Nation, keypair: &Keypair, certificate: &Signed, trusting: &Store) -> Self {
+        logging();
+        let store = trusting.clone();
+        let settings = P2p { listen: vec![TCP.to_owned()], ..P2p::default() };
+        let book = Arc::new(PeerBook::new(Events::new()));
+        let trust: swarm::hello::TrustSource = Arc::new(move || store.trust());
+        let started = swarm::start(keypair, certificate, nation, trust, book, &settings).await.unwrap();
+        Self { peer: keypair.public().to_peer_id(), started }
+    }
+
+    pub async fn dial(&self, to: &Home) -> Result<PeerId, String> {
+        let address = to.address().parse().unwrap();
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        let command = swarm::Command::Dial { peer: None, addresses: vec![address], reply };
+        self.started.network.send(command).await;
+        answer.await.unwrap()
+    }
+
+    pub fn address(&self) -> String {
+        format!("{}/p2p/{}", self.started.network.listening()[0], self.peer)
+    }
 }
 
 /// Collects alerts from now on.

@@ -1,4 +1,4 @@
-"""Writes the test vectors of documents 02, 03 and 04.
+"""Writes the test vectors of documents 02 to 06.
 
 It shares no code with the implementation: keys and hashes come from the Python packages `cryptography` and `blake3`, the
 JSON is made by hand. The files that it writes are kept in the repository; run it again only when a rule is added:
@@ -10,6 +10,7 @@ import common
 import envelope
 import release
 import statement
+import wire
 
 envelope.names()
 envelope.envelopes()
@@ -17,4 +18,8 @@ statement.statements()
 statement.trust()
 release.releases()
 release.recalls()
+wire.identity()
+wire.frames()
+wire.exchange()
+wire.announcements()
 common.write()
