@@ -1,7 +1,8 @@
-//! The engine straight on a file, with nothing of the worker in between: the measure that the worker's answers are compared with.
+//! The engine straight on a file, with nothing of the worker in between: the measure that the worker's
+//! answers are compared with.
 //!
-//! It shares no code with the worker's engine but the process-wide initialisation: its own loop, its own choice of the likeliest token, and
-//! llama.cpp's own chat templates and detokenisation.
+//! It shares no code with the worker's engine but the process-wide initialisation: its own loop, its own
+//! choice of the likeliest token, and llama.cpp's own chat templates and detokenisation.
 
 use std::num::NonZeroU32;
 use std::path::Path;
@@ -21,7 +22,8 @@ fn because(error: impl std::fmt::Display) -> DirectError {
     DirectError(error.to_string())
 }
 
-/// Continues `prompt` (special tokens and all) by at most `max_tokens` tokens, the likeliest each time, on `threads` threads.
+/// Continues `prompt` (special tokens and all) by at most `max_tokens` tokens, the likeliest each time, on
+/// `threads` threads.
 pub fn complete(path: &Path, prompt: &str, max_tokens: u32, threads: u32) -> Result<String, DirectError> {
     generate(&load(path)?, prompt, max_tokens, threads)
 }

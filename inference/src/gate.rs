@@ -1,13 +1,14 @@
 //! Opens the blobs of an admitted release, and nothing else.
 //!
-//! That the bytes were right when they were pulled says nothing about now, so each file is hashed here, at load, through
-//! one descriptor; the engine is given that descriptor (`/proc/self/fd/N`), so what was checked is what it maps.
+//! That the bytes were right when they were pulled says nothing about now, so each file is hashed here, at
+//! load, through one descriptor; the engine is given that descriptor (`/proc/self/fd/N`), so what was checked
+//! is what it maps.
 //!
-//! A process of the same user that can write to the store could still change bytes after the hashing, in place. The store's
-//! files are read-only, and a change while hashing is noticed.
+//! A process of the same user that can write to the store could still change bytes after the hashing, in
+//! place. The store's files are read-only, and a change while hashing is noticed.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -115,10 +116,15 @@ pub struct VerifiedFile {
 }
 
 impl VerifiedFile {
-    /// A path by which this process opens the very file that was hashed, whatever its name on disk leads to by now.
-    /// It is good for as long as this value lives.
+    /// A path by which this process opens the very file that was hashed, whatever its name on disk leads to
+    /// by now. It is good for as long as this value lives.
     pub fn engine_path(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
+    }
+
+    /// Reads the very file that was hashed. All readers share one position.
+    pub fn reader(&self) -> impl Read + Seek {
+        &self.file
     }
 
     /// Path in the release.
@@ -137,8 +143,9 @@ impl VerifiedFile {
     }
 }
 
-/// Opens and hashes `files`, each on a thread of its own: one BLAKE3 stream is faster than most disks, several files are read
-/// at once. `progress` is told the bytes hashed so far of all files together, from any thread.
+/// Opens and hashes `files`, each on a thread of its own: one BLAKE3 stream is faster than most disks,
+/// several files are read at once. `progress` is told the bytes hashed so far of all files together, from any
+/// thread.
 pub fn open_all(
     files: &[&AdmittedFile],
     progress: &(dyn Fn(u64) + Sync),
@@ -235,7 +242,9 @@ impl<R: Read> Read for Metered<'_, R> {
             return Err(io::Error::other("told to stop"));
         }
         let bytes = self.inner.read(buffer)?;
-        (self.add)(bytes as u64);
+        if bytes > 0 {
+            (self.add)(bytes as u64);
+        }
         Ok(bytes)
     }
 }

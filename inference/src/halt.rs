@@ -14,7 +14,8 @@ pub struct Cause {
     pub reason: String,
 }
 
-/// Set once, from any thread; read by the hashing, the loading, the engine between two tokens, and every request.
+/// Set once, from any thread; read by the hashing, the loading, the engine between two tokens, and every
+/// request.
 #[derive(Debug, Clone)]
 pub struct Halt(Arc<watch::Sender<Option<Cause>>>);
 

@@ -1,8 +1,8 @@
 //! What it is for: the worker process that serves admitted weights.
 //!
-//! The node starts [`worker::main`] as a process of its own and talks to it in JSON lines (`registry::serving`). The worker
-//! opens only what was admitted, hashes it again ([`gate`]), gives the very descriptor that it hashed to an
-//! [`engine`], and serves OpenAI's interface ([`openai`]).
+//! The node starts [`worker::main`] as a process of its own and talks to it in JSON lines
+//! (`registry::serving`). The worker opens only what was admitted, hashes it again ([`gate`]), gives the very
+//! descriptor that it hashed to an [`engine`], and serves OpenAI's interface ([`openai`]).
 
 pub mod direct;
 pub mod engine;

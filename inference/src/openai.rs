@@ -1,6 +1,7 @@
 //! The OpenAI interface: `/v1/models`, `/v1/completions`, `/v1/chat/completions`, and `/health`.
 
 mod error;
+mod messages;
 mod reply;
 mod request;
 mod stream;
@@ -26,12 +27,14 @@ pub use error::ApiError;
 use reply::{Kind, Reply};
 use request::{Input, Request};
 
-use crate::engine::{Engine, Event, Job, PushError, Queue, Token};
+use crate::engine::{Done, Engine, Event, Failure, Job, PushError, Queue, Token};
 use crate::halt::Halt;
 use crate::prompt::{Prompter, TOKENISER_STACK};
 
 /// Largest request body, in bytes: more text than the longest contexts hold.
 pub const MAX_BODY: usize = 4 * 1024 * 1024;
+/// Of a larger body so many bytes are read and dropped, so that its sender gets to hear the answer.
+const MAX_DISCARDED: usize = 16 * MAX_BODY;
 /// Longest time for a request's body to arrive. 4 MiB take that long at 140 KB/s.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -70,6 +73,7 @@ struct Inner {
     halt: Halt,
     served: OnceLock<Arc<Served>>,
     active: Arc<AtomicU32>,
+    cut_off: AtomicU32,
 }
 
 /// What the handlers share.
@@ -85,11 +89,25 @@ impl Drop for Active {
     }
 }
 
+/// What comes of a job as long as it goes well.
+enum Heard {
+    Text(String),
+    Done(Done),
+}
+
 impl App {
     /// Answers "loading" until [`App::loaded`].
     pub fn new(identity: Identity, queue: Arc<Queue>, halt: Halt) -> Self {
         let name = identity.model.to_string();
-        Self(Arc::new(Inner { identity, name, queue, halt, served: OnceLock::new(), active: Arc::default() }))
+        Self(Arc::new(Inner {
+            identity,
+            name,
+            queue,
+            halt,
+            served: OnceLock::new(),
+            active: Arc::default(),
+            cut_off: AtomicU32::new(0),
+        }))
     }
 
     /// From now on requests are answered. Only the first call counts.
@@ -104,6 +122,11 @@ impl App {
     /// Requests that are being answered, waiting ones included.
     pub fn active(&self) -> u32 {
         self.0.active.load(Ordering::Relaxed)
+    }
+
+    /// Requests that were told that the worker stops, before their answer was complete.
+    pub fn cut_off(&self) -> u32 {
+        self.0.cut_off.load(Ordering::Relaxed)
     }
 
     /// The routes.
@@ -173,19 +196,31 @@ impl App {
         })
     }
 
-    /// The job's next event, or the order to stop, whichever comes first: an engine in the middle of a long prompt hears the order
-    /// later than the asker should.
-    async fn next(&self, events: &mut mpsc::Receiver<Event>) -> Result<Event, ApiError> {
-        tokio::select! {
+    /// The job's next event, or the order to stop, whichever comes first: an engine in the middle of a long
+    /// prompt hears the order later than the asker should.
+    async fn next(&self, events: &mut mpsc::Receiver<Event>) -> Result<Heard, ApiError> {
+        let event = tokio::select! {
             biased;
-            cause = self.0.halt.wait() => Err(ApiError::halted(&cause, self.model())),
-            event = events.recv() => event.ok_or_else(|| ApiError::internal("the engine ended without an answer")),
+            cause = self.0.halt.wait() => Some(Event::Failed(Failure::Halted(cause))),
+            event = events.recv() => event,
+        };
+        match event {
+            Some(Event::Text(text)) => Ok(Heard::Text(text)),
+            Some(Event::Done(done)) => Ok(Heard::Done(done)),
+            None => Err(ApiError::internal("the engine ended without an answer")),
+            Some(Event::Failed(failure)) => {
+                if matches!(failure, Failure::Halted(_)) {
+                    self.0.cut_off.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(ApiError::failed(&failure, self.model()))
+            }
         }
     }
 
     async fn answer(self, kind: Kind, body: Body) -> Result<Response, ApiError> {
-        self.served()?;
+        // First, because a client that is still sending does not hear what is answered.
         let body = read_body(body).await?;
+        self.served()?;
         let request = match kind {
             Kind::Completion => Request::completion(&body),
             Kind::Chat => Request::chat(&body),
@@ -217,9 +252,8 @@ impl App {
         let mut text = String::new();
         loop {
             match self.next(&mut events).await? {
-                Event::Text(more) => text.push_str(&more),
-                Event::Done(done) => return Ok(Json(reply.whole(&text, &done)).into_response()),
-                Event::Failed(failure) => return Err(ApiError::failed(&failure, self.model())),
+                Heard::Text(more) => text.push_str(&more),
+                Heard::Done(done) => return Ok(Json(reply.whole(&text, &done)).into_response()),
             }
         }
     }
@@ -228,17 +262,21 @@ impl App {
 async fn read_body(body: Body) -> Result<Vec<u8>, ApiError> {
     let read = async {
         let mut bytes = Vec::new();
+        let mut total = 0;
         let mut stream = body.into_data_stream();
         while let Some(part) = stream.next().await {
             let part = part.map_err(|error| {
                 ApiError::invalid(None, None, format!("The request's body could not be read: {error}"))
             })?;
-            if bytes.len() + part.len() > MAX_BODY {
-                return Err(ApiError::too_large(MAX_BODY));
+            total += part.len();
+            if total > MAX_DISCARDED {
+                break;
             }
-            bytes.extend_from_slice(&part);
+            if total <= MAX_BODY {
+                bytes.extend_from_slice(&part);
+            }
         }
-        Ok(bytes)
+        if total > MAX_BODY { Err(ApiError::too_large(MAX_BODY)) } else { Ok(bytes) }
     };
     let late = || ApiError::too_slow(BODY_TIMEOUT.as_secs());
     tokio::time::timeout(BODY_TIMEOUT, read).await.unwrap_or_else(|_| Err(late()))

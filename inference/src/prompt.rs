@@ -1,9 +1,10 @@
 //! From messages to tokens.
 //!
-//! The rendered chat is tokenised as llama.cpp does it, special tokens and all, with one exception: where a *user's* text contains
-//! the text of a special token (`<|im_end|>`), it must stay text, or a message could pretend to be another's. So before rendering, each such
-//! place in a message is replaced by one private-use character ([`Shield`]); after rendering the prompt is cut there and the original
-//! text is tokenised on its own, as text.
+//! The rendered chat is tokenised as llama.cpp does it, special tokens and all, with one exception: where a
+//! *user's* text contains the text of a special token (`<|im_end|>`), it must stay text, or a message could
+//! pretend to be another's. So before rendering, each such place in a message is replaced by one private-use
+//! character ([`Shield`]); after rendering the prompt is cut there and the original text is tokenised on its
+//! own, as text.
 
 use std::collections::HashMap;
 
@@ -12,8 +13,9 @@ use aho_corasick::{AhoCorasick, MatchKind};
 use crate::engine::{Card, Engine, Special, Token};
 use crate::template::{CHATML, CHATML_END, ChatTemplate, Message, TemplateError};
 
-/// Stack of a thread that tokenises. Some tokenisers in llama.cpp match with libstdc++'s regular expressions, which recurse for each
-/// character of a long word. Only addresses are reserved; memory is used when it is needed.
+/// Stack of a thread that tokenises. Some tokenisers in llama.cpp match with libstdc++'s regular expressions,
+/// which recurse for each character of a long word. Only addresses are reserved; memory is used when it is
+/// needed.
 pub const TOKENISER_STACK: usize = 512 * 1024 * 1024;
 
 /// The private-use characters of plane 15, which stand for text that must not be parsed.
@@ -32,13 +34,14 @@ pub enum PromptError {
     Empty,
     /// Prompt and answer don't fit.
     #[error(
-        "the model's context is {context} tokens, but the prompt has {}. Shorten it, or serve the model with a larger `--context`",
+        "the model's context is {context} tokens, but the prompt needs {}. Shorten it, or serve the model with a larger \
+         `--context`",
         prompt_size(*tokens, *bytes)
     )]
     TooLong {
         /// Tokens that fit.
         context: u32,
-        /// Tokens of the prompt, unless it was too long to be tokenised at all.
+        /// Tokens of the prompt as far as they were counted, unless it was too long to begin with.
         tokens: Option<usize>,
         /// Bytes of the prompt.
         bytes: usize,
@@ -51,10 +54,7 @@ pub enum PromptError {
 }
 
 fn prompt_size(tokens: Option<usize>, bytes: usize) -> String {
-    tokens.map_or_else(
-        || format!("{bytes} bytes, more than any tokens of that number"),
-        |tokens| format!("{tokens}"),
-    )
+    tokens.map_or_else(|| format!("more: it has {bytes} bytes"), |tokens| format!("at least {tokens}"))
 }
 
 /// Makes prompts for one model.
@@ -98,7 +98,8 @@ impl Prompter {
             shielded.push(Message { role: message.role, content, name });
         }
         let rendered = template.render(&shielded)?;
-        // As llama.cpp's server does: the tokens that begin and end a prompt come from the vocabulary's rule, not twice.
+        // As llama.cpp's server does: the tokens that begin and end a prompt come from the vocabulary's rule,
+        // not twice.
         let mut text = rendered.as_str();
         if let (Some(_), Some(bos)) = (self.card.begin, &self.card.bos) {
             text = text.strip_prefix(bos.as_str()).unwrap_or(text);
@@ -109,7 +110,8 @@ impl Prompter {
         self.tokens(engine, marks.pieces(text), rendered.len())
     }
 
-    /// Tokens of a whole prompt that the caller wrote, special tokens and all. Call it on a deep stack ([`TOKENISER_STACK`]).
+    /// Tokens of a whole prompt that the caller wrote, special tokens and all. Call it on a deep stack
+    /// ([`TOKENISER_STACK`]).
     pub fn completion(&self, engine: &dyn Engine, prompt: &str) -> Result<Vec<Token>, PromptError> {
         self.tokens(engine, vec![(prompt, Special::Parse)], prompt.len())
     }
@@ -129,6 +131,10 @@ impl Prompter {
         let mut tokens: Vec<Token> = self.card.begin.into_iter().collect();
         for (text, special) in pieces {
             tokens.extend(engine.tokenise(text, special));
+            // Each piece has its price, and there may be very many.
+            if tokens.len() >= context {
+                break;
+            }
         }
         tokens.extend(self.card.end);
         match tokens.len() {
@@ -162,8 +168,8 @@ impl Shield {
         Self { finder: finder.ok(), specials, longest }
     }
 
-    /// `text` with a mark in place of each special token, of what might become one together with the text that the template puts behind it,
-    /// and of each private-use character that could be taken for a mark.
+    /// `text` with a mark in place of each special token, of what might become one together with the text
+    /// that the template puts behind it, and of each private-use character that could be taken for a mark.
     fn cover(&self, text: &str, marks: &mut Marks) -> Result<String, PromptError> {
         let tail = self.tail(text);
         let (body, tail) = text.split_at(tail);
@@ -184,8 +190,8 @@ impl Shield {
         Ok(covered)
     }
 
-    /// Where the longest end of `text` begins that is the beginning of a special token, white space at the very end aside
-    /// (templates trim); the length of `text` if there is none.
+    /// Where the longest end of `text` begins that is the beginning of a special token, white space at the
+    /// very end aside (templates trim); the length of `text` if there is none.
     fn tail(&self, text: &str) -> usize {
         let end = text.trim_end().len();
         let from = end.saturating_sub(self.longest.saturating_sub(1));

@@ -16,7 +16,8 @@ pub(crate) struct Reporter {
 }
 
 impl Reporter {
-    /// Writes one report at once. A supervisor that no longer reads is noticed by the end of the input, not here.
+    /// Writes one report at once. A supervisor that no longer reads is noticed by the end of the input, not
+    /// here.
     pub(crate) fn send(&self, report: &Report) {
         let Ok(mut line) = serde_json::to_string(report) else { return };
         line.push('\n');

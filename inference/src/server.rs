@@ -12,7 +12,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
-/// Most connections at once; more wait in the kernel. Each costs a task and buffers, far fewer than this are at work.
+/// Most connections at once; more wait in the kernel. Each costs a task and buffers, far fewer than this are
+/// at work.
 const MAX_CONNECTIONS: usize = 512;
 /// Longest time for a request's head to arrive, and for a connection to be idle between two requests.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);

@@ -1,8 +1,8 @@
 //! Chat templates: Jinja from the release, rendered with bounded time, memory and output.
 //!
-//! Templates are written for Hugging Face's `apply_chat_template` (Jinja2, `trim_blocks` and `lstrip_blocks` on); the
-//! environment here is the same as far as published templates use it. A template sees the messages and the texts of two tokens; there is
-//! no loader, no file and no network behind it.
+//! Templates are written for Hugging Face's `apply_chat_template` (Jinja2, `trim_blocks` and `lstrip_blocks`
+//! on); the environment here is the same as far as published templates use it. A template sees the messages
+//! and the texts of two tokens; there is no loader, no file and no network behind it.
 
 use std::io::{self, Write};
 
@@ -11,10 +11,11 @@ use minijinja::{Environment, Error, ErrorKind, Value};
 
 /// Longest template, in bytes: the longest published ones, with tools, have some 20 KB.
 pub const MAX_TEMPLATE: usize = 256 * 1024;
-/// Longest rendered prompt, in bytes: twice the longest request body, for what the template adds around short messages.
+/// Longest rendered prompt, in bytes: twice the longest request body, for what the template adds around short
+/// messages.
 pub const MAX_RENDERED: usize = 8 * 1024 * 1024;
-/// Work of one rendering, in minijinja's fuel: an instruction costs one, data one per 64 bytes. Bounds a rendering to about 128 MB
-/// and well under a second; a chat of a thousand messages takes some 100,000.
+/// Work of one rendering, in minijinja's fuel: an instruction costs one, data one per 64 bytes. Bounds a
+/// rendering to about 128 MB and well under a second; a chat of a thousand messages takes some 100,000.
 const FUEL: u64 = 2_000_000;
 /// Depth of nested macros and loops; published templates stay under ten, and each level costs stack.
 const RECURSION: usize = 64;

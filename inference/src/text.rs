@@ -56,7 +56,8 @@ impl StopScanner {
         Self { stops: stops.into_iter().filter(|stop| !stop.is_empty()).collect(), held: String::new() }
     }
 
-    /// Takes text; gives what may be sent, and whether a stop sequence was met (it is never sent, nor what follows it).
+    /// Takes text; gives what may be sent, and whether a stop sequence was met (it is never sent, nor what
+    /// follows it).
     pub fn push(&mut self, text: &str) -> (String, bool) {
         self.held.push_str(text);
         if let Some(at) = self.stops.iter().filter_map(|stop| self.held.find(stop.as_str())).min() {

@@ -1,4 +1,5 @@
-//! For the tests: a real but very small model of random weights in a GGUF file of its own, and what is needed around it.
+//! For the tests: a real but very small model of random weights in a GGUF file of its own, and what is needed
+//! around it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -80,7 +81,8 @@ pub(crate) const TRAINED: u32 = 8192;
 const WIDTH: u64 = 64;
 const ALIGNMENT: usize = 32;
 
-/// A Llama of one layer, 64 wide, on a byte vocabulary: 150 KB, thousands of tokens a second, never the end of its own accord.
+/// A Llama of one layer, 64 wide, on a byte vocabulary: 150 KB, thousands of tokens a second, and never the
+/// end at temperature 0.
 pub(crate) fn gguf(template: Option<&str>) -> Vec<u8> {
     let vocabulary = FIRST_SPECIAL as u64 + SPECIALS.len() as u64;
     let mut pairs = Pairs::default();

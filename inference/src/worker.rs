@@ -19,10 +19,10 @@ use crate::openai::{App, Identity};
 use crate::report::Reporter;
 use crate::server::Server;
 
-/// From the order to stop to the end of the process at the latest. A token takes less on any machine that can be talked to; the rest
-/// is for sending the last words of answers.
-const GRACE: Duration = Duration::from_millis(500);
-/// The share of it in which the engine must have left its computing.
+/// From the order to stop to the end of the process at the latest. A token takes less on any machine that can
+/// be talked to; the rest is for sending the last words of answers.
+const GRACE: Duration = Duration::from_millis(400);
+/// How often it is looked whether a thread has ended.
 const POLL: Duration = Duration::from_millis(5);
 /// Threads that handle connections; the computing has its own.
 const IO_THREADS: usize = 2;
@@ -82,8 +82,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Ends the process while a thread computes. `exit` would run the engine's C++ destructors under that thread's feet; a signal runs nothing,
-/// and the kernel frees the memory.
+/// Ends the process while a thread computes. `exit` would run the engine's C++ destructors under that
+/// thread's feet; a signal runs nothing, and the kernel frees the memory.
 fn leave_at_once() {
     let me = rustix::process::getpid();
     if let Err(error) = rustix::process::kill_process(me, rustix::process::Signal::KILL) {
@@ -167,7 +167,8 @@ struct Loaded {
 
 async fn run(launch: Launch, halt: &Halt, reporter: &Reporter) -> Result<EngineThread, WorkerError> {
     let Launch { admitted, listen, options } = launch;
-    // The one place where a hand-off is trusted: it came over the pipe that this process inherited from the node.
+    // The one place where a hand-off is trusted: it came over the pipe that this process inherited from the
+    // node.
     let admitted = Arc::new(Admitted::receive(admitted));
     let identity = Identity::from(admitted.as_ref());
     let queue = Arc::new(Queue::new(usize::try_from(options.max_requests).unwrap_or(usize::MAX)));
@@ -257,7 +258,6 @@ async fn finish(
     busy: &EngineThread,
 ) {
     let deadline = Instant::now() + GRACE;
-    let active_requests = app.active();
     queue.close(&Failure::Halted(halt.wait().await));
     server.stop(GRACE).await;
     let left = deadline.saturating_duration_since(Instant::now());
@@ -265,6 +265,8 @@ async fn finish(
         tracing::debug!("the engine is in the middle of a computation; the process ends over it");
     }
     let Cause { code, reason } = halt.wait().await;
+    // Those told, and those that could not even be told within the grace.
+    let active_requests = app.cut_off().saturating_add(app.active());
     reporter.send(&Report::Stopped { code, reason, active_requests });
 }
 

@@ -76,8 +76,8 @@ pub struct Job {
 }
 
 impl Job {
-    /// A job that ends at the first of `stops` or after `max_tokens`, and where its events come out. The channel has room for the
-    /// longest possible answer, so that the engine never waits for a slow reader.
+    /// A job that ends at the first of `stops` or after `max_tokens`, and where its events come out. The
+    /// channel has room for the longest possible answer, so that the engine never waits for a slow reader.
     pub fn new(
         prompt: Vec<Token>,
         sampling: Sampling,

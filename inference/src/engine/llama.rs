@@ -1,7 +1,7 @@
 //! llama.cpp, embedded: GGUF on CPU, and on CUDA where the feature `cuda` is built.
 //!
-//! `new_context` of the wrapper crate is unsound when it is called concurrently; here only the engine's own thread calls it. One job is
-//! computed at a time, in the order in which they came.
+//! `new_context` of the wrapper crate is unsound when it is called concurrently; here only the engine's own
+//! thread calls it. One job is computed at a time, in the order in which they came.
 
 use std::num::NonZeroU32;
 use std::sync::OnceLock;
@@ -17,6 +17,7 @@ use llama_cpp_2::sampling::LlamaSampler;
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token_type::LlamaTokenAttr;
 use llama_cpp_2::vocab::LlamaVocab;
+use registry::format::gguf;
 use registry::serving::Options;
 
 use super::{Card, Engine, EngineError, Failure, Finish, Job, Next, Queue, Sampling, Special, Token, logs};
@@ -25,7 +26,8 @@ use crate::halt::Halt;
 
 /// The engine's name.
 pub(super) const NAME: &str = "llama.cpp";
-/// Prompt tokens computed in one go, llama.cpp's own default; between two goes a cancel or a stop is noticed.
+/// Prompt tokens computed in one go; between two goes a cancel is noticed. It is llama.cpp's own default,
+/// because another number rounds otherwise, and answers would differ from those of llama.cpp itself.
 const BATCH: usize = 512;
 /// Below this a temperature is taken as 0: dividing by it would only overflow.
 const GREEDY_BELOW: f32 = 1e-4;
@@ -56,7 +58,8 @@ const NOT_GENERATIVE: [&str; 14] = [
 pub(crate) fn backend() -> &'static LlamaBackend {
     static BACKEND: OnceLock<LlamaBackend> = OnceLock::new();
     BACKEND.get_or_init(|| {
-        // The only failure is a second initialisation, which the `OnceLock` excludes; the value carries no data.
+        // The only failure is a second initialisation, which the `OnceLock` excludes; the value carries no
+        // data.
         logs::caught(LlamaBackend::init).0.unwrap_or(LlamaBackend {})
     })
 }
@@ -81,6 +84,12 @@ impl Llama {
         };
         let refused =
             |reason: String| EngineError::Load { engine: NAME, path: weights.path().to_owned(), reason };
+        // Our own reader knows what a hostile header may ask for, so it looks before C++ does.
+        let (_, header) =
+            gguf::read(weights.reader(), weights.size()).map_err(|error| refused(error.to_string()))?;
+        if let Some(length) = header.context_length.filter(|length| i32::try_from(*length).is_err()) {
+            return Err(refused(format!("it claims a context of {length} tokens")));
+        }
         let asked = halt.clone();
         let params = LlamaModelParams::default().with_progress_callback(move |_| !asked.is_set());
         let backend = backend();
@@ -89,7 +98,11 @@ impl Llama {
         let model = match loaded {
             Ok(model) => model,
             Err(_) if halt.is_set() => return Err(EngineError::Halted),
-            Err(_) => return Err(refused(complaints)),
+            // Its words name the file as it knows it.
+            Err(_) => {
+                let path = weights.engine_path();
+                return Err(refused(complaints.replace(&*path.to_string_lossy(), weights.path())));
+            }
         };
         let architecture = model.meta_val_str("general.architecture").unwrap_or_default();
         let tokeniser = model.meta_val_str("tokenizer.ggml.model").unwrap_or_default();
@@ -146,8 +159,8 @@ impl Llama {
         job: &mut Job,
         halt: &Halt,
     ) -> Result<Option<Finish>, Failure> {
-        // Positions are forgotten; what the last request left in the cache's memory is never read again. Models with a recurrent
-        // state have nothing to forget piece by piece.
+        // Positions are forgotten; what the last request left in the cache's memory is never read again.
+        // Models with a recurrent state have nothing to forget piece by piece.
         if !matches!(context.clear_kv_cache_seq(None, None, None), Ok(true)) {
             context.clear_kv_cache();
         }

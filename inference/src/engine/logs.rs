@@ -1,4 +1,5 @@
-//! llama.cpp talks a lot while it loads. Its lines become tracing's debug level, and its complaints the reason in an error.
+//! llama.cpp talks a lot while it loads. Its lines become tracing's debug level, and its complaints the
+//! reason in an error.
 
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, Once, PoisonError};
@@ -16,7 +17,8 @@ const MAX_LINES: usize = 2000;
 /// Most complaints that make up a reason: the first ones name the cause.
 const MAX_COMPLAINTS: usize = 3;
 
-/// Runs `work` with llama.cpp's lines of this thread caught; gives its result and the complaints among the lines.
+/// Runs `work` with llama.cpp's lines of this thread caught; gives its result and the complaints among the
+/// lines.
 pub(super) fn caught<T>(work: impl FnOnce() -> T) -> (T, String) {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| llama_cpp_2::send_logs_to_tracing(LogOptions::default()));

@@ -1,7 +1,8 @@
 //! Engines behind one trait.
 //!
-//! An [`Engine`] is weights that are loaded: immutable, shared by all threads. Its computing happens in [`Engine::serve`], on one
-//! thread of its own ([`start`]), which takes [`Job`]s from a [`Queue`] and decides itself how many it works on at once.
+//! An [`Engine`] is weights that are loaded: immutable, shared by all threads. Its computing happens in
+//! [`Engine::serve`], on one thread of its own ([`start`]), which takes [`Job`]s from a [`Queue`] and decides
+//! itself how many it works on at once.
 
 mod job;
 mod llama;
@@ -27,8 +28,8 @@ use crate::halt::Halt;
 /// A token's number in the model's vocabulary.
 pub type Token = i32;
 
-/// Tokens of context when nobody asks for a number and the model could do more: the key-value cache of a large model at its full
-/// length would not fit into most machines' memory.
+/// Tokens of context when nobody asks for a number and the model could do more: the key-value cache of a
+/// large model at its full length would not fit into most machines' memory.
 pub const DEFAULT_CONTEXT_LIMIT: u32 = 8192;
 /// Most tokens of context that can be asked for: beyond any model of today, below any overflow in an engine.
 pub const MAX_CONTEXT: u32 = 1 << 20;
@@ -90,7 +91,8 @@ pub struct Card {
     pub context: u32,
     /// Tokens in the vocabulary.
     pub vocabulary: u32,
-    /// Most bytes of text that one token stands for; `context` times this bounds a prompt before it is tokenised.
+    /// Most bytes of text that one token stands for; `context` times this bounds a prompt before it is
+    /// tokenised.
     pub longest_token: usize,
     /// The chat template (Jinja), if the weights carry one.
     pub template: Option<String>,
@@ -135,12 +137,12 @@ pub trait Engine: Send + Sync {
     /// What is known of them.
     fn card(&self) -> &Card;
 
-    /// The tokens of `text`, without those that begin and end a prompt. Any thread may call it. It needs a deep stack:
-    /// see [`crate::prompt::TOKENISER_STACK`].
+    /// The tokens of `text`, without those that begin and end a prompt. Any thread may call it. It needs a
+    /// deep stack: see [`crate::prompt::TOKENISER_STACK`].
     fn tokenise(&self, text: &str, special: Special) -> Vec<Token>;
 
-    /// Answers the queue's jobs until the queue is closed or the worker halts. Called once, on the engine's own thread. `ready` is
-    /// called when everything that can fail at the start has succeeded.
+    /// Answers the queue's jobs until the queue is closed or the worker halts. Called once, on the engine's
+    /// own thread. `ready` is called when everything that can fail at the start has succeeded.
     fn serve(&self, queue: &Queue, halt: &Halt, ready: &mut dyn FnMut()) -> Result<(), EngineError>;
 }
 
@@ -205,7 +207,8 @@ fn listed<'a>(files: impl ExactSizeIterator<Item = &'a AdmittedFile>) -> String 
     if names.is_empty() { "no file at all".to_owned() } else { names.join(", ") }
 }
 
-/// Compute threads: as asked for, else one fewer than the cores, because llama.cpp collapses when something else wants the last one.
+/// Compute threads: as asked for, else one fewer than the cores, because llama.cpp collapses when something
+/// else wants the last one.
 pub fn threads(options: &Options) -> u32 {
     let cores =
         std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
@@ -226,8 +229,8 @@ pub struct Running {
     pub thread: JoinHandle<Result<(), EngineError>>,
 }
 
-/// Loads verified `files` (those of [`Plan::files`]) and starts the engine's thread; returns when it is ready for jobs. Blocks for
-/// as long as loading takes.
+/// Loads verified `files` (those of [`Plan::files`]) and starts the engine's thread; returns when it is ready
+/// for jobs. Blocks for as long as loading takes.
 pub fn start(
     plan: &Plan<'_>,
     files: Vec<VerifiedFile>,

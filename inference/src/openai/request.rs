@@ -1,12 +1,13 @@
 //! Reads the bodies of `/v1/completions` and `/v1/chat/completions`.
 //!
-//! What is not supported is refused by name: an answer that silently ignores a parameter is a wrong answer. A parameter with the value that
-//! changes nothing (`n: 1`, `tools: []`) is accepted, because clients send it.
+//! What is not supported is refused by name: an answer that silently ignores a parameter is a wrong answer. A
+//! parameter with the value that changes nothing (`n: 1`, `tools: []`) is accepted, because clients send it.
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::error::ApiError;
+use super::messages::messages;
 use crate::engine::Sampling;
 use crate::template::Message;
 
@@ -14,9 +15,8 @@ use crate::template::Message;
 const MAX_STOPS: usize = 4;
 /// Longest stop sequence, in bytes: each is compared with the text at each token.
 const MAX_STOP: usize = 256;
-/// Most messages of a chat: what a template can render within its fuel.
-const MAX_MESSAGES: usize = 4096;
-/// Tokens of a completion when nobody asks for a number, as OpenAI has it. A chat goes on until the context is full.
+/// Tokens of a completion when nobody asks for a number, as OpenAI has it. A chat goes on until the context
+/// is full.
 const DEFAULT_COMPLETION: u32 = 16;
 /// Parameters that change nothing in an answer here.
 const WITHOUT_EFFECT: [&str; 7] = [
@@ -97,7 +97,7 @@ impl Request {
 }
 
 /// The fields of a body that were not read yet.
-struct Fields(Map<String, Value>);
+pub(super) struct Fields(pub(super) Map<String, Value>);
 
 impl Fields {
     fn parse(body: &[u8]) -> Result<Self, ApiError> {
@@ -109,7 +109,7 @@ impl Fields {
     }
 
     /// The field's value; `null` is as good as absent.
-    fn raw(&mut self, name: &str) -> Option<Value> {
+    pub(super) fn raw(&mut self, name: &str) -> Option<Value> {
         self.0.remove(name).filter(|value| !value.is_null())
     }
 
@@ -120,7 +120,7 @@ impl Fields {
         })
     }
 
-    fn typed<T: DeserializeOwned>(&mut self, name: &str) -> Result<Option<T>, ApiError> {
+    pub(super) fn typed<T: DeserializeOwned>(&mut self, name: &str) -> Result<Option<T>, ApiError> {
         let Some(value) = self.raw(name) else { return Ok(None) };
         serde_json::from_value(value).map(Some).map_err(|error| {
             ApiError::invalid(Some(name), Some("invalid_type"), format!("Invalid `{name}`: {error}"))
@@ -137,7 +137,7 @@ impl Fields {
     }
 
     /// Accepts a parameter only with a value that changes nothing.
-    fn neutral(
+    pub(super) fn neutral(
         &mut self,
         name: &str,
         why: &str,
@@ -229,7 +229,8 @@ impl Fields {
         }
         let mut options = Fields(options);
         let include_usage = options.typed("include_usage")?.unwrap_or(false);
-        // Padding against a listener on the line; there is none on loopback, and "no padding" is always allowed.
+        // Padding against a listener on the line; there is none on loopback, and "no padding" is always
+        // allowed.
         options.raw("include_obfuscation");
         match options.0.into_iter().next() {
             None => Ok(include_usage),
@@ -266,87 +267,6 @@ fn prompt(value: Value) -> Result<String, ApiError> {
         },
         _ => Err(invalid("Invalid `prompt`: it is a string")),
     }
-}
-
-fn messages(value: Value) -> Result<Vec<Message>, ApiError> {
-    let invalid = |message: String| ApiError::invalid(Some("messages"), None, message);
-    let Value::Array(messages) = value else {
-        return Err(invalid("Invalid `messages`: it is an array of messages".to_owned()));
-    };
-    if messages.is_empty() {
-        return Err(invalid("Invalid `messages`: there is none; send at least one".to_owned()));
-    }
-    if messages.len() > MAX_MESSAGES {
-        let count = messages.len();
-        return Err(invalid(format!("Invalid `messages`: {count} messages; at most {MAX_MESSAGES}")));
-    }
-    messages.into_iter().enumerate().map(|(index, message)| read_message(index, message)).collect()
-}
-
-fn read_message(index: usize, message: Value) -> Result<Message, ApiError> {
-    let at = |field: &str| format!("messages[{index}].{field}");
-    let Value::Object(fields) = message else {
-        let param = format!("messages[{index}]");
-        return Err(ApiError::invalid(
-            Some(&param),
-            Some("invalid_type"),
-            format!("Invalid `{param}`: not an object"),
-        ));
-    };
-    let mut fields = Fields(fields);
-    let role = match fields.typed::<String>("role")?.as_deref() {
-        // OpenAI's newer name of the same role; templates know only the older.
-        Some("system" | "developer") => "system",
-        Some("user") => "user",
-        Some("assistant") => "assistant",
-        Some("tool" | "function") => {
-            let message = "messages of tools are not supported: this worker calls no tools";
-            return Err(ApiError::unsupported(&at("role"), message));
-        }
-        _ => {
-            let message =
-                format!("Invalid `{}`: it is `system`, `developer`, `user` or `assistant`", at("role"));
-            return Err(ApiError::invalid(Some(&at("role")), Some("invalid_value"), message));
-        }
-    };
-    for name in ["tool_calls", "function_call", "audio"] {
-        let empty = |value: &Value| value.as_array().is_some_and(Vec::is_empty);
-        fields.neutral(name, "this worker calls no tools and hears no sound", empty)?;
-    }
-    let name = fields.typed::<String>("name")?;
-    let content = match fields.raw("content") {
-        // An assistant's message without words, as clients send it back after a refusal.
-        None if role == "assistant" => String::new(),
-        content => read_content(&at("content"), content.unwrap_or_default())?,
-    };
-    Ok(Message { role, content, name })
-}
-
-/// A text, or an array of texts, which are joined.
-fn read_content(param: &str, content: Value) -> Result<String, ApiError> {
-    let invalid = |message: String| ApiError::invalid(Some(param), Some("invalid_type"), message);
-    let parts = match content {
-        Value::String(text) => return Ok(text),
-        Value::Array(parts) => parts,
-        _ => return Err(invalid(format!("Invalid `{param}`: it is a string or an array of text parts"))),
-    };
-    let mut text = String::new();
-    for part in parts {
-        match (part.get("type").and_then(Value::as_str), part.get("text").and_then(Value::as_str)) {
-            (Some("text"), Some(more)) => text.push_str(more),
-            (Some(kind), _) if kind != "text" => {
-                let kind: String = kind.chars().take(40).collect();
-                let message = format!("`{param}`: parts of type `{kind}` are not supported, only `text`");
-                return Err(ApiError::unsupported(param, message));
-            }
-            _ => {
-                return Err(invalid(format!(
-                    "Invalid `{param}`: a part is `{{\"type\": \"text\", \"text\": …}}`"
-                )));
-            }
-        }
-    }
-    Ok(text)
 }
 
 #[cfg(test)]

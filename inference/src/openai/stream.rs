@@ -14,12 +14,13 @@ use tokio::sync::mpsc;
 
 use super::error::ApiError;
 use super::reply::Reply;
-use super::{Active, App};
+use super::{Active, App, Heard};
 use crate::engine::Event;
 
 /// What ends a stream that went well.
 const DONE: &str = "[DONE]";
-/// A comment is sent after so long without an event, so that nothing between takes the connection for dead while the request waits.
+/// A comment is sent after so long without an event, so that nothing between takes the connection for dead
+/// while the request waits.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// What a stream is made of.
@@ -66,8 +67,8 @@ fn parts(answer: Answer) -> impl Stream<Item = Result<sse::Event, Infallible>> {
 impl Answer {
     async fn take_event(&mut self) {
         match self.app.next(&mut self.events).await {
-            Ok(Event::Text(text)) => self.put(&self.reply.part(&text)),
-            Ok(Event::Done(done)) => {
+            Ok(Heard::Text(text)) => self.put(&self.reply.part(&text)),
+            Ok(Heard::Done(done)) => {
                 self.put(&self.reply.ending(&done));
                 if self.include_usage {
                     self.put(&self.reply.usage_part(&done));
@@ -75,7 +76,6 @@ impl Answer {
                 self.ready.push_back(DONE.to_owned());
                 self.ended = true;
             }
-            Ok(Event::Failed(failure)) => self.fail(&ApiError::failed(&failure, self.app.model())),
             Err(error) => self.fail(&error),
         }
     }
@@ -84,7 +84,8 @@ impl Answer {
         self.ready.push_back(part.to_string());
     }
 
-    /// The status was sent long ago, so the error is an event. `[DONE]` does not follow: the answer is not complete.
+    /// The status was sent long ago, so the error is an event. `[DONE]` does not follow: the answer is not
+    /// complete.
     fn fail(&mut self, error: &ApiError) {
         self.put(&error.body());
         self.ended = true;

@@ -25,6 +25,7 @@ struct Serving {
     app: App,
     engine: Arc<dyn Engine>,
     weights: PathBuf,
+    _server: Server,
     _runtime: tokio::runtime::Runtime,
     _scratch: Scratch,
 }
@@ -60,6 +61,7 @@ impl Serving {
             app,
             engine: running.engine,
             weights,
+            _server: server,
             _runtime: runtime,
             _scratch: scratch,
         }
@@ -271,7 +273,7 @@ fn prompts_and_bodies_that_are_too_long_are_refused() {
 fn one_request_too_many_is_refused_and_those_who_leave_make_room() {
     let serving =
         Serving::start(Some(tiny::TEMPLATE), Options { threads: Some(1), context: None, max_requests: 2 });
-    let long = r#"{"prompt":"Hello","max_tokens":8000,"stream":true}"#;
+    let long = r#"{"prompt":"Hello","max_tokens":8000,"temperature":0,"stream":true}"#;
     let connections = [0, 1].map(|_| {
         let stream = tiny::send(serving.address, "POST", COMPLETIONS, long);
         let begun = Instant::now();
@@ -300,9 +302,14 @@ fn after_a_recall_running_and_new_requests_hear_it() {
         serving.address,
         "POST",
         COMPLETIONS,
-        r#"{"prompt":"Hello","max_tokens":8000,"stream":true}"#,
+        r#"{"prompt":"Hello","max_tokens":8000,"temperature":0,"stream":true}"#,
     );
-    let waiting = tiny::send(serving.address, "POST", COMPLETIONS, r#"{"prompt":"Hello","max_tokens":8000}"#);
+    let waiting = tiny::send(
+        serving.address,
+        "POST",
+        COMPLETIONS,
+        r#"{"prompt":"Hello","max_tokens":8000,"temperature":0}"#,
+    );
     let mut begun = [0; 400];
     streaming.read_exact(&mut begun).unwrap();
     serving.halt.set(Cause { code: StopCode::Recalled, reason: "found to lie".to_owned() });

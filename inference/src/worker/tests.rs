@@ -181,7 +181,18 @@ fn what_can_not_be_served_is_said_with_its_reason() {
     let files = [("a.gguf", Digest::of(&nonsense), nonsense.len() as u64, location.as_path())];
     let (code, message) = Worker::serve(tiny::handoff(&files), Options::default()).failed();
     assert_eq!(code, FailCode::Engine);
-    assert!(message.contains("a.gguf") && message.contains("magic"), "{message}");
+    assert!(message.contains("a.gguf") && message.contains("instead of `GGUF`"), "{message}");
+
+    // A header that our reader has nothing against, and llama.cpp has: its words are the reason.
+    let mut foreign = tiny::gguf(None);
+    let at = foreign.windows(5).position(|window| window == b"llama").unwrap();
+    foreign[at..at + 5].copy_from_slice(b"alien");
+    let location = scratch.file("foreign", &foreign);
+    let files = [("b.gguf", Digest::of(&foreign), foreign.len() as u64, location.as_path())];
+    let (code, message) = Worker::serve(tiny::handoff(&files), Options::default()).failed();
+    assert_eq!(code, FailCode::Engine);
+    assert!(message.contains("b.gguf") && message.contains("alien"), "{message}");
+    assert!(!message.contains("/proc/self"), "{message}");
 
     let files = [("model.safetensors", Digest::of(b"x"), 1, location.as_path())];
     let (code, message) = Worker::serve(tiny::handoff(&files), Options::default()).failed();
