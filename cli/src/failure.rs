@@ -79,7 +79,7 @@ impl Failure {
     }
 
     pub(crate) fn decision(&self) -> Option<&Decision> {
-        self.problem.decision.as_ref()
+        self.problem.decision.as_deref()
     }
 }
 

@@ -92,14 +92,10 @@ impl Code {
     }
 }
 
-/// Problem details, RFC 9457.
+/// Problem details, RFC 9457. Its `type` and `title` follow from the code.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Wire", into = "Wire")]
 pub struct Problem {
-    /// `urn:steelyard:problem:` and the code.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// The code's title.
-    pub title: String,
     /// The HTTP status.
     pub status: u16,
     /// What happened, for people.
@@ -107,25 +103,45 @@ pub struct Problem {
     /// What kind of failure it is, for programs.
     pub code: Code,
     /// What to do next, for people.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
     /// The whole decision, where a policy refused.
+    pub decision: Option<Box<Decision>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Wire {
+    #[serde(rename = "type", default)]
+    kind: String,
+    #[serde(default)]
+    title: String,
+    status: u16,
+    detail: String,
+    code: Code,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub decision: Option<Decision>,
+    hint: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    decision: Option<Box<Decision>>,
+}
+
+impl From<Wire> for Problem {
+    fn from(wire: Wire) -> Self {
+        let Wire { status, detail, code, hint, decision, .. } = wire;
+        Self { status, detail, code, hint, decision }
+    }
+}
+
+impl From<Problem> for Wire {
+    fn from(problem: Problem) -> Self {
+        let Problem { status, detail, code, hint, decision } = problem;
+        let kind = format!("urn:steelyard:problem:{}", code.as_str());
+        Self { kind, title: code.title().to_owned(), status, detail, code, hint, decision }
+    }
 }
 
 impl Problem {
     /// A problem with what happened.
     pub fn new(code: Code, detail: impl fmt::Display) -> Self {
-        Self {
-            kind: format!("urn:steelyard:problem:{}", code.as_str()),
-            title: code.title().to_owned(),
-            status: code.status(),
-            detail: detail.to_string(),
-            code,
-            hint: None,
-            decision: None,
-        }
+        Self { status: code.status(), detail: detail.to_string(), code, hint: None, decision: None }
     }
 
     /// Adds what to do next.
@@ -140,7 +156,7 @@ impl Problem {
         let why: Vec<String> =
             decision.refusals().map(|check| format!("{}: {}", check.rule, check.detail)).collect();
         let mut problem = Self::new(Code::PolicyRefused, format!("refused by policy: {}", why.join("; ")));
-        problem.decision = Some(decision);
+        problem.decision = Some(Box::new(decision));
         problem
     }
 }

@@ -175,7 +175,7 @@ impl Workers {
         let limit = Duration::from_secs(self.shared.settings.start_secs);
         let run = process::Run { child, launch, told, orders, events: self.shared.events.clone(), limit };
         tokio::spawn(async move {
-            run.to_the_end().await;
+            run.until_gone().await;
             drop(lease);
         });
         // A recall may have arrived between the admission and the entry in the table.

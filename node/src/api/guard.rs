@@ -64,7 +64,7 @@ impl Hosts {
             None => host.rsplit_once(':').map_or(host, |(name, _)| name),
         };
         let name = name.trim_end_matches('.').to_ascii_lowercase();
-        name.parse::<IpAddr>().is_ok() || self.0.iter().any(|allowed| *allowed == name)
+        name.parse::<IpAddr>().is_ok() || self.0.contains(&name)
     }
 }
 

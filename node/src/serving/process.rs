@@ -70,7 +70,7 @@ impl Run {
     }
 
     /// Follows the worker until its process is gone.
-    pub(super) async fn to_the_end(mut self) {
+    pub(super) async fn until_gone(mut self) {
         self.tell(|_| {});
         let (stdin, stdout, stderr) =
             (self.child.stdin.take(), self.child.stdout.take(), self.child.stderr.take());
