@@ -42,8 +42,17 @@ as_root() {
 
 install_packages() {
     have apt-get || return 1
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq >&2 || return 1
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2
+    # What apt says is worth reading only when it fails.
+    local log
+    log="$(mktemp)"
+    if as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq >"$log" 2>&1 &&
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >>"$log" 2>&1; then
+        rm -f "$log"
+    else
+        tail -n 20 "$log" >&2
+        rm -f "$log"
+        return 1
+    fi
 }
 
 if [ "${1:-}" = --optional ]; then

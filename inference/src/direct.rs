@@ -65,8 +65,9 @@ fn generate(model: &LlamaModel, prompt: &str, max_tokens: u32, threads: u32) -> 
     let mut batch = LlamaBatch::new(usize::try_from(room).map_err(because)?, 1);
     batch.add_sequence(&prompt, 0, false).map_err(because)?;
     let mut answer: Vec<LlamaToken> = Vec::new();
-    let mut position = i32::try_from(prompt.len()).map_err(because)?;
-    for _ in 0..max_tokens {
+    let first = i32::try_from(prompt.len()).map_err(because)?;
+    let end = first.saturating_add(i32::try_from(max_tokens).map_err(because)?);
+    for position in first..end {
         context.decode(&mut batch).map_err(because)?;
         let logits = context.get_logits_ith(batch.n_tokens() - 1);
         // The first of equals.
@@ -78,7 +79,6 @@ fn generate(model: &LlamaModel, prompt: &str, max_tokens: u32, threads: u32) -> 
         answer.push(token);
         batch.clear();
         batch.add(token, position, &[0], true).map_err(because)?;
-        position += 1;
     }
     Ok(String::from_utf8_lossy(&vocab.detokenize(&answer, false, false)).into_owned())
 }

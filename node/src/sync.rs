@@ -255,7 +255,7 @@ struct Outcome {
 }
 
 enum Learned {
-    New(Accepted, Signed, Statement),
+    New(Box<(Accepted, Signed, Statement)>),
     Known,
     /// Not for us: a nation that is not pinned, a version or kind that we don't know, an older channel.
     Passed,
@@ -280,7 +280,7 @@ fn learn(store: &Store, bytes: &[u8]) -> Result<Learned, StoreError> {
         return Ok(Learned::Known);
     }
     match publish::learn(store, &signed, Timestamp::now()) {
-        Ok(accepted) if accepted.new => Ok(Learned::New(accepted, signed, statement)),
+        Ok(accepted) if accepted.new => Ok(Learned::New(Box::new((accepted, signed, statement)))),
         Ok(_) => Ok(Learned::Known),
         Err(error) => judge(error),
     }
@@ -312,7 +312,8 @@ async fn take(node: &Node, peer: PeerId, statements: Vec<Vec<u8>>) -> Result<Out
     let mut outcome = Outcome::default();
     for learned in learned {
         match learned {
-            Learned::New(accepted, signed, statement) => {
+            Learned::New(new) => {
+                let (accepted, signed, statement) = *new;
                 outcome.new += 1;
                 tell(node, &accepted, &signed, &statement).await;
             }
@@ -362,7 +363,8 @@ async fn tell(node: &Node, accepted: &Accepted, signed: &Signed, statement: &Sta
 pub(crate) async fn take_gossiped(node: &Node, peer: PeerId, bytes: Vec<u8>) -> Option<bool> {
     let store = node.store().clone();
     match blocking(move || learn(&store, &bytes)).await {
-        Ok(Learned::New(accepted, signed, statement)) => {
+        Ok(Learned::New(new)) => {
+            let (accepted, signed, statement) = *new;
             tell(node, &accepted, &signed, &statement).await;
             Some(true)
         }

@@ -102,7 +102,7 @@ impl World {
                 }
                 Action::Fetch { peer, request, file, first, count } => {
                     assert!(!self.dropped.contains(&peer), "asked a peer that is gone");
-                    assert!(count >= 1 && count <= MAX_RANGE_CHUNKS);
+                    assert!((1..=MAX_RANGE_CHUNKS).contains(&count));
                     let bytes: u64 =
                         (first..first + count).map(|i| u64::from(self.lens[&file][i as usize])).sum();
                     assert!(bytes <= MAX_RANGE || count == 1, "a range of {bytes} bytes");
@@ -279,7 +279,7 @@ fn run(seed: u64) -> (f64, Duration) {
         world.step(&mut plan, &mut random, now, step_ms, joined);
         steps += 1;
         now += Duration::from_millis(step_ms);
-        if steps % 100 == 0 {
+        if steps.is_multiple_of(100) {
             let actions = plan.handle(Event::Tick, now);
             world.act(&mut plan, actions, now);
         }

@@ -5,9 +5,7 @@ use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 
 use registry::key::SecretKey;
-use registry::statement::{
-    Capability, NodeCertificate, RoleKeys, RoleName, Root, RootKey, Statement,
-};
+use registry::statement::{Capability, NodeCertificate, RoleKeys, RoleName, Root, RootKey, Statement};
 use registry::store::Store;
 use registry::timestamp::DAY;
 use registry::{Nation, Signed, Timestamp};

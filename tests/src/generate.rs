@@ -88,7 +88,7 @@ pub fn gguf(path: &Path, size: u64, seed: u64) -> io::Result<()> {
         head.extend(1u32.to_le_bytes());
         head.extend((index * each).to_le_bytes());
     }
-    while head.len() % 32 != 0 {
+    while !head.len().is_multiple_of(32) {
         head.push(0);
     }
     let mut file = File::create(path)?;

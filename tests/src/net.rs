@@ -66,7 +66,7 @@ impl Net {
     /// A nation with its first node, initialised and set to loopback with ports that the system chooses.
     pub fn nation(&self, name: &str) -> Home {
         let home = Home { nation: name.to_owned(), path: self.path().join(name), env: Vec::new() };
-        home.ok(&["init", name]);
+        home.ok(&["init", "--nation", name]);
         home.configure(&Settings::default());
         home
     }
@@ -219,8 +219,17 @@ impl Home {
     /// Publishes `folder` as `name` version `version` with further arguments; answers the release's digest.
     #[track_caller]
     pub fn publish(&self, folder: &Path, name: &str, version: &str, more: &[&str]) -> String {
-        let model = format!("{}/{name}@{version}", self.nation);
-        let mut args = vec!["publish", folder.to_str().expect("UTF-8"), &model];
+        let model = format!("{}/{name}", self.nation);
+        let mut args = vec![
+            "publish",
+            folder.to_str().expect("UTF-8"),
+            "--as",
+            &model,
+            "--version",
+            version,
+            "--licence",
+            "Apache-2.0",
+        ];
         args.extend(more);
         let said = self.json(&args);
         said["release"].as_str().unwrap_or_else(|| panic!("no release in {said}")).to_owned()

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use tests::{Home, Net, generate};
 
 fn publish(home: &Home, folder: &std::path::Path) -> tests::Run {
-    let model = format!("{}/m@1", home.nation);
-    home.run(&["publish", folder.to_str().unwrap(), &model, "--releasable-to", "all"])
+    let model = format!("{}/m", home.nation);
+    home.run(&["publish", folder.to_str().unwrap(), "--as", &model, "--version", "1", "--licence", "MIT"])
 }
 
 #[test]
@@ -135,9 +135,9 @@ fn exit_codes_tell_failures_apart() {
     alba.run(&["frobnicate"]).expect(2, &["frobnicate"]);
     alba.run(&["pull", "Alba/M"]).expect(2, &["nation"]);
     alba.run(&["show", "b3:12"]).expect(2, &["digest"]);
-    alba.run(&["publish", "/nonexistent", "alba/m@1"]).expect(2, &["/nonexistent"]);
-    alba.run(&["init", "alba"]).expect(7, &["alba"]);
+    alba.run(&["init", "--nation", "alba"]).expect(7, &["alba"]);
     // 3: there is no such thing.
+    alba.run(&["publish", "/nonexistent", "--as", "alba/m", "--version", "1"]).expect(3, &["/nonexistent"]);
     alba.run(&["show", "alba/nothing"]).expect(3, &["alba/nothing"]);
     alba.run(&["pull", "alba/nothing"]).expect(3, &["alba/nothing"]);
     alba.run(&["verify", "alba/nothing"]).expect(3, &["alba/nothing"]);
@@ -164,6 +164,7 @@ fn exit_codes_tell_failures_apart() {
     // Failures are JSON where JSON was asked for.
     let run = alba.run(&["show", "alba/nothing", "--json"]);
     run.expect(3, &[]);
-    let problem: Value = serde_json::from_str(run.stdout.trim()).or_else(|_| serde_json::from_str(run.stderr.trim())).unwrap();
+    let problem: Value =
+        serde_json::from_str(run.stdout.trim()).or_else(|_| serde_json::from_str(run.stderr.trim())).unwrap();
     assert!(problem.to_string().contains("not_found"), "{problem}");
 }

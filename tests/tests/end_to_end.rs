@@ -42,7 +42,11 @@ fn a_model_goes_from_its_publisher_to_an_answer() {
     let pulled = c.pull("alba/smollm2").unwrap_or_else(|problem| panic!("{problem}"));
     let shares = pulled["transfer"]["peers"].as_array().unwrap().clone();
     let brought = |nation: &str| -> u64 {
-        shares.iter().filter(|share| share["nation"] == nation).map(|share| share["bytes"].as_u64().unwrap()).sum()
+        shares
+            .iter()
+            .filter(|share| share["nation"] == nation)
+            .map(|share| share["bytes"].as_u64().unwrap())
+            .sum()
     };
     println!("cora took {} bytes from alba and {} from borea", brought("alba"), brought("borea"));
     assert!(brought("alba") > 0 && brought("borea") > 0, "both brought something: {pulled}");
@@ -92,13 +96,15 @@ fn a_model_goes_from_its_publisher_to_an_answer() {
     assert_eq!(text, inference::direct::complete(&file, prompt, 8, 2).unwrap());
 
     // A person asks in the terminal.
-    let run = cora.ok(&["chat", "alba/smollm2", QUESTION]);
+    let run = cora.ok(&["chat", "alba/smollm2", QUESTION, "--temperature", "0"]);
     assert!(run.stdout.contains("Paris"), "{run}");
 
     // Everything ends when asked, workers included.
     let worker_pid = c.http.get("/v1/workers")[0]["pid"].as_u64().unwrap();
     assert_eq!(c.stop(), 0);
-    until("the worker to be gone", || (!std::path::Path::new(&format!("/proc/{worker_pid}")).exists()).then_some(()));
+    until("the worker to be gone", || {
+        (!std::path::Path::new(&format!("/proc/{worker_pid}")).exists()).then_some(())
+    });
 }
 
 #[test]

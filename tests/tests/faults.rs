@@ -133,9 +133,8 @@ fn a_node_that_holds_corrupted_bytes_is_caught() {
     assert_eq!(liar["banned"], true, "{liar}");
     assert!(number(&liar["bad_chunks"]) >= 1, "{liar}");
     assert_eq!(number(&liar["bytes"]), 0, "nothing of it was kept: {liar}");
-    let alert = alerts.find(Duration::from_secs(10), "an alert about borea", |event| {
-        event.json()["nation"] == "borea"
-    });
+    let alert = alerts
+        .find(Duration::from_secs(10), "an alert about borea", |event| event.json()["nation"] == "borea");
     println!("{}", alert.json()["message"]);
     cora.ok(&["verify", "alba/big"]);
 

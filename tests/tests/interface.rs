@@ -24,16 +24,27 @@ fn the_port_reads_and_the_socket_writes() {
     assert_eq!(public.get("/v1/models")[0]["model"], "alba/small");
     assert_eq!(public.get("/v1/resolve?ref=alba/small")["release"], *release);
     let evidence = public.get(&format!("/v1/releases/{release}/evidence"));
-    let kinds: Vec<_> = evidence["statements"].as_array().unwrap().iter().map(|s| s["kind"].clone()).collect();
+    let kinds: Vec<_> =
+        evidence["statements"].as_array().unwrap().iter().map(|s| s["kind"].clone()).collect();
     assert!(kinds.contains(&json!("root")) && kinds.contains(&json!("release")), "{evidence}");
     let routes = public.get("/v1/openapi.json");
     assert!(routes["openapi"].as_str().unwrap().starts_with("3."), "{routes}");
 
     // Nothing that changes anything is reachable by TCP.
     for (method, path) in [
-        ("POST", "/v1/pull"), ("POST", "/v1/statements"), ("POST", "/v1/nations"), ("DELETE", "/v1/nations/borea"),
-        ("POST", "/v1/gc"), ("POST", "/v1/workers"), ("POST", "/v1/shutdown"), ("POST", "/v1/import"), ("POST", "/v1/export"),
-        ("PUT", "/v1/pins/alba/small"), ("POST", "/v1/drafts"), ("POST", "/v1/peers"), ("POST", "/v1/sync"),
+        ("POST", "/v1/pull"),
+        ("POST", "/v1/statements"),
+        ("POST", "/v1/nations"),
+        ("DELETE", "/v1/nations/borea"),
+        ("POST", "/v1/gc"),
+        ("POST", "/v1/workers"),
+        ("POST", "/v1/shutdown"),
+        ("POST", "/v1/import"),
+        ("POST", "/v1/export"),
+        ("PUT", "/v1/pins/alba/small"),
+        ("POST", "/v1/drafts"),
+        ("POST", "/v1/peers"),
+        ("POST", "/v1/sync"),
     ] {
         let reply = public.request(method, path, Some(&json!({})));
         assert!(matches!(reply.status, 403..=405), "{method} {path}: {}", reply.status);

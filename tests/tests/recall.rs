@@ -32,7 +32,15 @@ fn a_recall_stops_a_worker_that_is_answering() {
     }
 
     let start = Instant::now();
-    alba.ok(&["recall", "alba/smollm2@1.0.0", "--reason", "leaks its system prompt", "--severity", "high", "--yes"]);
+    alba.ok(&[
+        "recall",
+        "alba/smollm2@1.0.0",
+        "--reason",
+        "leaks its system prompt",
+        "--severity",
+        "high",
+        "--yes",
+    ]);
     let signed = start.elapsed();
 
     // The running request ends with an error that says why; it is not finished as if nothing were.
@@ -45,7 +53,8 @@ fn a_recall_stops_a_worker_that_is_answering() {
     let cut = start.elapsed();
     let last = last.expect("a last event");
     let said = last.json();
-    let message = said["error"]["message"].as_str().unwrap_or_else(|| panic!("the last event is {}", last.data));
+    let message =
+        said["error"]["message"].as_str().unwrap_or_else(|| panic!("the last event is {}", last.data));
     assert!(message.contains("recall"), "{message}");
     assert!(message.contains("leaks its system prompt"), "{message}");
     assert!(!done, "a cut answer must not look finished");
@@ -113,7 +122,8 @@ fn a_third_nation_does_not_recall_for_others() {
     }
     b.connect(&c);
     borea.ok(&["recall", "alba/small@1", "--reason", "against our law", "--severity", "medium", "--yes"]);
-    let recalled = |node: &tests::Daemon| node.http.get("/v1/models/alba/small")["releases"][0]["recalled"].clone();
+    let recalled =
+        |node: &tests::Daemon| node.http.get("/v1/models/alba/small")["releases"][0]["recalled"].clone();
     until("cora to know borea's recall", || (c.http.get("/v1/recalls").as_array()?.len() == 1).then_some(()));
     assert_eq!(recalled(&b), true, "borea decides for itself");
     assert_eq!(recalled(&c), false, "cora is not bound by borea");

@@ -39,7 +39,8 @@ fn an_unpinned_nation_is_not_talked_to() {
     dora.run(&["pull", "alba/small"]).expect(3, &["alba/small"]);
     assert!(d.http.get("/v1/models").as_array().unwrap().is_empty(), "no statement came through");
     // Once alba pins dora, it works.
-    let file: serde_json::Value = serde_json::from_slice(&std::fs::read(dora.nation_file()).unwrap()).unwrap();
+    let file: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(dora.nation_file()).unwrap()).unwrap();
     a.http.post("/v1/nations", &json!({ "file": file, "fingerprint": dora.fingerprint() }));
     d.connect(&a);
     d.pull("alba/small").unwrap_or_else(|problem| panic!("{problem}"));
@@ -55,7 +56,9 @@ fn a_nation_is_pinned_by_the_fingerprint_that_people_compared() {
     let (alba, borea, mallory) = (net.nation("alba"), net.nation("borea"), net.nation("mallory"));
     let file = alba.nation_file();
     let file = file.to_str().unwrap();
-    borea.run(&["trust", "add", file, "--fingerprint", &mallory.fingerprint()]).expect(4, &["fingerprint", "alba"]);
+    borea
+        .run(&["trust", "add", file, "--fingerprint", &mallory.fingerprint()])
+        .expect(4, &["fingerprint", "alba"]);
     borea.run(&["trust", "add", file, "--fingerprint", "b3:00"]).expect(2, &["digest"]);
     assert_eq!(borea.json(&["trust", "ls"]).as_array().unwrap().len(), 1, "only itself");
     borea.trust(&alba);
@@ -136,7 +139,8 @@ fn a_channel_does_not_go_back() {
     // Forged or altered statements never enter.
     let reply = a.http.request("POST", "/v1/statements", Some(&json!([{"payload": "e30="}])));
     assert!(matches!(reply.status, 400 | 422), "{} {}", reply.status, reply.text());
-    let mut foreign: serde_json::Value = serde_json::from_slice(&channel(4, Timestamp::now()).to_json()).unwrap();
+    let mut foreign: serde_json::Value =
+        serde_json::from_slice(&channel(4, Timestamp::now()).to_json()).unwrap();
     foreign[0]["signatures"][0]["sig"] = json!("A".repeat(86) + "==");
     let reply = a.http.request("POST", "/v1/statements", Some(&foreign));
     assert_eq!(reply.status, 422, "{}", reply.text());
@@ -159,9 +163,11 @@ fn nothing_new_is_believed_under_an_expired_root() {
     b.pull("alba/small").unwrap_or_else(|problem| panic!("{problem}"));
     assert!(std::time::Instant::now() < end, "the machine is too slow for this test");
 
-    wait::within(Duration::from_secs(60), "alba's root to end", || (std::time::Instant::now() > end).then_some(()));
+    wait::within(Duration::from_secs(60), "alba's root to end", || {
+        (std::time::Instant::now() > end).then_some(())
+    });
     // Nothing can be published under it, and what was pulled is no longer admitted anew.
-    let run = alba.run(&["publish", folder.to_str().unwrap(), "alba/small@2"]);
+    let run = alba.run(&["publish", folder.to_str().unwrap(), "--as", "alba/small", "--version", "2"]);
     assert!(run.code != 0 && run.stderr.contains("expired"), "{run}");
     let nations = b.http.get("/v1/nations");
     let entry = nations.as_array().unwrap().iter().find(|n| n["nation"] == "alba").unwrap().clone();
@@ -171,7 +177,8 @@ fn nothing_new_is_believed_under_an_expired_root() {
     until("alba's node to be let go", || b.http.get("/v1/peers").as_array()?.is_empty().then_some(()));
     let cora = net.nation("cora");
     let file = alba.nation_file();
-    cora.run(&["trust", "add", file.to_str().unwrap(), "--fingerprint", &alba.fingerprint()]).expect(4, &["expired"]);
+    cora.run(&["trust", "add", file.to_str().unwrap(), "--fingerprint", &alba.fingerprint()])
+        .expect(4, &["expired"]);
     // A recall is heard all the same: it can only take something out of service.
     alba.ok(&["recall", "alba/small@1", "--reason", "we can still warn", "--severity", "high", "--yes"]);
     let recall = a.http.get("/v1/recalls")[0]["recall"].as_str().unwrap().to_owned();

@@ -35,7 +35,7 @@ pub enum HelloError {
         /// The peer.
         peer: PeerId,
         /// Why.
-        source: TrustError,
+        source: Box<TrustError>,
     },
     /// The peer does not believe ours.
     #[error("{} refused this node of `{own}`: {}", who(.nation, .peer), advice(*.verdict, .own))]
@@ -208,7 +208,7 @@ impl Admission {
     }
 
     fn check(&self, peer: PeerId, bytes: &[u8]) -> Result<Verified<NodeCertificate>, HelloError> {
-        let refused = |source| HelloError::Refused { peer, source };
+        let refused = |source| HelloError::Refused { peer, source: Box::new(source) };
         let signed =
             Signed::parse(bytes).map_err(|error: EnvelopeError| refused(TrustError::Envelope(error)))?;
         (self.trust)().verify_node(&signed, &peer.to_base58(), Timestamp::now()).map_err(refused)

@@ -115,16 +115,19 @@ struct Open {
     reply: Reply,
 }
 
+/// Where each peer's connections take requests for streams.
+type Connections = HashMap<PeerId, Vec<(ConnectionId, mpsc::Sender<Open>)>>;
+
 /// Both ends share it; a lock is never held across an await.
 #[derive(Debug, Default)]
 struct Shared {
-    connections: Mutex<HashMap<PeerId, Vec<(ConnectionId, mpsc::Sender<Open>)>>>,
+    connections: Mutex<Connections>,
     /// Inbound streams reset because a limit was reached.
     reset: AtomicU64,
 }
 
 impl Shared {
-    fn connections(&self) -> MutexGuard<'_, HashMap<PeerId, Vec<(ConnectionId, mpsc::Sender<Open>)>>> {
+    fn connections(&self) -> MutexGuard<'_, Connections> {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

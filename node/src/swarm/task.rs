@@ -254,7 +254,8 @@ impl Task {
                 self.learn_addresses(connection_id, peer_id, info.listen_addrs);
             }
             BehaviourEvent::Ping(ping::Event { peer, connection, result }) => {
-                if self.book.pinged(&peer, result.ok()) >= MAX_MISSED_PINGS {
+                let missed = self.book.pinged(&peer, result.ok());
+                if missed >= MAX_MISSED_PINGS {
                     tracing::warn!(%peer, "no answer to {MAX_MISSED_PINGS} pings; the connection is closed");
                     self.swarm.close_connection(connection);
                 }

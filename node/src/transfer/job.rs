@@ -710,10 +710,9 @@ impl<'a> Running<'a> {
         if !alone && self.verifying.is_empty() {
             self.alone_since = None;
         }
-        if alone || (waiting && self.peers.len() < 2) {
-            if self.looked.is_none_or(|at| at.elapsed() >= LOOK_AGAIN) {
-                self.look_for_peers();
-            }
+        let few = alone || (waiting && self.peers.len() < 2);
+        if few && self.looked.is_none_or(|at| at.elapsed() >= LOOK_AGAIN) {
+            self.look_for_peers();
         }
         if !alone {
             return Ok(());

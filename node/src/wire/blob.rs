@@ -171,7 +171,7 @@ impl Have {
             return Err(WireError::Length { what: "availability", len: bits.len() as u64 });
         }
         match bits.last() {
-            Some(last) if chunks % 8 != 0 && last >> (chunks % 8) != 0 => {
+            Some(last) if !chunks.is_multiple_of(8) && last >> (chunks % 8) != 0 => {
                 Err(WireError::Value { what: "availability", rule: "bits beyond the last chunk are 0" })
             }
             _ => Ok(()),

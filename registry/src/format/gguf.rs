@@ -112,7 +112,7 @@ struct Source<R> {
 impl<R: Read + Seek> Source<R> {
     /// Claims the next `len` bytes.
     fn advance(&mut self, len: u64, what: &'static str) -> Result<(), FormatError> {
-        let end = self.at.checked_add(len).unwrap_or(u64::MAX);
+        let end = self.at.saturating_add(len);
         if end > self.size {
             return Err(FormatError::Truncated { what: what.to_owned(), end, size: self.size });
         }
@@ -282,7 +282,7 @@ struct Info {
 impl Info {
     fn place(mut self, header: u64, alignment: u64) -> Result<Tensor, FormatError> {
         let shape = || FormatError::Shape { tensor: crate::shorten(&self.name) };
-        if self.offset % alignment != 0 {
+        if !self.offset.is_multiple_of(alignment) {
             return Err(FormatError::Malformed(format!(
                 "tensor `{}` is at offset {}, which is not a multiple of the alignment {alignment}",
                 crate::shorten(&self.name),

@@ -262,9 +262,8 @@ fn numpy(head: &[u8]) -> Kind {
         return Kind::Unknown;
     };
     // Objects may be a field of a structured type, so the letter behind any quote and byte order counts.
-    let object = |window: &[u8]| match window {
-        [b'\'' | b'"', b'O', _] | [b'\'' | b'"', b'|' | b'<' | b'>' | b'=', b'O'] => true,
-        _ => false,
+    let object = |window: &[u8]| {
+        matches!(window, [b'\'' | b'"', b'O', _] | [b'\'' | b'"', b'|' | b'<' | b'>' | b'=', b'O'])
     };
     if description.windows(3).any(object) {
         Kind::NumpyObjects
