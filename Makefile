@@ -30,10 +30,10 @@ build: setup ## Build everything once, for the demo, the tests and the benchmark
 	cargo build --release --workspace --locked
 
 weights: setup ## Fetch SmolLM2-135M-Instruct (98 MB, once; pinned by hash)
-	@scripts/fetch-weights.sh smollm2 >/dev/null
+	@scripts/fetch-weights.sh smollm2
 
 demo: build weights ## Three nations publish, mirror, verify, serve and recall a real model
-	@STEELYARD_WEIGHTS="$$(scripts/fetch-weights.sh smollm2)" $(BIN) demo $(if $(KEEP),--keep)
+	@STEELYARD_WEIGHTS="$$(scripts/fetch-weights.sh smollm2)" $(BIN) demo $(if $(filter-out 0,$(KEEP)),--keep)
 
 clean-demo: ## Stop the nodes that `make demo KEEP=1` left up and remove their data
 	@if [ -x $(BIN) ]; then $(BIN) demo --clean; else echo "nothing was built, so nothing is running"; fi

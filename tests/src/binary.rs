@@ -52,11 +52,11 @@ fn modified(path: &Path) -> std::time::SystemTime {
     path.metadata().and_then(|meta| meta.modified()).unwrap_or(std::time::UNIX_EPOCH)
 }
 
-/// The folder with SmolLM2-135M-Instruct (a GGUF file, its licence and a model card): `STEELYARD_WEIGHTS`, else what
-/// `scripts/fetch-weights.sh` has in its cache or fetches.
-pub fn weights() -> &'static Path {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| {
+/// SmolLM2-135M-Instruct as a GGUF file: `STEELYARD_WEIGHTS`, else what `scripts/fetch-weights.sh` has in its cache or
+/// fetches.
+pub fn weights_file() -> &'static Path {
+    static FILE: OnceLock<PathBuf> = OnceLock::new();
+    FILE.get_or_init(|| {
         if let Some(given) = std::env::var_os("STEELYARD_WEIGHTS") {
             return PathBuf::from(given);
         }
@@ -67,12 +67,7 @@ pub fn weights() -> &'static Path {
     })
 }
 
-/// The GGUF file among [`weights`].
-pub fn weights_file() -> PathBuf {
-    std::fs::read_dir(weights())
-        .expect("the folder of weights")
-        .flatten()
-        .map(|entry| entry.path())
-        .find(|path| path.extension().is_some_and(|e| e == "gguf"))
-        .expect("a GGUF file among the weights")
+/// Its folder, with the licence and a model card beside it.
+pub fn weights() -> &'static Path {
+    weights_file().parent().expect("the file's folder")
 }

@@ -65,7 +65,7 @@ fn a_model_goes_from_its_publisher_to_an_answer() {
     let answer = api.post("/v1/chat/completions", &request);
     let said = answer["choices"][0]["message"]["content"].as_str().unwrap().to_owned();
     let file = binary::weights_file();
-    let direct = inference::direct::chat(&file, &[("user", QUESTION)], TOKENS, 2).unwrap();
+    let direct = inference::direct::chat(file, &[("user", QUESTION)], TOKENS, 2).unwrap();
     assert_eq!(said.trim(), direct.trim(), "the worker and the engine by itself");
     assert!(said.contains("Paris"), "{said}");
 
@@ -93,7 +93,7 @@ fn a_model_goes_from_its_publisher_to_an_answer() {
     let body = json!({"model": model, "prompt": prompt, "temperature": 0, "max_tokens": 8});
     let completed = api.post("/v1/completions", &body);
     let text = completed["choices"][0]["text"].as_str().unwrap();
-    assert_eq!(text, inference::direct::complete(&file, prompt, 8, 2).unwrap());
+    assert_eq!(text, inference::direct::complete(file, prompt, 8, 2).unwrap());
 
     // A person asks in the terminal.
     let run = cora.ok(&["chat", "alba/smollm2", QUESTION, "--temperature", "0"]);
