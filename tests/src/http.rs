@@ -69,6 +69,12 @@ impl Http {
         Self::Unix(home.join("steelyard.sock"))
     }
 
+    /// The interface at `host:port` or `http://host:port/…`.
+    pub fn tcp(address: &str) -> Self {
+        let bare = address.strip_prefix("http://").unwrap_or(address);
+        Self::Tcp(bare.split('/').next().unwrap_or(bare).to_owned())
+    }
+
     async fn open(
         &self,
         method: &str,

@@ -258,7 +258,7 @@ impl Home {
             assert!(start.elapsed() < START_LIMIT, "{} is not ready:\n{}", self.nation, daemon.log());
             std::thread::sleep(Duration::from_millis(10));
         }
-        daemon.tcp = daemon.status()["http"].as_str().map(|address| Http::Tcp(address.to_owned()));
+        daemon.tcp = daemon.status()["http"].as_str().map(Http::tcp);
         daemon
     }
 
@@ -269,7 +269,10 @@ impl Home {
         let daemon = self.start();
         let address = daemon.address();
         let p2p = address.split_once("/p2p/").map_or(address.as_str(), |(front, _)| front).to_owned();
-        let http = daemon.status()["http"].as_str().unwrap_or("127.0.0.1:0").to_owned();
+        let http = match daemon.public() {
+            Http::Tcp(address) => address.clone(),
+            Http::Unix(_) => "127.0.0.1:0".to_owned(),
+        };
         self.configure(&Settings { p2p, http, more: more.to_owned() });
         daemon
     }

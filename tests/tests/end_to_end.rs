@@ -12,7 +12,7 @@ const QUESTION: &str = "What is the capital of France? Answer in one sentence.";
 const TOKENS: u32 = 40;
 
 fn worker(done: &Value) -> Http {
-    Http::Tcp(done["address"].as_str().unwrap_or_else(|| panic!("no address in {done}")).to_owned())
+    Http::tcp(done["address"].as_str().unwrap_or_else(|| panic!("no address in {done}")))
 }
 
 fn chat(stream: bool) -> Value {
@@ -142,5 +142,5 @@ fn a_release_travels_as_a_file() {
 
     // A nation that does not know the publisher refuses it too.
     let dora = net.nation("dora");
-    dora.run(&["import", bundle]).expect(4, &["alba", "not pinned"]);
+    dora.run(&["import", bundle]).expect(5, &["alba", "not pinned"]);
 }

@@ -18,7 +18,7 @@ fn a_recall_stops_a_worker_that_is_answering() {
     c.connect(&a);
     c.pull("alba/smollm2").unwrap_or_else(|problem| panic!("{problem}"));
     let ready = c.serve("alba/smollm2").unwrap_or_else(|problem| panic!("{problem}"));
-    let api = Http::Tcp(ready["address"].as_str().unwrap().to_owned());
+    let api = Http::tcp(ready["address"].as_str().unwrap());
     let model = api.get("/v1/models")["data"][0]["id"].clone();
     let mut watched = c.http.events("GET", "/v1/events?kinds=recall,worker", None);
 
