@@ -22,6 +22,9 @@ use args::{Cli, Command};
 use context::Context;
 use failure::Failure;
 
+/// How long what still runs when a command is over (a read, a write to the disk) may take to end.
+const CLOSING: std::time::Duration = std::time::Duration::from_secs(2);
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -54,6 +57,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         }
     });
     // Blocking work that nobody waits for any more (hashing for a draft) must not hold the process.
-    runtime.shutdown_background();
+    // The store is closed before the process ends: the index's own threads must not outlive what they use.
+    runtime.shutdown_timeout(CLOSING);
     result
 }

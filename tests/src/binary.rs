@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// The binary: `STEELYARD_BIN`, else the one beside this test's executable, which `make test` built.
+/// The binary: `STEELYARD_BIN`, else the one beside this test's executable, which `make test` built: cargo
+/// brings it up to date for the tests of the package `steelyard` in the same run.
 pub fn steelyard() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
@@ -15,41 +16,10 @@ pub fn steelyard() -> &'static Path {
         let me = std::env::current_exe().expect("this executable's path");
         let found =
             me.ancestors().skip(1).take(2).map(|dir| dir.join("steelyard")).find(|path| path.is_file());
-        let binary = found.unwrap_or_else(|| {
+        found.unwrap_or_else(|| {
             panic!("no steelyard binary near {}: run `make test`, which builds it first", me.display())
-        });
-        refuse_stale(&binary);
-        binary
+        })
     })
-}
-
-/// A binary older than the sources would test yesterday's code.
-fn refuse_stale(binary: &Path) {
-    let built = modified(binary);
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    for package in ["registry", "node", "inference", "cli"] {
-        let mut folders = vec![root.join(package).join("src")];
-        while let Some(folder) = folders.pop() {
-            let Ok(entries) = std::fs::read_dir(&folder) else { continue };
-            for entry in entries.flatten() {
-                let path = entry.path();
-                if path.is_dir() {
-                    folders.push(path);
-                } else {
-                    assert!(
-                        modified(&path) <= built,
-                        "{} is older than {}: run `make test`, which builds it first",
-                        binary.display(),
-                        path.display()
-                    );
-                }
-            }
-        }
-    }
-}
-
-fn modified(path: &Path) -> std::time::SystemTime {
-    path.metadata().and_then(|meta| meta.modified()).unwrap_or(std::time::UNIX_EPOCH)
 }
 
 /// SmolLM2-135M-Instruct as a GGUF file: `STEELYARD_WEIGHTS`, else what `scripts/fetch-weights.sh` has in its cache or

@@ -124,7 +124,7 @@ fn a_channel_does_not_go_back() {
         let body: serde_json::Value = serde_json::from_slice(&signed.to_json()).unwrap();
         a.http.request("POST", "/v1/statements", Some(&body))
     };
-    let reply = offer(&channel(1, Timestamp::now()));
+    let reply = offer(&channel(1, Timestamp::now().plus(-30)));
     assert_eq!(reply.status, 409, "{}", reply.text());
     assert!(reply.text().contains("sequence"), "{}", reply.text());
     let reply = offer(&channel(2, Timestamp::now()));
@@ -167,12 +167,21 @@ fn nothing_new_is_believed_under_an_expired_root() {
         (std::time::Instant::now() > end).then_some(())
     });
     // Nothing can be published under it, and what was pulled is no longer admitted anew.
-    let run = alba.run(&["publish", folder.to_str().unwrap(), "--as", "alba/small", "--version", "2"]);
+    let run = alba.run(&[
+        "publish",
+        folder.to_str().unwrap(),
+        "--as",
+        "alba/small",
+        "--version",
+        "2",
+        "--licence",
+        "MIT",
+    ]);
     assert!(run.code != 0 && run.stderr.contains("expired"), "{run}");
     let nations = b.http.get("/v1/nations");
     let entry = nations.as_array().unwrap().iter().find(|n| n["nation"] == "alba").unwrap().clone();
     assert_eq!(entry["expired"], true, "{entry}");
-    borea.run(&["serve", "alba/small"]).expect(5, &["expired"]);
+    borea.run(&["serve", "alba/small"]).expect(4, &["expired"]);
     // Its node is no longer talked to, and a new nation does not pin it.
     until("alba's node to be let go", || b.http.get("/v1/peers").as_array()?.is_empty().then_some(()));
     let cora = net.nation("cora");

@@ -10,7 +10,7 @@ use libp2p::gossipsub::{self, MessageAcceptance, PublishError};
 use libp2p::kad::store::RecordStore;
 use libp2p::kad::{self, GetProvidersOk, InboundRequest, QueryId, QueryResult};
 use libp2p::multiaddr::Protocol;
-use libp2p::swarm::dial_opts::DialOpts;
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, identify, ping};
 use tokio::sync::{mpsc, oneshot};
@@ -152,9 +152,12 @@ impl Task {
             let _ = reply.send(Ok(peer));
             return;
         }
+        // A person's dial is not refused because one is under way by itself: that one may be to an address of yesterday.
         let options = match (peer, addresses.is_empty()) {
-            (Some(peer), true) => DialOpts::peer_id(peer).build(),
-            (Some(peer), false) => DialOpts::peer_id(peer).addresses(addresses).build(),
+            (Some(peer), true) => DialOpts::peer_id(peer).condition(PeerCondition::Disconnected).build(),
+            (Some(peer), false) => {
+                DialOpts::peer_id(peer).condition(PeerCondition::Disconnected).addresses(addresses).build()
+            }
             (None, _) => match addresses.into_iter().next() {
                 Some(address) => DialOpts::unknown_peer_id().address(address).build(),
                 None => {
