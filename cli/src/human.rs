@@ -20,6 +20,11 @@ pub(crate) fn bytes(bytes: u64) -> String {
     format!("{value:.decimals$} {}", UNITS[unit])
 }
 
+/// What a release holds, such as `3 files, 93.8 MiB, gguf`.
+pub(crate) fn contents(files: usize, size: u64, format: &str) -> String {
+    format!("{}, {}, {format}", count(files as u64, "file"), bytes(size))
+}
+
 /// `1 file`, `3 files`.
 pub(crate) fn count(n: impl TryInto<u64>, one: &str) -> String {
     let n = n.try_into().unwrap_or(u64::MAX);

@@ -56,8 +56,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
             _ = tokio::signal::ctrl_c() => Err(Failure::interrupted()),
         }
     });
-    // Blocking work that nobody waits for any more (hashing for a draft) must not hold the process.
-    // The store is closed before the process ends: the index's own threads must not outlive what they use.
+    // The store is closed before the process ends, since the index's own threads must not outlive what they use; but
+    // blocking work that nobody waits for any more (hashing for a draft) does not hold the process for longer.
     runtime.shutdown_timeout(CLOSING);
     result
 }

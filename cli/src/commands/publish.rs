@@ -257,15 +257,7 @@ fn report(context: &Context, published: &Published, draft: &Drafted) -> Result<(
     output::print(&output::facts(&[
         ("release", published.release.to_string()),
         ("channel", channel),
-        (
-            "contents",
-            format!(
-                "{}, {}, {}",
-                human::count(published.files as u64, "file"),
-                human::bytes(published.size),
-                published.format
-            ),
-        ),
+        ("contents", human::contents(published.files, published.size, &published.format)),
         ("licence", published.licence.clone()),
         ("releasable to", published.releasable_to.clone()),
     ]))?;

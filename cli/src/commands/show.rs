@@ -84,15 +84,7 @@ fn report(detail: &ReleaseDetail) -> Result<(), Failure> {
         ("release", entry.release.to_string()),
         ("signed", format!("{} ({}), {}", entry.issued, human::relative(entry.issued, now), signed)),
         ("channels", if channels.is_empty() { nothing("none points to it") } else { channels.join(", ") }),
-        (
-            "contents",
-            format!(
-                "{}, {}, {}",
-                human::count(entry.files as u64, "file"),
-                human::bytes(entry.size),
-                entry.format
-            ),
-        ),
+        ("contents", human::contents(entry.files, entry.size, &entry.format)),
         ("licence", entry.licence.clone()),
         ("releasable to", detail.releasable_to.clone()),
         (
