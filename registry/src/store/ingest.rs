@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use tempfile::NamedTempFile;
@@ -13,6 +14,8 @@ use crate::format::{Inspection, inspect};
 
 /// Bytes written between two syncs, so that dirty pages don't pile up and the last sync is short.
 const SYNC_EVERY: u64 = 64 * 1024 * 1024;
+/// The unit in which stat(2) counts blocks, whatever the file system's own is.
+const STAT_BLOCK: u64 = 512;
 
 /// A file that was taken in.
 #[derive(Debug, Clone)]
