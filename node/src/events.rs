@@ -71,6 +71,23 @@ impl TransferState {
     }
 }
 
+/// What a transfer does with a peer at the moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PeerState {
+    /// It is a source, and nothing is asked of it.
+    #[default]
+    Idle,
+    /// Chunks are asked of it.
+    Active,
+    /// It is asked for nothing for a while: too slow, or silent.
+    Choked,
+    /// It is no longer connected, or had nothing more to give.
+    Gone,
+    /// It sent wrong bytes.
+    Banned,
+}
+
 /// What one peer brought to a transfer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerShare {
@@ -78,8 +95,17 @@ pub struct PeerShare {
     pub peer_id: String,
     /// Its nation.
     pub nation: Nation,
-    /// Verified bytes.
+    /// What it is used for at the moment.
+    #[serde(default)]
+    pub state: PeerState,
+    /// Verified bytes, as they stand in the files.
     pub bytes: u64,
+    /// Bytes that it sent for them over the network; fewer than `bytes` where chunks travel encoded.
+    #[serde(default)]
+    pub bytes_wire: u64,
+    /// Verified bytes a second, lately.
+    #[serde(default)]
+    pub rate: u64,
     /// Verified chunks.
     pub chunks: u64,
     /// Chunks whose bytes were not those asked for.
@@ -107,9 +133,18 @@ pub struct TransferInfo {
     pub bytes_total: u64,
     /// Bytes here and verified, those resumed included.
     pub bytes_done: u64,
-    /// Bytes that were here before it began.
+    /// Bytes that an earlier transfer of the same files had left here.
     pub bytes_resumed: u64,
-    /// Bytes a second, lately.
+    /// Bytes taken from other files that are here, rather than from peers.
+    #[serde(default)]
+    pub bytes_local: u64,
+    /// Bytes received over the network for chunks, as they came: encoded, unasked and wrong ones included.
+    #[serde(default)]
+    pub bytes_wire: u64,
+    /// Bytes of complete files that were hashed once more as a whole.
+    #[serde(default)]
+    pub bytes_verified: u64,
+    /// Bytes a second, lately, of those that peers bring.
     pub rate: u64,
     /// Who brought what.
     pub peers: Vec<PeerShare>,

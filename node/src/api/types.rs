@@ -10,8 +10,8 @@ use serde_json::Value;
 
 pub use crate::error::{Code, Problem};
 pub use crate::events::{
-    Direction, Event, PeerInfo, PeerShare, StopCause, TransferInfo, TransferState, WorkerInfo, WorkerState,
-    WorkerStop,
+    Direction, Event, PeerInfo, PeerShare, PeerState, StopCause, TransferInfo, TransferState, WorkerInfo,
+    WorkerState, WorkerStop,
 };
 
 /// `GET /healthz`, `GET /readyz`.

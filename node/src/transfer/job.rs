@@ -526,7 +526,10 @@ impl<'a> Running<'a> {
         self.shares.entry(peer).or_insert_with(|| PeerShare {
             peer_id: peer.to_base58(),
             nation,
+            state: Default::default(),
             bytes: 0,
+            bytes_wire: 0,
+            rate: 0,
             chunks: 0,
             bad_chunks: 0,
             banned: false,
