@@ -15,7 +15,7 @@ use crate::net::{Home, Net, Settings};
 
 /// Makes the home folder of a nation whose root ends `seconds` from now, laid out as `steelyard init` does it.
 pub fn nation_that_ends(net: &Net, name: &str, seconds: i64) -> Home {
-    let home = Home { nation: name.to_owned(), path: net.path().join(name), env: Vec::new() };
+    let home = Home { nation: name.to_owned(), path: net.path().join(name), env: Vec::new(), netns: None };
     let nation = Nation::new(name).expect("a nation's name");
     let now = Timestamp::now();
     let keys_folder = home.path.join("keys");

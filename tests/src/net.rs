@@ -65,7 +65,8 @@ impl Net {
 
     /// A nation with its first node, initialised and set to loopback with ports that the system chooses.
     pub fn nation(&self, name: &str) -> Home {
-        let home = Home { nation: name.to_owned(), path: self.path().join(name), env: Vec::new() };
+        let home =
+            Home { nation: name.to_owned(), path: self.path().join(name), env: Vec::new(), netns: None };
         home.ok(&["init", "--nation", name]);
         home.configure(&Settings::default());
         home
@@ -154,12 +155,22 @@ pub struct Home {
     pub path: PathBuf,
     /// Further environment of its processes.
     pub env: Vec<(String, String)>,
+    /// The network namespace that its processes run in (`ip netns exec`); the caller's own where there is none.
+    pub netns: Option<String>,
 }
 
 impl Home {
     /// A command of `steelyard` on this folder, with an environment that holds nothing of the caller's settings.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(binary::steelyard());
+        let mut command = match &self.netns {
+            None => Command::new(binary::steelyard()),
+            // `ip` becomes the program that it runs, so that the process identifier is the program's own.
+            Some(name) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", name]).arg(binary::steelyard());
+                command
+            }
+        };
         command.args(args).stdin(Stdio::null()).current_dir(self.path.parent().expect("a parent"));
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("HOME", self.path.parent().expect("a parent")).env("STEELYARD_HOME", &self.path);
