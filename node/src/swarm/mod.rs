@@ -5,6 +5,7 @@ pub mod hello;
 pub mod muxer;
 pub mod streams;
 mod task;
+mod tls;
 pub mod transport;
 
 use std::io;

@@ -8,10 +8,10 @@ use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::Boxed;
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
-use libp2p::{PeerId, Transport, quic, tcp, tls};
+use libp2p::{PeerId, Transport, quic, tcp};
 
 use super::hello::Admission;
-use super::muxer;
+use super::{muxer, tls};
 
 /// Longest time for TCP, TLS and the choice of a muxer together; the hello has its own limit.
 const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -41,7 +41,7 @@ pub fn build(keypair: &Keypair, admission: Arc<Admission>) -> io::Result<Boxed<O
 pub fn bare(keypair: &Keypair) -> io::Result<Boxed<Output>> {
     let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
         .upgrade(Version::V1Lazy)
-        .authenticate(tls::Config::new(keypair).map_err(io::Error::other)?)
+        .authenticate(tls::Config::new(keypair)?)
         .multiplex(muxer::Upgrade::new())
         .timeout(SETUP_TIMEOUT)
         .boxed();

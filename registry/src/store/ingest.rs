@@ -97,10 +97,18 @@ fn copy_and_build(
 
 /// Gives `file` its full length at once, so that a full disk shows before any byte is fetched or copied. A file system
 /// that can't do that gives it the length alone.
+///
+/// What can't fit is refused before it is tried: ext4 takes all free blocks before it finds that they are too few, and
+/// whoever writes anything meanwhile is told that the disk is full.
 pub(super) fn set_aside(file: &File, size: u64) -> std::io::Result<()> {
     use rustix::io::Errno;
     if size == 0 {
         return Ok(());
+    }
+    let here = file.metadata()?.blocks().saturating_mul(STAT_BLOCK);
+    let disk = rustix::fs::fstatvfs(file)?;
+    if size.saturating_sub(here) > disk.f_bavail.saturating_mul(disk.f_frsize) {
+        return Err(Errno::NOSPC.into());
     }
     match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, size) {
         Ok(()) => Ok(()),
