@@ -1,0 +1,294 @@
+//! What the node is asked to do, and what it answers.
+
+use registry::policy::{Decision, UnsafeFile};
+use registry::serving::Options;
+use registry::statement::{File, Kind};
+use registry::{Digest, Model, Nation, Version};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::events::TransferInfo;
+
+/// `PUT /v1/pins/{reference}`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PinRequest {
+    /// Why it is kept.
+    pub reason: String,
+}
+
+/// `POST /v1/pull`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PullRequest {
+    /// What to fetch.
+    pub reference: String,
+    /// Keeps it against garbage collection.
+    #[serde(default)]
+    pub pin: bool,
+}
+
+/// The end of a pull.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pulled {
+    /// The release.
+    pub release: Digest,
+    /// Its model.
+    pub model: Model,
+    /// Its version.
+    pub version: Version,
+    /// Number of files.
+    pub files: usize,
+    /// Whether every byte was here before.
+    pub already_here: bool,
+    /// What was fetched from whom.
+    pub transfer: TransferInfo,
+    /// Why it may be served here.
+    pub decision: Decision,
+}
+
+/// `POST /v1/drafts`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DraftRequest {
+    /// A folder or a file on this machine, as an absolute path.
+    pub path: String,
+}
+
+/// How far reading, hashing or verifying is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Work {
+    /// The file being read.
+    pub path: String,
+    /// Bytes done.
+    pub bytes_done: u64,
+    /// Bytes in all, where known.
+    pub bytes_total: u64,
+}
+
+/// The end of a draft: what a release of that folder would hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drafted {
+    /// The files, ingested.
+    pub files: Vec<File>,
+    /// The format found.
+    pub format: String,
+    /// Bytes of all files.
+    pub size: u64,
+    /// Files that run code when they are loaded.
+    pub unsafe_files: Vec<UnsafeFile>,
+    /// Files left out.
+    pub skipped: Vec<SkippedFile>,
+    /// The model card found.
+    pub model_card: Option<String>,
+    /// The licence found.
+    pub licence: Option<String>,
+    /// The nation that this node belongs to.
+    pub nation: Nation,
+}
+
+/// A file that is not taken into a release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SkippedFile {
+    /// Its path.
+    pub path: String,
+    /// Why.
+    pub why: String,
+}
+
+/// The answer to `POST /v1/statements`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// The statement's digest.
+    pub digest: Digest,
+    /// Which predicate.
+    pub kind: Kind,
+    /// Its arrival number here.
+    pub seq: u64,
+    /// Whether it was unknown before.
+    pub new: bool,
+    /// Releases whose admission it ended, when it is a recall.
+    pub withdrawn: Vec<Digest>,
+}
+
+/// `GET /v1/sequences?model=&channel=`: what the next statement of this nation must carry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sequences {
+    /// The next sequence of that channel, if one was named.
+    pub channel: Option<u64>,
+    /// The next sequence of a recall.
+    pub recall: u64,
+}
+
+/// `POST /v1/nations`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PinNation {
+    /// The nation file's content.
+    pub file: Value,
+    /// The fingerprint that a person compared.
+    pub fingerprint: Digest,
+    /// Further addresses to dial.
+    #[serde(default)]
+    pub addresses: Vec<String>,
+}
+
+/// `POST /v1/gc`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GcRequest {
+    /// Only tells what would go.
+    pub dry_run: bool,
+}
+
+/// The answer to `POST /v1/gc`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Collected {
+    /// Whether nothing was removed in fact.
+    pub dry_run: bool,
+    /// Blobs removed.
+    pub blobs_removed: u64,
+    /// Bytes freed.
+    pub bytes_freed: u64,
+    /// Unfinished transfers removed.
+    pub partials_removed: u64,
+    /// Blobs that something needs.
+    pub blobs_kept: u64,
+    /// Their bytes.
+    pub bytes_kept: u64,
+    /// Blobs that nothing needs yet, kept because they are new.
+    pub blobs_held: u64,
+    /// Their bytes.
+    pub bytes_held: u64,
+}
+
+/// `POST /v1/verify`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VerifyRequest {
+    /// What to verify.
+    pub reference: String,
+    /// Fetches damaged or missing blobs again from peers.
+    #[serde(default)]
+    pub repair: bool,
+}
+
+/// The end of a verification.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifyDone {
+    /// The release.
+    pub release: Digest,
+    /// Its model.
+    pub model: Model,
+    /// Its version.
+    pub version: Version,
+    /// Files read.
+    pub files: usize,
+    /// Bytes hashed.
+    pub bytes: u64,
+    /// Whether every byte was right.
+    pub sound: bool,
+    /// What was found damaged or missing.
+    pub damage: Vec<DamageEntry>,
+    /// The transfer that repaired it.
+    pub repaired: Option<TransferInfo>,
+}
+
+/// One damaged place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DamageEntry {
+    /// The file.
+    pub path: String,
+    /// What is wrong.
+    pub what: String,
+    /// Which chunk, unless the whole file is meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chunk: Option<usize>,
+    /// Where it begins in the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offset: Option<u64>,
+}
+
+/// `POST /v1/export`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExportRequest {
+    /// What to export.
+    pub reference: String,
+    /// The file to write, as an absolute path; it must not exist.
+    pub path: String,
+}
+
+/// The answer to `POST /v1/export`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exported {
+    /// The release.
+    pub release: Digest,
+    /// Its model.
+    pub model: Model,
+    /// Its version.
+    pub version: Version,
+    /// The file.
+    pub path: String,
+    /// Its bytes.
+    pub bytes: u64,
+    /// Which nations may have it: whoever carries the file is bound by that.
+    pub releasable_to: String,
+}
+
+/// `POST /v1/import`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportRequest {
+    /// The file to read, as an absolute path.
+    pub path: String,
+}
+
+/// The answer to `POST /v1/import`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Imported {
+    /// The release.
+    pub release: Digest,
+    /// Its model.
+    pub model: Model,
+    /// Its version.
+    pub version: Version,
+    /// Number of files.
+    pub files: usize,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// Bytes of the files that were new here.
+    pub new_bytes: u64,
+    /// Statements that were new here.
+    pub new_statements: usize,
+    /// Statements that were not kept, each with the reason.
+    pub skipped: Vec<String>,
+    /// The policy's answer.
+    pub decision: Decision,
+}
+
+/// `POST /v1/workers`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkerRequest {
+    /// What to serve.
+    pub reference: String,
+    /// Where to listen; the settings' default if absent.
+    #[serde(default)]
+    pub listen: Option<String>,
+    /// How to run.
+    #[serde(default)]
+    pub options: Option<Options>,
+}
+
+/// `POST /v1/peers`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DialRequest {
+    /// A multiaddr that ends in `/p2p/ID`.
+    pub address: String,
+}
+
+/// A job accepted that has nothing to tell.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {}
