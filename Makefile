@@ -11,17 +11,17 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 BIN := $(TARGET)/release/steelyard
-# Extra words for the test command, such as ARGS="--test recall".
+# Extra words for the test command, such as ARGS="--test recall", or for a benchmark.
 ARGS ?=
 # KEEP=1 leaves the demo's three nodes up.
 KEEP ?=
 
-.PHONY: help setup build weights demo clean-demo test bench bench-pull lint deny
+.PHONY: help setup build weights demo clean-demo test bench bench-pull bench-transfer lint deny
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  make demo KEEP=1  leaves the three nodes up and prints how to play with them"
+	@echo "  make demo KEEP=1    leaves the three nodes up and prints how to play with them"
 
 setup: ## Check the needed tools; install missing Debian packages
 	@scripts/setup.sh
@@ -41,11 +41,18 @@ clean-demo: ## Stop the nodes that `make demo KEEP=1` left up and remove their d
 test: build weights ## Every test: units, specifications' vectors, whole systems with real processes
 	STEELYARD_WEIGHTS="$$(scripts/fetch-weights.sh smollm2)" cargo test --release --workspace --locked $(ARGS)
 
-bench: bench-pull ## Every benchmark
+bench: bench-pull bench-transfer ## Every benchmark
 
 bench-pull: build ## Pull a generated model between two local nodes, beside plain TCP and a static HTTP server
 	@scripts/setup.sh --optional nginx curl
 	@$(TARGET)/release/bench-pull
+
+# Some parts make network namespaces, which needs root. ARGS="swarm cpu" runs those parts alone.
+bench-transfer: build ## What moving weights costs, beside BitTorrent, HTTP and others in the same run
+	@scripts/setup.sh --optional nginx curl
+	@command -v tc >/dev/null || scripts/setup.sh --optional iproute2
+	@/usr/bin/python3 -c 'import libtorrent' 2>/dev/null || scripts/setup.sh --optional python3-libtorrent
+	@$(TARGET)/release/bench-transfer $(ARGS)
 
 lint: setup ## Formatting, clippy without warnings, dependencies, house rules
 	cargo fmt --all --check

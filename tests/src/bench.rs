@@ -1,4 +1,11 @@
-//! What the benchmarks share: samples, their table, and the yardsticks to compare with.
+//! What the benchmarks share: samples, their table, and the yardsticks to compare with; and the parts of `bench-transfer`.
+
+pub mod guard;
+pub mod options;
+pub mod report;
+pub mod space;
+pub mod swarm;
+pub mod talk;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -108,24 +115,25 @@ pub fn plain_tcp(source: &Path, target: &Path) -> Sample {
     sample
 }
 
-/// A static HTTP server and a stock client: nginx where it is installed, else one of 30 lines; curl where it is installed, else
-/// the receiver of [`plain_tcp`], which skips the header.
+/// A static HTTP server and a stock client: nginx where it is installed, else one of 30 lines, and curl.
 pub fn static_http(source: &Path, target: &Path) -> (&'static str, Sample) {
-    let nginx = ["/usr/sbin/nginx", "/usr/bin/nginx"].into_iter().find(|path| Path::new(path).exists());
     let folder = target.with_extension("http");
     fs::create_dir_all(&folder).expect("a folder for the server");
-    let (name, mut server, address) = match nginx {
+    let (name, server, address) = match nginx() {
         Some(nginx) => {
-            let (server, address) = start_nginx(nginx, source, &folder);
-            ("nginx and curl", server, address)
+            let port =
+                TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port");
+            let address = port.to_string();
+            ("nginx and curl", serve_http(Command::new(nginx), &address, source, &folder), address)
         }
         None => {
             let mut server = role(&["http-serve", &source.to_string_lossy()], Stdio::piped());
             let port = first_line(&mut server);
-            ("static HTTP server of our own and curl", server, format!("127.0.0.1:{}", port.trim()))
+            let address = format!("127.0.0.1:{}", port.trim());
+            ("static HTTP server of our own and curl", Server(server), address)
         }
     };
-    let before = meter::cpu_seconds_of_tree(server.id());
+    let before = server.cpu();
     let client = Command::new("curl")
         .args(["--silent", "--fail", "--output"])
         .arg(target)
@@ -133,29 +141,39 @@ pub fn static_http(source: &Path, target: &Path) -> (&'static str, Sample) {
         .spawn()
         .expect("run curl");
     let mut sample = measure(Vec::new(), client);
-    sample.sender_cpu = meter::cpu_seconds_of_tree(server.id()) - before;
-    sample.sender_peak = meter::children(server.id())
-        .into_iter()
-        .chain([server.id()])
-        .map(meter::peak_resident)
-        .max()
-        .unwrap_or(0);
-    for worker in meter::children(server.id()) {
-        if let Some(pid) = i32::try_from(worker).ok().and_then(rustix::process::Pid::from_raw) {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        }
-    }
-    let _ = server.kill();
-    let _ = server.wait();
+    sample.sender_cpu = server.cpu() - before;
+    sample.sender_peak = meter::peak_resident(server.0.id());
+    drop(server);
     same_size(source, target);
     let _ = fs::remove_dir_all(&folder);
     (name, sample)
 }
 
-fn start_nginx(nginx: &str, source: &Path, folder: &Path) -> (Child, String) {
-    let port =
-        TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("its address").port();
-    let address = format!("127.0.0.1:{port}");
+/// Where nginx is installed.
+pub fn nginx() -> Option<&'static str> {
+    ["/usr/sbin/nginx", "/usr/bin/nginx"].into_iter().find(|path| Path::new(path).exists())
+}
+
+/// A server process; killed when it goes.
+#[derive(Debug)]
+pub struct Server(Child);
+
+impl Server {
+    /// CPU seconds so far.
+    pub fn cpu(&self) -> f64 {
+        meter::cpu_seconds(self.0.id())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts `nginx` as one process that serves `source` as `/model` at `address`, with all that it writes in `folder`.
+pub fn serve_http(mut nginx: Command, address: &str, source: &Path, folder: &Path) -> Server {
     let at = folder.display();
     let config = format!(
         "daemon off; master_process off; worker_processes 1; pid {at}/pid; error_log {at}/error.log;\n\
@@ -165,17 +183,14 @@ fn start_nginx(nginx: &str, source: &Path, folder: &Path) -> (Child, String) {
         source.display()
     );
     fs::write(folder.join("nginx.conf"), config).expect("write nginx.conf");
-    let server = Command::new(nginx)
-        .arg("-c")
-        .arg(folder.join("nginx.conf"))
-        .arg("-p")
-        .arg(folder)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("run nginx");
-    until("nginx to listen", || TcpStream::connect(&address).ok());
-    (server, address)
+    nginx.arg("-c").arg(folder.join("nginx.conf")).arg("-p").arg(folder).current_dir(folder);
+    let server = nginx.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("run nginx");
+    // It writes its identifier once its sockets are open.
+    until("nginx to listen", || {
+        let text = fs::read_to_string(folder.join("pid")).ok()?;
+        (!text.trim().is_empty()).then_some(())
+    });
+    Server(server)
 }
 
 fn same_size(source: &Path, target: &Path) {

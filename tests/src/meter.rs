@@ -19,6 +19,17 @@ pub fn cpu_seconds_of_tree(pid: u32) -> f64 {
     cpu_seconds(pid) + children(pid).into_iter().map(cpu_seconds_of_tree).sum::<f64>()
 }
 
+/// Seconds that the machine's cores were in use since it started, whoever used them, and seconds that they could have been.
+pub fn machine() -> (f64, f64) {
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let first = stat.lines().next().unwrap_or_default();
+    // user nice system idle iowait irq softirq steal; guest time is part of user time (proc_stat(5)).
+    let ticks: Vec<f64> = first.split_whitespace().skip(1).take(8).filter_map(|n| n.parse().ok()).collect();
+    let all: f64 = ticks.iter().sum();
+    let idle: f64 = ticks.iter().skip(3).take(2).sum();
+    ((all - idle) / TICKS, all / TICKS)
+}
+
 /// Processes whose parent is `pid`.
 pub fn children(pid: u32) -> Vec<u32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };

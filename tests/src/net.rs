@@ -91,6 +91,8 @@ impl Net {
 pub struct Settings {
     /// Multiaddr to listen on for peers.
     pub p2p: String,
+    /// Peers to stay connected with, as multiaddrs that end in `/p2p/ID`.
+    pub peers: Vec<String>,
     /// Address of the read-only HTTP interface.
     pub http: String,
     /// Further lines of TOML.
@@ -99,7 +101,12 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { p2p: "/ip4/127.0.0.1/tcp/0".to_owned(), http: "127.0.0.1:0".to_owned(), more: String::new() }
+        Self {
+            p2p: "/ip4/127.0.0.1/tcp/0".to_owned(),
+            peers: Vec::new(),
+            http: "127.0.0.1:0".to_owned(),
+            more: String::new(),
+        }
     }
 }
 
@@ -201,9 +208,9 @@ impl Home {
 
     /// Writes `config.toml`.
     pub fn configure(&self, settings: &Settings) {
-        let Settings { p2p, http, more } = settings;
+        let Settings { p2p, peers, http, more } = settings;
         let text = format!(
-            "[p2p]\nlisten = [\"{p2p}\"]\nredial_secs = 1\nsync_secs = 2\n\n[http]\nlisten = \"{http}\"\n\n\
+            "[p2p]\nlisten = [\"{p2p}\"]\npeers = {peers:?}\nredial_secs = 1\nsync_secs = 2\n\n[http]\nlisten = \"{http}\"\n\n\
              [worker]\nlisten = \"127.0.0.1:0\"\nthreads = 2\n\n{more}"
         );
         fs::write(self.path.join("config.toml"), text).expect("write config.toml");
@@ -286,7 +293,7 @@ impl Home {
             Http::Tcp(address) => address.clone(),
             Http::Unix(_) => "127.0.0.1:0".to_owned(),
         };
-        self.configure(&Settings { p2p, http, more: more.to_owned() });
+        self.configure(&Settings { p2p, http, more: more.to_owned(), ..Settings::default() });
         daemon
     }
 
@@ -400,6 +407,14 @@ impl Daemon {
         self.http.post("/v1/peers", &json!({ "address": other.address() }));
         let (me, them) = (self.peer_id(), other.peer_id());
         until("two nodes to know each other", || (self.knows(&them) && other.knows(&me)).then_some(()));
+    }
+
+    /// Pins `other` at this node while it runs, as `trust add` does.
+    #[track_caller]
+    pub fn pin(&self, other: &Home) {
+        let file: Value = serde_json::from_slice(&fs::read(other.nation_file()).expect("a nation file"))
+            .expect("a nation file in JSON");
+        self.http.post("/v1/nations", &json!({ "file": file, "fingerprint": other.fingerprint() }));
     }
 
     /// Whether a peer is connected.

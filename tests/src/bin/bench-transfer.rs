@@ -1,0 +1,68 @@
+//! `make bench-transfer`: what moving weights costs, beside real peers in the same run.
+//!
+//! ```text
+//! bench-transfer [PART…]          all parts without an argument
+//!
+//!   swarm      1 seed and 3, 7, 15 leechers, 100 Mbit/s up each: makespan and what the seed sent
+//!
+//! STEELYARD_BENCH_MIB             size of every part, in MiB; each part has its own default
+//! STEELYARD_BENCH_<PART>_MIB      size of one part
+//! STEELYARD_BENCH_PEERS=0         steelyard alone
+//! STEELYARD_BENCH_DIR             where the files lie (/dev/shm)
+//! STEELYARD_BENCH_SWARM           leechers of each swarm ("3 7 15")
+//! ```
+//!
+//! It ends with lines `bar NAME VALUE LIMIT ok|short` and with exit 1 when one is short. A part that the machine can't run
+//! (network namespaces need root) is told and left out; asked for by name, it is a failure with exit 2.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use tests::bench::{self, guard, options, report::Bar, swarm};
+
+/// A part that could not run though it was asked for by name, or no part has that name.
+const NOT_RUN: u8 = 2;
+
+type Part = fn(&Path) -> Result<Vec<Bar>, String>;
+const PARTS: &[(&str, Part)] = &[("swarm", swarm::run)];
+
+fn main() -> ExitCode {
+    if let Some(code) = bench::run_role() {
+        return code;
+    }
+    let asked: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(unknown) = asked.iter().find(|name| PARTS.iter().all(|(part, _)| part != name)) {
+        let known: Vec<_> = PARTS.iter().map(|(part, _)| *part).collect();
+        eprintln!("bench-transfer has no part `{unknown}`; it has {}", known.join(", "));
+        return ExitCode::from(NOT_RUN);
+    }
+    match guard::supervised(&options::folder()) {
+        Ok(folder) => run(&folder, &asked),
+        Err(code) => code,
+    }
+}
+
+fn run(folder: &Path, asked: &[String]) -> ExitCode {
+    let mut bars = Vec::new();
+    let mut failed = false;
+    for (name, part) in PARTS {
+        if !asked.is_empty() && asked.iter().all(|asked| asked != name) {
+            continue;
+        }
+        match part(folder) {
+            Ok(found) => bars.extend(found),
+            Err(why) => {
+                println!("{name} was not run: {why}\n");
+                failed |= !asked.is_empty();
+            }
+        }
+    }
+    let short = bars.iter().any(|bar| !bar.is_kept());
+    bars.iter().for_each(|bar| println!("{bar}"));
+    match (failed, short) {
+        (true, _) => ExitCode::from(NOT_RUN),
+        (false, true) => ExitCode::FAILURE,
+        (false, false) => ExitCode::SUCCESS,
+    }
+}
