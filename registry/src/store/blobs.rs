@@ -9,7 +9,7 @@ use tempfile::TempPath;
 
 use super::index::{Batch, Family};
 use super::keep::HOLD;
-use super::record::{self, BlobRecord};
+use super::record::BlobRecord;
 use super::{Result, Store, StoreError, blob_path, error, io, sync_folder};
 use crate::chunk::{ChunkError, ChunkMap, ENTRY_LEN, MAX_ENCODED};
 use crate::digest::Digest;
@@ -17,8 +17,6 @@ use crate::timestamp::Timestamp;
 
 /// Mode of a finished blob: nobody writes to it again.
 const MODE: u32 = 0o444;
-/// Entries of the chunk index written at once: about 300 KB of log.
-pub(super) const CHUNK_BATCH: usize = 4096;
 
 impl Store {
     pub(super) fn blob_record(&self, blob: &Digest) -> Result<Option<BlobRecord>> {
@@ -151,38 +149,6 @@ impl Store {
             held_until: now.plus(HOLD),
             added: known.map_or(now, |known| known.added),
         })
-    }
-
-    /// Notes where each chunk lies. Not durable by itself: the blob's own record comes after it in the same log.
-    pub(super) fn index_chunks(&self, map: &ChunkMap) -> Result<()> {
-        let mut batch = self.inner.index.batch();
-        for (offset, chunk) in map.iter() {
-            let place = record::encode_place(&map.blob(), offset, chunk.len);
-            batch.put(Family::Chunks, chunk.digest.as_bytes(), &place)?;
-            if batch.len() >= CHUNK_BATCH {
-                std::mem::replace(&mut batch, self.inner.index.batch()).commit_lazily()?;
-            }
-        }
-        batch.commit_lazily()
-    }
-
-    /// Forgets the places of a blob's chunks, where its chunk map is still here to name them.
-    pub(super) fn forget_chunks(&self, blob: &Digest, record: &BlobRecord) -> Result<()> {
-        let Some(map) = record.map.map(|map| self.chunk_map(&map)).transpose().unwrap_or_default().flatten()
-        else {
-            return Ok(());
-        };
-        let mut batch = self.inner.index.batch();
-        for chunk in map.chunks() {
-            let place = self.inner.index.get(Family::Chunks, chunk.digest.as_bytes())?;
-            if place.is_some_and(|place| place.starts_with(blob.as_bytes())) {
-                batch.delete(Family::Chunks, chunk.digest.as_bytes())?;
-            }
-            if batch.len() >= CHUNK_BATCH {
-                std::mem::replace(&mut batch, self.inner.index.batch()).commit_lazily()?;
-            }
-        }
-        batch.commit_lazily()
     }
 
     /// Ends the hold of blobs that a release now stands for; from here on the roots decide whether they are kept.

@@ -281,10 +281,31 @@ mod tests {
         fs::write(&path, "hello").unwrap();
         let taken = store.ingest(&path, &mut |_| {}).unwrap();
         let chunk = taken.map.get(0).unwrap();
-        let place = |store: &Store| store.inner.index.get(Family::Chunks, chunk.digest.as_bytes()).unwrap();
-        assert_eq!(place(&store).unwrap(), record::encode_place(&taken.digests.blake3, 0, 5));
+        let place = |store: &Store| store.places(&chunk.digest).unwrap().first().copied();
+        assert_eq!(place(&store).unwrap(), record::Place { blob: taken.digests.blake3, offset: 0, len: 5 });
         store.release_holds(&[taken.digests.blake3, taken.map_digest]).unwrap();
         assert_eq!(store.gc(false).unwrap().blobs_removed, 2);
         assert!(place(&store).is_none());
+    }
+
+    #[test]
+    fn places_written_before_a_chunk_could_have_several_still_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(&dir.path().join("store"));
+        let path = dir.path().join("notes.txt");
+        fs::write(&path, "hello").unwrap();
+        let taken = store.ingest(&path, &mut |_| {}).unwrap();
+        let (blob, chunk) = (taken.digests.blake3, taken.map.get(0).unwrap());
+        let mut batch = store.inner.index.batch();
+        batch.delete(Family::Chunks, &record::Place::key(&chunk.digest, &blob)).unwrap();
+        let old = [&blob.as_bytes()[..], &0u64.to_be_bytes(), &5u32.to_be_bytes()].concat();
+        batch.put(Family::Chunks, chunk.digest.as_bytes(), &old).unwrap();
+        batch.put(Family::Chunks, &[chunk.digest.as_bytes(), &[7; 5][..]].concat(), b"?").unwrap();
+        batch.commit().unwrap();
+        let places = store.places(&chunk.digest).unwrap();
+        assert_eq!(places, [record::Place { blob, offset: 0, len: 5 }]);
+        store.release_holds(&[blob, taken.map_digest]).unwrap();
+        store.gc(false).unwrap();
+        assert!(store.places(&chunk.digest).unwrap().is_empty());
     }
 }

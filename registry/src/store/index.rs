@@ -10,7 +10,8 @@
 //! channels    nation 0 name 0 channel                  sequence (u64), release digest, payload digest
 //! recalls     nation 0 sequence (u64) payload digest   digest of the release that is its target
 //! blobs       blob digest                              size (u64), map digest or zeros, held until (i64), added (i64)
-//! chunks      chunk digest                             blob digest, offset (u64), length (u32)
+//! chunks      chunk digest, blob digest                offset (u64), length (u32)
+//! chunks      chunk digest                             blob digest, offset (u64), length (u32): as written before
 //! partials    blob digest 0                            map digest, size (u64), chunks (u32), created, touched (i64)
 //! partials    blob digest 1 page (u32)                 bitmap of the page's 4096 chunks (512 bytes)
 //! admissions  release digest                           at (i64), the decision as JSON
@@ -18,7 +19,8 @@
 //! ```
 //!
 //! Digests are their 32 bytes, numbers are big-endian so that keys sort by them, and no name contains a zero byte.
-//! `chunks` is a hint: an entry may outlive its blob, so whoever uses one looks for the blob and checks the bytes.
+//! `chunks` is a hint: an entry may outlive its blob, so whoever uses one looks for the blob and checks the bytes
+//! (`places.rs`).
 //!
 //! **Recovery.** RocksDB's default stops at the first bad record of its log and forgets what follows, so acknowledged
 //! writes can vanish silently. `TolerateCorruptedTailRecords` accepts only a record cut short at the very end of the
@@ -32,7 +34,7 @@ use std::path::Path;
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBRecoveryMode, Direction,
-    IteratorMode, LogLevel, Options, WriteBatch, WriteOptions,
+    IteratorMode, LogLevel, Options, SliceTransform, WriteBatch, WriteOptions,
 };
 
 use super::error::StoreError;
@@ -51,6 +53,9 @@ const MAX_WAL: u64 = 32 * 1024 * 1024;
 const MAX_OPEN_FILES: i32 = 128;
 /// Bits of filter for each key: one look-up in a hundred reads a table in vain.
 const BLOOM_BITS: f64 = 10.0;
+/// The part of a key of `chunks` that its filters know: the chunk's digest. Most chunks of a new model are nowhere, and
+/// that should be known without reading a table.
+const CHUNK_PREFIX: usize = 32;
 
 /// A family of keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,6 +148,9 @@ impl Index {
             let mut family = Options::default();
             family.set_write_buffer_size(WRITE_BUFFER);
             family.set_block_based_table_factory(&tables);
+            if name == Family::Chunks.name() {
+                family.set_prefix_extractor(SliceTransform::create_fixed_prefix(CHUNK_PREFIX));
+            }
             ColumnFamilyDescriptor::new(name, family)
         });
         Ok(Self { db: DB::open_cf_descriptors(&options, path, families)? })

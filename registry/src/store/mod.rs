@@ -19,6 +19,7 @@
 //! All calls block; an asynchronous caller runs them on a thread for that. [`Store`] is cheap to clone.
 
 mod admissions;
+mod audience;
 mod bitmap;
 mod blobs;
 mod error;
@@ -28,6 +29,7 @@ mod ingest;
 mod keep;
 mod nations;
 mod partial;
+mod places;
 mod quarantine;
 mod record;
 mod recover;
@@ -48,7 +50,7 @@ pub use error::{StoreError, WriteError};
 pub use gc::{GcReport, PARTIAL_MAX_AGE};
 pub use ingest::Ingested;
 pub use keep::{HOLD, Lease};
-pub use partial::{FLUSH_BYTES, FLUSH_EVERY, MAX_UNSYNCED, Partial};
+pub use partial::{FLUSH_BYTES, FLUSH_EVERY, MAX_UNSYNCED, Partial, Reused};
 pub use recover::{Recovery, Withdrawn};
 pub use statements::{MAX_ANCESTORS, MAX_FEED, MAX_FEED_BYTES, MAX_RECALLS, MAX_STATEMENTS, Put};
 
@@ -89,6 +91,7 @@ struct Inner {
     last: Mutex<u64>,
     keeper: Keeper,
     partials: Mutex<HashMap<Digest, Weak<partial::Inner>>>,
+    audiences: Mutex<audience::Audiences>,
     recovery: Recovery,
     // Fields are dropped in order: the index is closed before the lock is let go.
     index: Index,
@@ -184,6 +187,7 @@ impl Store {
             last: Mutex::new(last),
             keeper: Keeper::default(),
             partials: Mutex::default(),
+            audiences: Mutex::default(),
             recovery,
             index,
             _lock: lock,

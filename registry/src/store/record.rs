@@ -192,8 +192,39 @@ impl BlobRecord {
 }
 
 /// Where a chunk lies.
-pub(super) fn encode_place(blob: &Digest, offset: u64, len: u32) -> Vec<u8> {
-    [&blob.as_bytes()[..], &offset.to_be_bytes(), &len.to_be_bytes()].concat()
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) blob: Digest,
+    pub(super) offset: u64,
+    pub(super) len: u32,
+}
+
+impl Place {
+    /// The key: the chunk, then the blob, so that a chunk has a place in each blob that holds it.
+    pub(super) fn key(chunk: &Digest, blob: &Digest) -> [u8; 64] {
+        let mut key = [0; 64];
+        key[..32].copy_from_slice(chunk.as_bytes());
+        key[32..].copy_from_slice(blob.as_bytes());
+        key
+    }
+
+    pub(super) fn value(&self) -> [u8; 12] {
+        let mut value = [0; 12];
+        value[..8].copy_from_slice(&self.offset.to_be_bytes());
+        value[8..].copy_from_slice(&self.len.to_be_bytes());
+        value
+    }
+
+    /// Reads an entry; nothing for one of an unknown shape, since the whole family is a hint. Stores made before a chunk
+    /// could have several places named the blob in the value.
+    pub(super) fn decode(key: &[u8], value: &[u8]) -> Option<Self> {
+        let mut reader = Reader::new(value, "a chunk's place");
+        let blob = match key.get(32..)? {
+            [] => reader.digest().ok()?,
+            blob => digest(blob, "a chunk's place").ok()?,
+        };
+        Some(Self { blob, offset: reader.u64().ok()?, len: reader.u32().ok()? })
+    }
 }
 
 /// A blob that is being fetched.

@@ -314,6 +314,6 @@ impl Store {
     }
 }
 
-fn peek(signed: &Signed) -> Result<Statement> {
+pub(super) fn peek(signed: &Signed) -> Result<Statement> {
     Ok(signed.peek().map_err(crate::envelope::EnvelopeError::from)?)
 }

@@ -6,6 +6,7 @@ mod admission;
 mod bundles;
 mod collecting;
 mod crashes;
+mod dedup;
 mod help;
 mod lifecycle;
 mod partials;

@@ -6,18 +6,23 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use super::super::blobs::sync_parent;
 use super::super::index::Family;
 use super::super::{Result, StoreError, io, locked, sync_folder};
-use super::{Inner, PAGE, Partial, journal};
+use super::{Inner, Partial, journal};
 use crate::digest::{Digest, blake3_file};
 
 impl Partial {
     /// Makes the blob out of its chunks: the whole is hashed, synced, renamed into its place and recorded; durable on
-    /// return. Finishing twice is once.
+    /// return. Finishing twice is once. Chunks that repeat another one of the blob are copied from it first, so only
+    /// [`Self::to_fetch`] must have been fetched.
     ///
     /// When the whole is wrong, each chunk is hashed again. Those that the disk changed are missing again
     /// ([`StoreError::Damaged`]); when all are right, the map itself is false ([`StoreError::FalseMap`]) and the
     /// transfer is forgotten.
     pub fn finish(&self) -> Result<()> {
         let inner = &*self.inner;
+        let (_, bad) = inner.copy_repeats(&mut |_| {})?;
+        if !bad.is_empty() {
+            return Err(StoreError::Damaged { blob: inner.map.blob(), bad });
+        }
         let _one = locked(&inner.flushing);
         {
             let state = locked(&inner.state);
@@ -49,16 +54,7 @@ impl Inner {
             self.abandon()?;
             return Err(StoreError::FalseMap { blob, map: self.record.map });
         }
-        {
-            let mut state = locked(&self.state);
-            for &index in &bad {
-                if state.have.set(index, false) {
-                    let len = self.map.get(index).map_or(0, |chunk| u64::from(chunk.len));
-                    state.bytes = state.bytes.saturating_sub(len);
-                }
-                state.behind.insert((index / PAGE) as u32);
-            }
-        }
+        self.lost(&bad);
         self.flush()?;
         Err(StoreError::Damaged { blob, bad })
     }

@@ -6,6 +6,8 @@
 
 mod finish;
 mod journal;
+mod local;
+mod repeats;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -20,8 +22,10 @@ use super::{Bitmap, Result, Store, StoreError, WriteError, io, locked, partial_p
 use crate::chunk::{Chunk, ChunkMap};
 use crate::digest::Digest;
 use crate::timestamp::Timestamp;
+use repeats::Repeats;
 
 pub(super) use journal::{PAGE, forget, load, records};
+pub use local::Reused;
 
 /// Bytes written between two syncs. A crash costs at most these and [`FLUSH_EVERY`]'s.
 pub const FLUSH_BYTES: u64 = 64 * 1024 * 1024;
@@ -43,6 +47,7 @@ pub(super) struct Inner {
     record: PartialRecord,
     path: PathBuf,
     file: File,
+    repeats: Repeats,
     state: Mutex<State>,
     /// Held by the one thread that syncs.
     flushing: Mutex<()>,
@@ -193,9 +198,45 @@ impl Inner {
             record,
             path,
             file,
+            repeats: Repeats::of(map),
             state: Mutex::new(state),
             flushing: Mutex::new(()),
         })
+    }
+}
+
+impl Inner {
+    /// Counts a chunk that was verified and written as here, and syncs when that is due.
+    fn wrote(&self, index: usize, len: u32) -> Result<()> {
+        let (due, wait) = {
+            let mut state = locked(&self.state);
+            if state.have.set(index, true) {
+                state.bytes += u64::from(len);
+            }
+            state.behind.insert((index / PAGE) as u32);
+            state.unsynced += u64::from(len);
+            let due = state.unsynced >= FLUSH_BYTES || state.flushed.elapsed() >= FLUSH_EVERY;
+            (due, state.unsynced >= MAX_UNSYNCED)
+        };
+        if wait {
+            let _one = locked(&self.flushing);
+            self.flush()?;
+        } else if due && let Ok(_one) = self.flushing.try_lock() {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Counts chunks that the disk changed as missing again.
+    fn lost(&self, bad: &[usize]) {
+        let mut state = locked(&self.state);
+        for &index in bad {
+            if state.have.set(index, false) {
+                let len = self.map.get(index).map_or(0, |chunk| u64::from(chunk.len));
+                state.bytes = state.bytes.saturating_sub(len);
+            }
+            state.behind.insert((index / PAGE) as u32);
+        }
     }
 }
 
@@ -245,22 +286,7 @@ impl Partial {
             return Ok(());
         }
         inner.file.write_all_at(bytes, offset).map_err(io("could not write", &inner.path))?;
-        let (due, wait) = {
-            let mut state = locked(&inner.state);
-            if state.have.set(index, true) {
-                state.bytes += u64::from(chunk.len);
-            }
-            state.behind.insert((index / PAGE) as u32);
-            state.unsynced += u64::from(chunk.len);
-            let due = state.unsynced >= FLUSH_BYTES || state.flushed.elapsed() >= FLUSH_EVERY;
-            (due, state.unsynced >= MAX_UNSYNCED)
-        };
-        if wait {
-            self.flush()?;
-        } else if due && let Ok(_one) = inner.flushing.try_lock() {
-            inner.flush()?;
-        }
-        Ok(())
+        Ok(inner.wrote(index, chunk.len)?)
     }
 
     /// Checks a chunk without writing it.
