@@ -16,7 +16,7 @@ ARGS ?=
 # KEEP=1 leaves the demo's three nodes up.
 KEEP ?=
 
-.PHONY: help setup build weights demo clean-demo test bench bench-pull bench-transfer lint deny
+.PHONY: help setup build weights demo clean-demo test bench bench-pull bench-transfer bench-dedup lint deny
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,7 +41,7 @@ clean-demo: ## Stop the nodes that `make demo KEEP=1` left up and remove their d
 test: build weights ## Every test: units, specifications' vectors, whole systems with real processes
 	STEELYARD_WEIGHTS="$$(scripts/fetch-weights.sh smollm2)" cargo test --release --workspace --locked $(ARGS)
 
-bench: bench-pull bench-transfer ## Every benchmark
+bench: bench-pull bench-transfer bench-dedup ## Every benchmark
 
 bench-pull: build ## Pull a generated model between two local nodes, beside plain TCP and a static HTTP server
 	@scripts/setup.sh --optional nginx curl
@@ -53,6 +53,9 @@ bench-transfer: build ## What moving weights costs, beside BitTorrent, HTTP and 
 	@command -v tc >/dev/null || scripts/setup.sh --optional iproute2
 	@/usr/bin/python3 -c 'import libtorrent' 2>/dev/null || scripts/setup.sh --optional python3-libtorrent
 	@$(TARGET)/release/bench-transfer $(ARGS)
+
+bench-dedup: build ## New bytes for a revision: a tensor replaced, other shards, a fine-tune
+	@$(TARGET)/release/bench-dedup
 
 lint: setup ## Formatting, clippy without warnings, dependencies, house rules
 	cargo fmt --all --check

@@ -134,10 +134,12 @@ fn shards_become_one_file_and_one_file_shards() {
 
     let (_c, to) = house("cora", &[]);
     ingest(&to, "whole.safetensors", &file(&merged, 0));
+    let mut here = vec![&whole];
     for map in &maps {
-        let new = new_bytes(map, &[&whole]);
+        let new = new_bytes(map, &here);
         assert!(new < 128 * KIB as u64, "{new}");
         completed(&from, &to, map, new);
+        here.push(map);
     }
 }
 
@@ -194,10 +196,15 @@ fn what_garbage_collection_took_is_fetched_and_what_another_blob_has_is_not() {
     assert!(to.has_blob(&map.blob()));
     let grown = {
         let mut content = fs::read(from.blob_path(&map.blob())).unwrap();
-        let len = u64::from_le_bytes(content[..8].try_into().unwrap()) + 8;
-        content.splice(8 + len as usize - 8..8 + len as usize - 8, *b"        ");
-        content[..8].copy_from_slice(&len.to_le_bytes());
-        ingest(&from, "grown.safetensors", &content)
+        let len = u64::from_le_bytes(content[..8].try_into().unwrap());
+        content.splice(8 + len as usize..8 + len as usize, *b"        ");
+        content[..8].copy_from_slice(&(len + 8).to_le_bytes());
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("model.safetensors"), content).unwrap();
+        let release = release_of(&draft(&from, folder.path()), "alba/grown", "1");
+        // What no release names lends nothing to what is released.
+        learn(&to, &sign(Statement::Release(release.clone())), NOW).unwrap();
+        from.chunk_map(&release.files[0].chunk_map).unwrap().unwrap()
     };
     let keeper = ingest(&to, "copy.safetensors", &file(&tensors(9), 0));
     assert!(to.gc(false).unwrap().blobs_removed > 0);
@@ -334,7 +341,7 @@ fn a_restricted_blob_lends_nothing_to_a_wider_release() {
     let (_c, cora) = house("cora", &[]);
     let mut copy = release_of(&draft(&cora, folder.path()), "cora/copy", "1");
     let map = cora.chunk_map(&copy.files[0].chunk_map).unwrap().unwrap();
-    let take = |releasable: Releasable, lends: bool| {
+    let mut take = |releasable: Releasable, lends: bool| {
         copy.releasable_to = releasable;
         let (_b, to) = house("borea", &["alba", "cora"]);
         pull(&alba, &to, &secret).unwrap();
