@@ -8,6 +8,7 @@
 
 pub mod admitted;
 pub mod chunk;
+pub mod codec;
 pub mod digest;
 pub mod envelope;
 pub mod format;
