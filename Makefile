@@ -13,6 +13,8 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 BIN := $(TARGET)/release/steelyard
 # Extra words for the test command, such as ARGS="--test recall", or for a benchmark.
 ARGS ?=
+# PEERS=1 builds the iroh-blobs peer of bench-transfer too: several hundred crates, once.
+PEERS ?=
 # KEEP=1 leaves the demo's three nodes up.
 KEEP ?=
 
@@ -52,7 +54,8 @@ bench-transfer: build ## What moving weights costs, beside BitTorrent, HTTP and 
 	@scripts/setup.sh --optional nginx curl
 	@command -v tc >/dev/null || scripts/setup.sh --optional iproute2
 	@/usr/bin/python3 -c 'import libtorrent' 2>/dev/null || scripts/setup.sh --optional python3-libtorrent
-	@$(TARGET)/release/bench-transfer $(ARGS)
+	@if [ -n "$(filter-out 0,$(PEERS))" ]; then STEELYARD_BENCH_IROH="$$(tests/peers/iroh/build.sh)"; export STEELYARD_BENCH_IROH; fi; \
+	  $(TARGET)/release/bench-transfer $(ARGS)
 
 bench-dedup: build ## New bytes for a revision: a tensor replaced, other shards, a fine-tune
 	@$(TARGET)/release/bench-dedup

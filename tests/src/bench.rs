@@ -1,8 +1,16 @@
 //! What the benchmarks share: samples, their table, and the yardsticks to compare with; and the parts of `bench-transfer`.
 
+pub mod cpu;
+pub mod growth;
 pub mod guard;
+pub mod iroh;
+pub mod memory;
+pub mod nodes;
 pub mod options;
+pub mod providers;
+pub mod pull;
 pub mod report;
+pub mod resume;
 pub mod space;
 pub mod swarm;
 pub mod talk;

@@ -10,18 +10,17 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use super::nodes::{PORT, cpu, know, pin_all, place};
 use super::options;
 use super::report::{Bar, Side, Table};
 use super::space::{Sent, Spaces, address};
 use super::talk::{self, Talker};
-use crate::net::Settings;
-use crate::wait::{until, within};
 use crate::{Daemon, Home, Net, generate, meter};
 
 /// Each uplink, in bits a second.
 const UPLINK: u64 = 100_000_000;
-/// Where a node or a torrent listens on its machine.
-const PORT: u16 = 4801;
+/// What every leecher asks for.
+const REFERENCE: &str = "seed/model";
 /// Bytes of a piece of the torrent: 512 pieces of 128 MiB, enough that 15 leechers have something to exchange early on.
 const PIECE: u64 = 256 << 10;
 /// A swarm that is not done after so many times F/u and this time on top hangs.
@@ -120,22 +119,15 @@ pub fn run(folder: &Path) -> Result<Vec<Bar>, String> {
         if !options::with_peers() {
             continue;
         }
-        match talk::python_with_libtorrent() {
-            None => table_gap("libtorrent 2 is not installed (Debian: python3-libtorrent)"),
-            Some(python) => {
-                for (how, seeding) in [("libtorrent 2", ""), ("libtorrent 2, super-seeding", "super")] {
-                    eprintln!("swarm {swarm}: {how}");
-                    note(how, &torrent(&spaces, folder, python, &file, seeding));
-                }
+        if let Some(python) = talk::python_with_libtorrent() {
+            for (how, seeding) in [("libtorrent 2", ""), ("libtorrent 2, super-seeding", "super")] {
+                eprintln!("swarm {swarm}: {how}");
+                note(how, &torrent(&spaces, folder, python, &file, seeding));
             }
         }
-        match super::nginx() {
-            None => table_gap("nginx is not installed"),
-            Some(_) if leechers > MOST_BY_HTTP => {}
-            Some(nginx) => {
-                eprintln!("swarm {swarm}: nginx and curl");
-                note("nginx and curl", &http(&spaces, folder, nginx, &file));
-            }
+        if let Some(nginx) = super::nginx().filter(|_| leechers <= MOST_BY_HTTP) {
+            eprintln!("swarm {swarm}: nginx and curl");
+            note("nginx and curl", &http(&spaces, folder, nginx, &file));
         }
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -146,14 +138,10 @@ pub fn run(folder: &Path) -> Result<Vec<Bar>, String> {
         UPLINK / 1_000_000
     );
     println!("{table}");
-    if let Some(most) = Some(MOST_BY_HTTP).filter(|_| options::with_peers()) {
-        println!("nginx and curl take n x F/u and are left out beyond 1 + {most}.\n");
+    if options::with_peers() {
+        println!("nginx and curl take n x F/u and are left out beyond 1 + {MOST_BY_HTTP}.\n");
     }
     Ok(bars)
-}
-
-fn table_gap(why: &str) {
-    println!("{why}: its rows are missing");
 }
 
 /// Nodes of as many nations as machines, all pinned to each other and connected, then one pull by each but the first.
@@ -161,11 +149,13 @@ fn steelyard(spaces: &Spaces, folder: &Path, model: &Path, limit: Duration) -> O
     let net = Net::under(folder);
     let homes = nations(&net, spaces, model);
     let daemons: Vec<Daemon> = homes.iter().map(Home::start).collect();
-    befriend(&daemons);
+    pin_all(&daemons.iter().collect::<Vec<_>>());
+    for daemon in &daemons {
+        know(daemon, daemons.len() - 1, REFERENCE);
+    }
     let pids: Vec<u32> = daemons.iter().map(Daemon::pid).collect();
-    let cpu = || pids.iter().map(|pid| meter::cpu_seconds(*pid)).sum::<f64>();
-    let (used, before) = (cpu(), Before::now(spaces));
-    let pull = json!({ "reference": "seed/model" });
+    let (used, before) = (cpu(&pids), Before::now(spaces));
+    let pull = json!({ "reference": REFERENCE });
     let finished = std::thread::scope(|scope| {
         let pulls: Vec<_> = daemons
             .iter()
@@ -182,7 +172,7 @@ fn steelyard(spaces: &Spaces, folder: &Path, model: &Path, limit: Duration) -> O
             .collect();
         pulls.into_iter().map(|pull| pull.join().expect("a pull")).collect()
     });
-    before.outcome(spaces, finished, cpu() - used)
+    before.outcome(spaces, finished, cpu(&pids) - used)
 }
 
 /// One nation a machine; the first has published the model. Each node keeps connected with those before it, so that each
@@ -196,34 +186,10 @@ fn nations(net: &Net, spaces: &Spaces, model: &Path) -> Vec<Home> {
             if index == 0 {
                 home.publish(model, "model", "1", &["--releasable-to", "all"]);
             }
-            let p2p = format!("/ip4/{}/tcp/{PORT}", address(index));
-            home.configure(&Settings { p2p: p2p.clone(), peers: peers.clone(), ..Settings::default() });
-            let identity = crate::hostile::Identity::of(&home).expect("the node's key");
-            peers.push(format!("{p2p}/p2p/{}", identity.peer_id()));
-            home.netns = Some(spaces.name(index).to_owned());
+            peers.push(place(&mut home, spaces, index, &peers));
             home
         })
         .collect()
-}
-
-/// Pins every nation at every node and waits until all are connected and know the release.
-fn befriend(daemons: &[Daemon]) {
-    for one in daemons {
-        for other in daemons.iter().filter(|other| other.home.nation != one.home.nation) {
-            one.pin(&other.home);
-        }
-    }
-    for daemon in daemons {
-        let connected = || {
-            let count = daemon.http.get("/v1/peers").as_array().map_or(0, Vec::len);
-            (count + 1 >= daemons.len()).then_some(())
-        };
-        within(Duration::from_secs(120), "every pair of nodes to be connected", connected);
-        until("the release to be known", || {
-            let reply = daemon.http.try_request("GET", "/v1/resolve?ref=seed/model", None).ok()?;
-            (reply.status == 200).then_some(())
-        });
-    }
 }
 
 fn torrent(spaces: &Spaces, folder: &Path, python: &Path, file: &Path, seeding: &str) -> Outcome {
@@ -251,8 +217,7 @@ fn torrent(spaces: &Spaces, folder: &Path, python: &Path, file: &Path, seeding: 
         leecher.hear("ready");
     });
     let pids: Vec<u32> = leechers.iter().map(Talker::pid).chain([seed.pid()]).collect();
-    let cpu = || pids.iter().map(|pid| meter::cpu_seconds(*pid)).sum::<f64>();
-    let (used, before) = (cpu(), Before::now(spaces));
+    let (used, before) = (cpu(&pids), Before::now(spaces));
     leechers.iter_mut().for_each(|leecher| leecher.say("go"));
     let finished = std::thread::scope(|scope| {
         let waits: Vec<_> = leechers
@@ -266,7 +231,7 @@ fn torrent(spaces: &Spaces, folder: &Path, python: &Path, file: &Path, seeding: 
             .collect();
         waits.into_iter().map(|wait| wait.join().expect("a leecher")).collect()
     });
-    before.outcome(spaces, finished, cpu() - used)
+    before.outcome(spaces, finished, cpu(&pids) - used)
 }
 
 fn http(spaces: &Spaces, folder: &Path, nginx: &str, file: &Path) -> Outcome {

@@ -58,17 +58,22 @@ impl Drop for Talker {
     }
 }
 
-/// A Python that has libtorrent 2: `STEELYARD_BENCH_PYTHON`, Debian's own, or the one in the path. `None` where none has.
+/// A Python that has libtorrent 2: `STEELYARD_BENCH_PYTHON`, Debian's own, or the one in the path. `None` where none has,
+/// which is said the first time.
 pub fn python_with_libtorrent() -> Option<&'static Path> {
     static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
     let find = || {
         let named = std::env::var_os("STEELYARD_BENCH_PYTHON").map(PathBuf::from);
         let known = ["/usr/bin/python3", "python3"].map(PathBuf::from);
-        named.into_iter().chain(known).find(|python| {
+        let found = named.into_iter().chain(known).find(|python| {
             let check = "import libtorrent, sys; sys.exit(not libtorrent.version.startswith('2.'))";
             let run = Command::new(python).args(["-c", check]).stderr(Stdio::null()).status();
             run.is_ok_and(|status| status.success())
-        })
+        });
+        if found.is_none() {
+            println!("libtorrent 2 is not installed (Debian: python3-libtorrent), so its rows are missing\n");
+        }
+        found
     };
     FOUND.get_or_init(find).as_deref()
 }
