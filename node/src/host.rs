@@ -10,7 +10,7 @@ use registry::store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::api::server::{ServeError, Server};
+use crate::api::server::{Listeners, ServeError, Server};
 use crate::api::types::{Code, Problem};
 use crate::api::{Access, Api, router};
 use crate::config::{Config, ConfigError};
@@ -76,14 +76,14 @@ impl Host {
         let socket = Layout::new(&config.home).socket();
         let (mut host, api) = Self::assemble(config, true).await?;
         let public = router(api.clone(), Access::Public, &hosts);
-        let opened = Server::open(socket, host.local.clone(), address, public, max, host.stop.clone()).await;
-        match opened {
-            Ok(server) => {
-                tokio::spawn(redial(host.node.clone(), host.stop.clone()));
-                if let Some(http) = server.http() {
+        // Where it listens is known before anything is answered: whoever finds the node ready finds its address too.
+        match Listeners::bind(socket, address).await {
+            Ok(listeners) => {
+                if let Some(http) = listeners.http() {
                     api.listening(http);
                 }
-                host.server = Some(server);
+                host.server = Some(listeners.serve(host.local.clone(), public, max, host.stop.clone()));
+                tokio::spawn(redial(host.node.clone(), host.stop.clone()));
                 Ok(host)
             }
             Err(error) => {

@@ -276,9 +276,7 @@ impl Home {
             assert!(start.elapsed() < START_LIMIT, "{} is not ready:\n{}", self.nation, daemon.log());
             std::thread::sleep(Duration::from_millis(10));
         }
-        // The socket may answer a moment before the port is announced.
-        daemon.tcp =
-            Some(until("the read-only interface", || daemon.status()["http"].as_str().map(Http::tcp)));
+        daemon.tcp = daemon.status()["http"].as_str().map(Http::tcp);
         daemon
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use super::queue::Generated;
 use super::{Sampling, Token};
 use crate::halt::Cause;
 use crate::text::AnswerText;
@@ -71,8 +72,8 @@ pub struct Job {
     produced: u32,
     text: AnswerText,
     events: mpsc::Sender<Event>,
-    /// Held while the job waits or runs; the queue counts them.
-    pub(super) place: Option<Arc<()>>,
+    /// Held while the job waits or runs; the queue counts them, and the tokens.
+    pub(super) place: Option<Arc<Generated>>,
 }
 
 impl Job {
@@ -98,6 +99,9 @@ impl Job {
     /// Takes the bytes of one generated token.
     pub fn token(&mut self, bytes: &[u8]) -> Next {
         self.produced = self.produced.saturating_add(1);
+        if let Some(place) = &self.place {
+            place.count();
+        }
         let (text, stopped) = self.text.push(bytes);
         if !self.send(text) {
             return Next::Cancelled;

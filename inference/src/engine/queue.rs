@@ -1,6 +1,7 @@
 //! First come, first served, with a limit.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::{Failure, Job};
@@ -22,9 +23,20 @@ pub enum PushError {
 pub struct Queue {
     limit: usize,
     /// Each waiting or running job holds a clone.
-    places: Arc<()>,
+    places: Arc<Generated>,
     state: Mutex<State>,
     wake: Condvar,
+}
+
+/// Tokens generated for every job of a queue together.
+#[derive(Debug, Default)]
+pub(super) struct Generated(AtomicU64);
+
+impl Generated {
+    /// One more.
+    pub(super) fn count(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug, Default)]
@@ -95,6 +107,11 @@ impl Queue {
     /// Whether no job runs or waits.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Tokens generated since the start, those of answers that nobody waited for included.
+    pub fn generated(&self) -> u64 {
+        self.places.0.load(Ordering::Relaxed)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

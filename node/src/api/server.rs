@@ -55,27 +55,18 @@ pub enum ServeError {
     },
 }
 
-/// The open listeners.
+/// Listeners that are bound and answer nobody yet.
 #[derive(Debug)]
-pub struct Server {
-    http: Option<SocketAddr>,
+pub struct Listeners {
+    tcp: Option<(TcpListener, SocketAddr)>,
+    unix: UnixListener,
     socket: PathBuf,
-    tasks: TaskTracker,
-    stop: CancellationToken,
 }
 
-impl Server {
-    /// Opens the socket at `socket` for `local`, and TCP at `address` for `public`. The caller owns the home folder, so
-    /// a socket that is there is a dead process's.
-    pub async fn open(
-        socket: PathBuf,
-        local: Router,
-        address: Option<SocketAddr>,
-        public: Router,
-        max_connections: u32,
-        stop: CancellationToken,
-    ) -> Result<Self, ServeError> {
-        let tasks = TaskTracker::new();
+impl Listeners {
+    /// Binds the socket at `socket`, and TCP at `address`. The caller owns the home folder, so a socket that is there is
+    /// a dead process's. Clients that connect from now on wait for [`Listeners::serve`].
+    pub async fn bind(socket: PathBuf, address: Option<SocketAddr>) -> Result<Self, ServeError> {
         let tcp = match address {
             Some(address) => {
                 let failed = |source| ServeError::Tcp { address, source };
@@ -86,17 +77,45 @@ impl Server {
             None => None,
         };
         let unix = bind_unix(&socket).map_err(|source| ServeError::Unix { path: socket.clone(), source })?;
+        Ok(Self { tcp, unix, socket })
+    }
+
+    /// Where the public interface listens.
+    pub fn http(&self) -> Option<SocketAddr> {
+        self.tcp.as_ref().map(|(_, bound)| *bound)
+    }
+
+    /// Answers with `local` over the socket and with `public` over TCP, until `stop`.
+    pub fn serve(
+        self,
+        local: Router,
+        public: Router,
+        max_connections: u32,
+        stop: CancellationToken,
+    ) -> Server {
+        let http = self.http();
+        let tasks = TaskTracker::new();
         let places = Arc::new(Semaphore::new(MAX_LOCAL));
-        tasks.spawn(accept(Accept::Unix(unix), local, places, tasks.clone(), stop.clone()));
-        let http = tcp.as_ref().map(|(_, bound)| *bound);
-        if let Some((listener, _)) = tcp {
+        tasks.spawn(accept(Accept::Unix(self.unix), local, places, tasks.clone(), stop.clone()));
+        if let Some((listener, _)) = self.tcp {
             let places = Arc::new(Semaphore::new(max_connections as usize));
             tasks.spawn(accept(Accept::Tcp(listener), public, places, tasks.clone(), stop.clone()));
         }
         tasks.close();
-        Ok(Self { http, socket, tasks, stop })
+        Server { http, socket: self.socket, tasks, stop }
     }
+}
 
+/// The listeners at work.
+#[derive(Debug)]
+pub struct Server {
+    http: Option<SocketAddr>,
+    socket: PathBuf,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Server {
     /// Where the public interface listens.
     pub fn http(&self) -> Option<SocketAddr> {
         self.http
