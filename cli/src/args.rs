@@ -20,7 +20,7 @@ Exit codes:
   1  something else went wrong (the disk, a worker, a fault)
   2  the command line or a setting is wrong
   3  not found, here or at any peer
-  4  verification failed: bytes or signatures are not what they should be
+  4  verification failed: bytes or signatures are not what they should be, or a root or certificate has expired
   5  refused by policy: recalled, not releasable to this nation, unsafe format, …
   6  network: no peer can be reached, or none has the bytes
   7  busy or in conflict: another process owns the folder, a version exists already
@@ -65,25 +65,12 @@ pub(crate) struct Cli {
 /// What every command takes.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Global {
-    /// The node's folder [default: steelyard in the XDG data folder, ~/.local/share]
-    #[arg(
-        long,
-        global = true,
-        value_name = "FOLDER",
-        env = "STEELYARD_HOME",
-        hide_env_values = true,
-        help_heading = "Everywhere"
-    )]
+    // Not clap's `env`: its usage lines would then show the option as one that must be given.
+    /// The node's folder [default: steelyard in the XDG data folder, ~/.local/share] [env: STEELYARD_HOME]
+    #[arg(long, global = true, value_name = "FOLDER", help_heading = "Everywhere")]
     pub(crate) home: Option<PathBuf>,
-    /// The settings file [default: config.toml in the node's folder]
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILE",
-        env = "STEELYARD_CONFIG",
-        hide_env_values = true,
-        help_heading = "Everywhere"
-    )]
+    /// The settings file [default: config.toml in the node's folder] [env: STEELYARD_CONFIG]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
     pub(crate) config: Option<PathBuf>,
     /// Write JSON to standard output: one document, or one a line where a command goes on
     #[arg(long, global = true, help_heading = "Everywhere")]

@@ -21,14 +21,14 @@ pub(crate) struct Context {
 
 impl Context {
     pub(crate) fn new(global: Global) -> Result<Self, Failure> {
-        let home = match global.home {
+        let home = match global.home.or_else(|| from_environment("STEELYARD_HOME")) {
             Some(home) => home,
             None => default_home()?,
         };
         let home = absolute(&home)?;
         Ok(Self {
             layout: Layout::new(home),
-            config: global.config,
+            config: global.config.or_else(|| from_environment("STEELYARD_CONFIG")),
             json: global.json,
             quiet: global.quiet,
             verbose: global.verbose,
@@ -67,6 +67,11 @@ impl Context {
             _ => format!("steelyard --home {}", self.home().display()),
         }
     }
+}
+
+/// A path in the environment; an empty one is none.
+fn from_environment(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 /// `$XDG_DATA_HOME/steelyard`, by default `~/.local/share/steelyard`.

@@ -35,6 +35,15 @@ pub(crate) fn count(n: impl TryInto<u64>, one: &str) -> String {
     if n == 1 { format!("1 {one}") } else { format!("{n} {plural}") }
 }
 
+/// `alba`, `alba and borea`, `alba, borea and cora`.
+pub(crate) fn list(names: &[&str]) -> String {
+    match names {
+        [] => String::new(),
+        [one] => (*one).to_owned(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
 /// `3 minutes ago`, `in 12 days`, `just now`.
 pub(crate) fn relative(at: Timestamp, now: Timestamp) -> String {
     let seconds = now.unix().saturating_sub(at.unix());
@@ -143,6 +152,12 @@ mod tests {
         assert_eq!(parse_fingerprint(&format!("{first} {second}")).unwrap(), digest);
         assert_eq!(parse_fingerprint(&digest.to_string()).unwrap(), digest);
         assert!(parse_fingerprint("b3:12").is_err());
+    }
+
+    #[test]
+    fn lists() {
+        assert_eq!(list(&["alba", "borea", "cora"]), "alba, borea and cora");
+        assert_eq!((list(&["alba"]), list(&[])), ("alba".to_owned(), String::new()));
     }
 
     #[test]

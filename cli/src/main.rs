@@ -1,6 +1,7 @@
 //! `steelyard`: publish, mirror, verify and serve AI models together with allies trusted only so far.
 
 mod args;
+mod ask;
 mod client;
 mod commands;
 mod context;
@@ -13,6 +14,7 @@ mod output;
 mod progress;
 mod settings;
 mod sse;
+mod transfer;
 
 use std::process::ExitCode;
 

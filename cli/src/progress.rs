@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::output::{DIM, paint};
+
 /// How often a spinner turns.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -19,21 +21,17 @@ impl Bar {
         } else {
             ProgressBar::hidden()
         };
-        if let Ok(style) = ProgressStyle::with_template("{spinner:.cyan} {msg}") {
-            bar.set_style(style);
-        }
-        bar.set_message(message.to_owned());
-        bar.enable_steady_tick(TICK);
-        Self(bar)
+        let bar = Self(bar);
+        bar.message(message);
+        bar.0.enable_steady_tick(TICK);
+        bar
     }
 
     /// Shows how many of how many bytes are done, with `message` before the bar.
     pub(crate) fn bytes(&self, done: u64, total: u64, message: &str) {
         if total > 0 && self.0.length() != Some(total) {
             let template = "{spinner:.cyan} {msg}  {bar:28.cyan/dim} {percent:>3}%  {binary_bytes:>10} / {binary_total_bytes}  {binary_bytes_per_sec:>12}  {eta}";
-            if let Ok(style) = ProgressStyle::with_template(template) {
-                self.0.set_style(style.progress_chars("━━─"));
-            }
+            self.style(template);
             self.0.set_length(total);
             self.0.reset_eta();
         }
@@ -41,17 +39,27 @@ impl Bar {
         self.0.set_position(done);
     }
 
-    /// Bytes that were there before: not counted into the rate.
-    pub(crate) fn start_at(&self, done: u64) {
-        if self.0.position() < done {
-            self.0.set_position(done);
-            self.0.reset_eta();
-        }
+    /// Shows how many of how many bytes a phase has done; `beside` the numbers, and `below` the bar, stand further words.
+    pub(crate) fn overall(&self, phase: &str, done: u64, total: u64, beside: &str, below: &str) {
+        let template = "{spinner:.cyan} {prefix}  {bar:28.cyan/dim} {percent:>3}%  {binary_bytes:>10} / {binary_total_bytes}  {msg}";
+        self.style(template);
+        self.0.set_length(total);
+        self.0.set_prefix(phase.to_owned());
+        let below = if below.is_empty() { String::new() } else { format!("\n  {}", paint(DIM, below)) };
+        self.0.set_message(format!("{beside}{below}"));
+        self.0.set_position(done.min(total));
     }
 
     /// Shows `message` with the spinner.
     pub(crate) fn message(&self, message: &str) {
+        self.style("{spinner:.cyan} {msg}");
         self.0.set_message(message.to_owned());
+    }
+
+    fn style(&self, template: &str) {
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            self.0.set_style(style.progress_chars("━━─"));
+        }
     }
 }
 

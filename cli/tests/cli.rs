@@ -110,6 +110,10 @@ fn exit_codes_tell_failures_apart() {
     let home = folder.0.join("alba");
     assert_eq!(code(&run(&home, &["pull", "not a reference"])), 2);
     assert_eq!(code(&run(&home, &["frobnicate"])), 2);
+    let unfinished = run(&home, &["pull"]);
+    assert_eq!(code(&unfinished), 2);
+    // What the environment gives is not asked for.
+    assert!(stderr(&unfinished).contains("Usage: steelyard pull") && !stderr(&unfinished).contains("--home"));
     let none = run(&home, &["ls"]);
     assert_eq!(code(&none), 3);
     assert!(stderr(&none).contains("help: make one with `steelyard init"), "{}", stderr(&none));
@@ -156,8 +160,9 @@ fn a_machine_reads_every_answer() {
     assert_eq!(json(&home, &["trust", "ls"])[0]["own"], true);
     assert_eq!(json(&home, &["trust", "show", "alba"])["nation"], "alba");
     assert_eq!(json(&home, &["pin", "alba/m", "--reason", "why not"])["reason"], "why not");
-    assert_eq!(json(&home, &["unpin", "alba/m"]), serde_json::json!({}));
-    assert_eq!(json(&home, &["gc", "--dry-run"])["dry_run"], true);
+    assert_eq!(json(&home, &["unpin", "alba/m"])["release"], published["release"]);
+    let gc = json(&home, &["gc", "--dry-run"]);
+    assert_eq!((&gc["dry_run"], &gc["releases"]), (&true.into(), &serde_json::json!([])));
     assert!(json(&home, &["doctor"]).is_array());
     let bundle = folder.0.join("m.steelyard");
     json(&home, &["export", "alba/m", bundle.to_str().unwrap()]);
@@ -171,6 +176,24 @@ fn a_machine_reads_every_answer() {
     // A version is never reused.
     let again = run(&home, &["publish", path, "--as", "alba/m", "--version", "1", "--licence", "MIT"]);
     assert_eq!(code(&again), 7);
+}
+
+#[test]
+fn noise_is_refused_without_being_repeated() {
+    let folder = Folder::new("noise");
+    let home = folder.0.join("alba");
+    nation(&home, "alba");
+    let noise = folder.0.join("noise.steelyard");
+    let bytes: Vec<u8> = (0u32..4096).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8 | 0x80).collect();
+    std::fs::write(&noise, bytes).unwrap();
+    let refused = run(&home, &["import", noise.to_str().unwrap()]);
+    let said = stderr(&refused);
+    assert_eq!(code(&refused), 4, "{said}");
+    assert!(
+        said.contains("`steelyard export`") && said.chars().all(|c| c == '\n' || !c.is_control()),
+        "{said}"
+    );
+    assert!(said.is_ascii(), "{said}");
 }
 
 #[test]
@@ -224,7 +247,8 @@ fn trust_is_not_given_by_a_script_that_compared_nothing() {
         .fold(String::new(), |text, group| text + std::str::from_utf8(group).unwrap() + " ");
     assert_eq!(json(&alba, &["trust", "add", &file, "--fingerprint", &spaced])["nation"], "borea");
     assert_eq!(json(&alba, &["trust", "ls"]).as_array().unwrap().len(), 2);
-    json(&alba, &["trust", "rm", "borea"]);
+    let gone = json(&alba, &["trust", "rm", "borea"]);
+    assert_eq!((&gone["nation"], &gone["fingerprint"]), (&"borea".into(), &fingerprint.as_str().into()));
     assert_eq!(json(&alba, &["trust", "ls"]).as_array().unwrap().len(), 1);
 }
 

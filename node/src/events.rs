@@ -141,7 +141,8 @@ pub struct TransferInfo {
     /// Bytes received over the network for chunks, as they came: encoded, unasked and wrong ones included.
     #[serde(default)]
     pub bytes_wire: u64,
-    /// Bytes of complete files that were hashed once more as a whole.
+    /// Bytes, of `bytes_total`, of files known to be right as a whole: those here before, and those hashed once more after
+    /// their last chunk, which grows while they are being hashed.
     #[serde(default)]
     pub bytes_verified: u64,
     /// Bytes a second, lately, of those that peers bring.

@@ -117,7 +117,9 @@ pub fn decide(evidence: &Evidence<'_>, trust: &Trust, now: Timestamp) -> Decisio
             check(
                 "active-nation",
                 false,
-                format!("the root of {producer} expired at {expired}; {producer} must issue a new one"),
+                format!(
+                    "the root of {producer} expired at {expired}; pin its new one: `steelyard trust rm {producer}`, then `steelyard trust add`"
+                ),
             );
         }
         Err(error) => check("active-nation", false, error.to_string()),

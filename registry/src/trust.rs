@@ -28,7 +28,7 @@ pub enum TrustError {
     NotPinned(Nation),
     /// Its root has ended.
     #[error(
-        "the root of `{nation}` expired at {expired}; nothing new is believed under it until `{nation}` issues a new root"
+        "the root of `{nation}` expired at {expired}; nothing new is believed under it; ask the people of `{nation}` for its new nation file, then run `steelyard trust rm {nation}` and `steelyard trust add`"
     )]
     RootExpired {
         /// The nation.

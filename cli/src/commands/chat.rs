@@ -1,6 +1,6 @@
 //! `steelyard chat`: talk to a model that is served here, or serve it for as long as the talk takes.
 
-use std::io::{BufRead, IsTerminal, Read};
+use std::io::{IsTerminal, Read};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::serve::{self, Interrupts};
+use crate::ask;
 use crate::client::{Client, Need, segment};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
@@ -19,9 +20,6 @@ use crate::http;
 use crate::human;
 use crate::output::{self, DIM, NAME, paint};
 use crate::sse;
-
-/// Longest prompt read from standard input: no model here has a context for more.
-const MAX_PROMPT: u64 = 4 * 1024 * 1024;
 
 /// Talk to a model
 ///
@@ -86,8 +84,13 @@ struct Line<'a> {
 
 impl Chat {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
-        let mut interrupts = Interrupts::new()?;
+        // Before signals are taken: what is read here may take as long as its writer likes.
         let prompt = self.prompt()?;
+        if context.json && prompt.is_none() {
+            return Err(Failure::usage("--json is for one answer, not for a conversation")
+                .help("give a PROMPT, or text on standard input"));
+        }
+        let mut interrupts = Interrupts::new()?;
         let talk = async {
             let client = Client::open(context, Need::Network).await?;
             Ok::<_, Failure>(client)
@@ -110,9 +113,9 @@ impl Chat {
             return Ok(None);
         }
         let mut text = String::new();
-        std::io::stdin().lock().take(MAX_PROMPT + 1).read_to_string(&mut text)?;
-        if text.len() as u64 > MAX_PROMPT {
-            return Err(Failure::usage(format!("the prompt is over {}", human::bytes(MAX_PROMPT))));
+        std::io::stdin().lock().take(ask::MAX_LINE + 1).read_to_string(&mut text)?;
+        if text.len() as u64 > ask::MAX_LINE {
+            return Err(Failure::usage(format!("the prompt is over {}", human::bytes(ask::MAX_LINE))));
         }
         if text.trim().is_empty() {
             return Err(
@@ -238,7 +241,7 @@ impl Line<'_> {
         loop {
             eprint_prompt();
             let line = tokio::select! {
-                line = tokio::task::spawn_blocking(read_line) => line.map_err(anyhow::Error::from)??,
+                line = ask::line() => line?,
                 () = interrupts.next() => None,
             };
             let Some(line) = line else {
@@ -339,10 +342,4 @@ fn eprint_prompt() {
     let mut err = anstream::stderr().lock();
     let _ = write!(err, "{} ", paint(NAME.bold(), ">"));
     let _ = err.flush();
-}
-
-fn read_line() -> Result<Option<String>, Failure> {
-    let mut line = String::new();
-    let read = std::io::stdin().lock().take(MAX_PROMPT).read_line(&mut line)?;
-    Ok((read > 0).then_some(line))
 }

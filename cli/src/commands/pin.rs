@@ -1,7 +1,7 @@
 //! `steelyard pin`, `steelyard unpin`: what garbage collection keeps.
 
 use clap::Args;
-use node::api::types::{Done, PinEntry, PinRequest};
+use node::api::types::{PinEntry, PinRequest, Resolved};
 use registry::Reference;
 
 use crate::client::{Client, Need, segment};
@@ -55,7 +55,7 @@ impl Pin {
 impl Unpin {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         let client = Client::open(context, Need::Folder).await?;
-        let done: Result<Done, Failure> = client.delete(&path(&self.reference)).await;
+        let done: Result<Resolved, Failure> = client.delete(&path(&self.reference)).await;
         client.close().await;
         let done = done?;
         if context.json {

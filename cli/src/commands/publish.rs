@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use node::api::types::{Accepted, DraftRequest, Drafted, Resolved, Sequences, Work};
+use node::api::types::{Accepted, DraftRequest, Drafted, Resolved, Sequences, Status, Work};
 use registry::key::SecretKey;
 use registry::statement::{Channel, DerivedFrom, Relation, Releasable, Release, RoleName, Statement};
 use registry::{ChannelName, Digest, Model, Nation, Signed, Timestamp, Version};
@@ -110,6 +110,7 @@ impl Publish {
         folder: &Path,
     ) -> Result<(Published, Drafted), Failure> {
         // Whatever can be known to fail fails before a hundred gigabytes are read.
+        self.refuse_other_nation(client).await?;
         let key = keys::load(context, client, self.keys.as_ref(), RoleName::Release).await?;
         self.refuse_taken(client).await?;
         let derived_from = self.lineage(client).await?;
@@ -143,6 +144,16 @@ impl Publish {
             announced: client.is_running(),
         };
         Ok((published, draft))
+    }
+
+    async fn refuse_other_nation(&self, client: &Client) -> Result<(), Failure> {
+        let own = client.get::<Status>("/v1/status").await?.nation;
+        let (wanted, name) = (&self.model.nation, &self.model.name);
+        if own == *wanted {
+            return Ok(());
+        }
+        Err(Failure::usage(format!("this node belongs to `{own}` and can't publish for `{wanted}`"))
+            .help(format!("publish as {own}/{name}, or use a node of `{wanted}`")))
     }
 
     async fn refuse_taken(&self, client: &Client) -> Result<(), Failure> {
@@ -185,16 +196,6 @@ impl Publish {
             })
             .await?;
         drop(bar);
-        if draft.nation != self.model.nation {
-            return Err(Failure::usage(format!(
-                "this node belongs to `{}` and can't publish for `{}`",
-                draft.nation, self.model.nation
-            ))
-            .help(format!(
-                "publish as {}/{}, or use a node of `{}`",
-                draft.nation, self.model.name, self.model.nation
-            )));
-        }
         if let [first, rest @ ..] = draft.unsafe_files.as_slice() {
             let more = if rest.is_empty() { String::new() } else { format!(" (and {} more)", rest.len()) };
             return Err(Failure::new(Exit::Policy, format!("{}: {}{more}", first.path, first.why)).help(

@@ -3,21 +3,22 @@
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use node::api::types::{PullRequest, Pulled, TransferInfo, TransferState};
+use node::api::types::{PullRequest, Pulled, TransferInfo};
 use registry::Reference;
 
 use crate::client::{Client, Need};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::human;
-use crate::output::{self, BAD, Cell, DIM, NAME, Table, cell, paint};
+use crate::output::{self, Cell, DIM, NAME, Table, cell, paint};
 use crate::progress::Bar;
+use crate::transfer;
 
 /// Fetch, verify and admit a release
 ///
 /// Finds the release, asks the local policy before any bytes move, fetches the missing chunks from several peers at once,
 /// verifies each chunk before it is kept and each file when it is whole, and admits the release. A pull that was
-/// interrupted goes on where it was.
+/// interrupted goes on where it was. Garbage collection keeps what a channel points to; --pin keeps any other release.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -57,52 +58,7 @@ async fn pull(
 ) -> Result<Pulled, Failure> {
     let bar = Bar::new(context.progress(), &format!("finding {reference}"));
     let request = PullRequest { reference: reference.to_string(), pin };
-    client.job("/v1/pull", &request, |info: TransferInfo| show(&bar, &info)).await
-}
-
-pub(super) fn show(bar: &Bar, info: &TransferInfo) {
-    match info.state {
-        TransferState::Fetching => {
-            bar.start_at(info.bytes_resumed);
-            let from: Vec<String> =
-                info.peers.iter().filter(|peer| peer.bytes > 0).map(|peer| peer.nation.to_string()).collect();
-            let mut nations = from.clone();
-            nations.dedup();
-            let message = if nations.is_empty() {
-                "fetching".to_owned()
-            } else {
-                format!("from {}", nations.join(", "))
-            };
-            bar.bytes(info.bytes_done, info.bytes_total, &message);
-        }
-        TransferState::Verifying => bar.bytes(info.bytes_done, info.bytes_total, "verifying"),
-        _ => bar.message(&format!("finding {}", info.reference)),
-    }
-}
-
-/// Who brought what; nothing without peers.
-pub(super) fn shares(info: &TransferInfo) -> String {
-    let mut peers: Vec<_> = info.peers.iter().filter(|peer| peer.bytes > 0 || peer.bad_chunks > 0).collect();
-    peers.sort_by_key(|peer| std::cmp::Reverse(peer.bytes));
-    let fetched: u64 = peers.iter().map(|peer| peer.bytes).sum();
-    let mut table = Table::new(&["from", "peer", "bytes", "share", "chunks", ""]);
-    for peer in peers {
-        let share = (peer.bytes * 100 + fetched / 2).checked_div(fetched).unwrap_or(0);
-        let fault = match (peer.bad_chunks, peer.banned) {
-            (0, false) => cell(DIM, ""),
-            (bad, true) => cell(BAD, format!("✗ {} with wrong bytes: banned", human::count(bad, "chunk"))),
-            (bad, false) => cell(BAD, format!("✗ {} with wrong bytes", human::count(bad, "chunk"))),
-        };
-        table.row([
-            cell(NAME, peer.nation.as_str()),
-            cell(DIM, human::peer(&peer.peer_id)),
-            Cell::from(human::bytes(peer.bytes)).right(),
-            Cell::from(format!("{share} %")).right(),
-            Cell::from(peer.chunks.to_string()).right(),
-            fault,
-        ]);
-    }
-    if table.is_empty() { String::new() } else { table.render() }
+    client.job("/v1/pull", &request, |info: TransferInfo| transfer::show(&bar, &info)).await
 }
 
 fn report(pulled: &Pulled, took: Duration) -> Result<(), Failure> {
@@ -111,25 +67,18 @@ fn report(pulled: &Pulled, took: Duration) -> Result<(), Failure> {
     if pulled.already_here {
         output::line(format!("{} {name} is here already, complete and admitted.", output::mark(true)))?;
     } else {
-        let fetched = info.bytes_total.saturating_sub(info.bytes_resumed);
         let took = human::duration(took);
         output::line(format!(
             "{} {name} is here: {} fetched in {took}.",
             output::mark(true),
-            human::bytes(fetched)
+            human::bytes(transfer::fetched(info))
         ))?;
-        if info.bytes_resumed > 0 {
-            output::line(paint(
-                DIM,
-                format!(
-                    "  {} of {} were here before.",
-                    human::bytes(info.bytes_resumed),
-                    human::bytes(info.bytes_total)
-                ),
-            ))?;
+        let spared = transfer::spared(info);
+        if !spared.is_empty() {
+            output::line(paint(DIM, format!("  {spared}.")))?;
         }
     }
-    let shares = shares(info);
+    let shares = transfer::shares(info);
     if !shares.is_empty() {
         output::print(&format!("\n{shares}"))?;
     }
@@ -139,7 +88,14 @@ fn report(pulled: &Pulled, took: Duration) -> Result<(), Failure> {
         human::count(pulled.files as u64, "file")
     ))?;
     output::print(&decision(&pulled.decision))?;
-    output::line(format!("{}   {}", paint(DIM, "release"), pulled.release))
+    output::line(format!("{}   {}", paint(DIM, "release"), pulled.release))?;
+    if !pulled.pinned && pulled.channels.is_empty() {
+        output::warn(format!(
+            "not pinned, and no channel points to it: a later `steelyard gc` would remove it; `steelyard pin {}@{}` keeps it",
+            pulled.model, pulled.version
+        ));
+    }
+    Ok(())
 }
 
 /// The policy's answers, a line each.

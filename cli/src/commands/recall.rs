@@ -1,6 +1,6 @@
 //! `steelyard recall`: take a release out of service, everywhere.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -10,6 +10,7 @@ use registry::{Digest, Nation, Reference, Timestamp};
 use serde::Serialize;
 
 use super::publish::sign_and_send;
+use crate::ask;
 use crate::client::{Client, Need, segment};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
@@ -114,7 +115,7 @@ impl Recall {
         let own = detail.entry.model.nation == status.nation;
         let name = format!("{}@{}", resolved.model, resolved.version);
         if !self.yes {
-            self.confirm(&name, &detail, own)?;
+            self.confirm(&name, &detail, own).await?;
         }
         let next: Sequences = client.get("/v1/sequences").await?;
         let target = if self.lineage {
@@ -146,7 +147,7 @@ impl Recall {
         Ok((recalled, name))
     }
 
-    fn confirm(&self, name: &str, detail: &ReleaseDetail, own: bool) -> Result<(), Failure> {
+    async fn confirm(&self, name: &str, detail: &ReleaseDetail, own: bool) -> Result<(), Failure> {
         if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
             return Err(Failure::usage("a recall is never taken back, so it needs a person's yes")
                 .help("say it with --yes"));
@@ -164,8 +165,7 @@ impl Recall {
             "{} Type the version to go on: ",
             paint(BAD, "This is never taken back.")
         );
-        let mut answer = String::new();
-        std::io::stdin().lock().read_line(&mut answer)?;
+        let answer = ask::line().await?.unwrap_or_default();
         if answer.trim() == detail.entry.version.as_str() {
             return Ok(());
         }

@@ -1,24 +1,33 @@
 //! `steelyard transfers`: what is being fetched, and what was.
 
 use clap::Args;
-use node::api::types::{TransferInfo, TransferState};
-use registry::Timestamp;
+use node::api::types::TransferInfo;
 
 use crate::client::Client;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
-use crate::human;
-use crate::output::{self, BAD, Cell, DIM, GOOD, NAME, Table, WARN, cell};
+use crate::output::{self, DIM, NAME, paint};
+use crate::transfer;
 
 /// List transfers, running and lately over
 ///
-/// Each with how far it is, its rate, and how many bytes came from which nation.
+/// A row for each: how far it is, its rate, the nations that bring it, and what did not have to travel, because it was here
+/// or came encoded. With an ID, or with --peers for all, a row for each peer follows: what it does now, its rate, its bytes
+/// and chunks, and any wrong ones.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   steelyard transfers
-  watch steelyard transfers")]
-pub(crate) struct Transfers {}
+  steelyard transfers 3
+  watch steelyard transfers --peers")]
+pub(crate) struct Transfers {
+    /// Only this transfer, with its peers
+    #[arg(value_name = "ID")]
+    id: Option<u64>,
+    /// Show the peers of each transfer
+    #[arg(long)]
+    peers: bool,
+}
 
 impl Transfers {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
@@ -26,7 +35,19 @@ impl Transfers {
             return Err(Failure::new(Exit::Network, "no node is running here, so nothing is being fetched")
                 .help(format!("start it with `{} node`", context.command())));
         };
-        let transfers: Vec<TransferInfo> = client.get("/v1/transfers").await?;
+        let transfers: Vec<TransferInfo> = match self.id {
+            Some(id) => {
+                let one: TransferInfo =
+                    client.get(&format!("/v1/transfers/{id}")).await.map_err(|failure: Failure| {
+                        failure.or_help("`steelyard transfers` lists each with its ID")
+                    })?;
+                if context.json {
+                    return output::json(&one);
+                }
+                vec![one]
+            }
+            None => client.get("/v1/transfers").await?,
+        };
         if context.json {
             return output::json(&transfers);
         }
@@ -34,51 +55,28 @@ impl Transfers {
             output::note("Nothing was fetched since the node started.");
             return Ok(());
         }
-        let now = Timestamp::now();
-        let mut table = Table::new(&["release", "state", "done", "of", "rate", "from", "started"]);
-        for transfer in &transfers {
-            let name = match (&transfer.model, &transfer.version) {
-                (Some(model), Some(version)) => format!("{model}@{version}"),
-                _ => transfer.reference.clone(),
-            };
-            let (state, style) = match transfer.state {
-                TransferState::Resolving => ("finding", WARN),
-                TransferState::Fetching => ("fetching", WARN),
-                TransferState::Verifying => ("verifying", WARN),
-                TransferState::Done => ("done", GOOD),
-                TransferState::Failed => ("failed", BAD),
-                TransferState::Cancelled => ("cancelled", DIM),
-            };
-            let from: Vec<String> = transfer
-                .peers
-                .iter()
-                .filter(|peer| peer.bytes > 0 || peer.banned)
-                .map(|peer| {
-                    let banned = if peer.banned { " (banned)" } else { "" };
-                    format!("{} {}{banned}", peer.nation, human::bytes(peer.bytes))
-                })
-                .collect();
-            let rate = if transfer.state == TransferState::Fetching {
-                format!("{}/s", human::bytes(transfer.rate))
-            } else {
-                String::new()
-            };
-            table.row([
-                cell(NAME, name),
-                cell(style, state),
-                Cell::from(human::bytes(transfer.bytes_done)).right(),
-                Cell::from(human::bytes(transfer.bytes_total)).right(),
-                Cell::from(rate).right(),
-                from.join(", ").into(),
-                cell(DIM, human::relative(transfer.started, now)),
-            ]);
+        output::print(&transfer::table(&transfers).render())?;
+        if self.peers || self.id.is_some() {
+            for info in &transfers {
+                with_peers(info)?;
+            }
         }
-        output::print(&table.render())?;
-        for transfer in &transfers {
-            if let Some(error) = &transfer.error {
-                output::note(format!("{} {}: {error}", output::mark(false), transfer.reference));
+        for info in &transfers {
+            if let Some(error) = &info.error {
+                output::note(format!("{} {}: {error}", output::mark(false), info.reference));
             }
         }
         Ok(())
     }
+}
+
+fn with_peers(info: &TransferInfo) -> Result<(), Failure> {
+    let shares = transfer::shares(info);
+    let name = paint(NAME, &info.reference);
+    if shares.is_empty() {
+        return output::line(format!("\n{} {name}: {}", info.id, paint(DIM, "no peer brought anything")));
+    }
+    output::print(&format!("\n{} {name}\n{shares}", info.id))?;
+    let spared = transfer::spared(info);
+    if spared.is_empty() { Ok(()) } else { output::line(paint(DIM, spared)) }
 }

@@ -1,13 +1,14 @@
 //! `steelyard trust`: which nations this node believes.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use node::api::types::{Done, NationEntry, PinNation};
+use node::api::types::{NationEntry, PinNation, Unpinned};
 use node::nation_file::{self, NationFile};
 use registry::{Digest, Nation, Timestamp};
 
+use crate::ask;
 use crate::client::{Client, Need};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
@@ -115,7 +116,7 @@ impl Add {
         let found = file.fingerprint();
         let fingerprint = match self.fingerprint {
             Some(fingerprint) => fingerprint,
-            None => confirm(&root.nation, &found, root.expires)?,
+            None => confirm(&root.nation, &found, root.expires).await?,
         };
         let text = file.to_json()?;
         let request = PinNation {
@@ -151,7 +152,7 @@ impl Add {
 }
 
 /// Asks a person. Trust is not given by a script that nobody watches.
-fn confirm(nation: &Nation, found: &Digest, expires: Timestamp) -> Result<Digest, Failure> {
+async fn confirm(nation: &Nation, found: &Digest, expires: Timestamp) -> Result<Digest, Failure> {
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
         return Err(Failure::usage(format!("trusting `{nation}` needs a person to compare its fingerprint"))
             .help(format!("compare it with {nation}'s people, then give it: --fingerprint {found}")));
@@ -166,8 +167,7 @@ fn confirm(nation: &Nation, found: &Digest, expires: Timestamp) -> Result<Digest
         anstream::stderr().lock(),
         "Is it the same on their side? Type the nation's name to trust it: "
     );
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
+    let answer = ask::line().await?.unwrap_or_default();
     if answer.trim() == nation.as_str() {
         return Ok(*found);
     }
@@ -252,7 +252,7 @@ async fn show(context: &Context, wanted: &Nation) -> Result<(), Failure> {
 
 async fn remove(context: &Context, nation: &Nation) -> Result<(), Failure> {
     let client = Client::open(context, Need::Folder).await?;
-    let done: Result<Done, Failure> = client.delete(&format!("/v1/nations/{nation}")).await;
+    let done: Result<Unpinned, Failure> = client.delete(&format!("/v1/nations/{nation}")).await;
     client.close().await;
     let done = done?;
     if context.json {

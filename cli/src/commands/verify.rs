@@ -4,13 +4,13 @@ use clap::Args;
 use node::api::types::{VerifyDone, VerifyRequest, Work};
 use registry::Reference;
 
-use super::pull;
 use crate::client::{Client, Need};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::human;
 use crate::output::{self, BAD, DIM, NAME, paint};
 use crate::progress::Bar;
+use crate::transfer;
 
 /// Damaged places listed for people; --json has them all.
 const SHOWN: usize = 4;
@@ -74,8 +74,8 @@ fn report(done: &VerifyDone) -> Result<(), Failure> {
     if let Some(more) = done.damage.len().checked_sub(SHOWN).filter(|more| *more > 0) {
         output::line(paint(DIM, format!("  and {more} more")))?;
     }
-    if let Some(transfer) = &done.repaired {
-        output::line(format!("\nFetched again:\n{}", pull::shares(transfer).trim_end()))?;
+    if let Some(repair) = &done.repaired {
+        output::line(format!("\nFetched again:\n{}", transfer::shares(repair).trim_end()))?;
     }
     if done.sound {
         let again = if done.repaired.is_some() { "is whole again" } else { "is sound" };

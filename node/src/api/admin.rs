@@ -13,7 +13,7 @@ use super::guard::{Body, Path, Query, Raw};
 use super::stream::blocking;
 use super::types::{
     Accepted, Collected, DialRequest, Done, ExportRequest, Exported, GcRequest, ImportRequest, Imported,
-    NationEntry, PinEntry, PinNation, PinRequest, Sequences, WorkerInfo,
+    NationEntry, PinEntry, PinNation, PinRequest, Resolved, Sequences, Unpinned, WorkerInfo,
 };
 use super::{Api, catalogue};
 use crate::error::{Code, Problem};
@@ -112,19 +112,20 @@ pub(super) async fn pin_nation(
     entry.map(Json).ok_or_else(|| Problem::new(Code::Conflict, format!("`{nation}` was removed meanwhile")))
 }
 
-pub(super) async fn unpin_nation(State(api): State<Api>, Path(nation): Path<String>) -> Answer<Done> {
+pub(super) async fn unpin_nation(State(api): State<Api>, Path(nation): Path<String>) -> Answer<Unpinned> {
     let nation = Nation::new(&nation)?;
     let store = api.store().clone();
     let named = nation.clone();
-    blocking(move || {
-        store.trust().member(&named)?;
+    let fingerprint = blocking(move || {
+        let fingerprint = store.trust().member(&named)?.fingerprint();
         store.unpin_nation(&named)?;
-        Ok(nation_file::forget(&store, &named)?)
+        nation_file::forget(&store, &named)?;
+        Ok(fingerprint)
     })
     .await?;
     api.node().events().send(Event::Trust { nation: nation.clone(), pinned: false });
     api.node().disconnect_nation(&nation).await;
-    Ok(Json(Done {}))
+    Ok(Json(Unpinned { nation, fingerprint }))
 }
 
 pub(super) async fn pin(
@@ -151,18 +152,17 @@ pub(super) async fn pin(
     Ok(Json(entry.await?))
 }
 
-pub(super) async fn unpin(State(api): State<Api>, Path(reference): Path<String>) -> Answer<Done> {
+pub(super) async fn unpin(State(api): State<Api>, Path(reference): Path<String>) -> Answer<Resolved> {
     let store = api.store().clone();
-    blocking(move || {
-        let release = catalogue::resolve(&store, &reference)?.release;
-        if !store.unpin(&release)? {
+    let resolved = blocking(move || {
+        let resolved = catalogue::resolve(&store, &reference)?;
+        if !store.unpin(&resolved.release)? {
             return Err(Problem::new(Code::NotFound, format!("`{reference}` is not pinned"))
                 .hint("`steelyard ls` shows what is"));
         }
-        Ok(())
-    })
-    .await?;
-    Ok(Json(Done {}))
+        Ok(resolved)
+    });
+    Ok(Json(resolved.await?))
 }
 
 pub(super) async fn gc(State(api): State<Api>, Body(request): Body<GcRequest>) -> Answer<Collected> {
@@ -177,6 +177,9 @@ pub(super) async fn gc(State(api): State<Api>, Body(request): Body<GcRequest>) -
         bytes_kept: report.bytes_kept,
         blobs_held: report.blobs_held,
         bytes_held: report.bytes_held,
+        releases: report.releases,
+        loose_blobs: report.loose_blobs,
+        orphans_removed: report.orphans_removed,
     }))
 }
 

@@ -23,11 +23,12 @@ pub(super) async fn pull(
 ) -> Result<Response, Problem> {
     let reference = catalogue::parse(&request.reference)?;
     Ok(job(move |progress| async move {
-        let pulled = fetch(&api, reference, &progress).await?;
+        let mut pulled = fetch(&api, reference, &progress).await?;
         if request.pin {
             let store = api.store().clone();
             let release = pulled.release;
             blocking(move || Ok(store.pin(&release, "pulled with --pin")?)).await?;
+            pulled.pinned = true;
         }
         Ok(pulled)
     }))
@@ -46,13 +47,21 @@ async fn fetch(
     let store = api.store().clone();
     let release = report.release;
     let missing = || Problem::new(Code::Internal, "the release pulled is not in the store");
-    let known = blocking(move || store.release(&release)?.ok_or_else(missing)).await?;
+    let (known, pinned, channels) = blocking(move || {
+        let known = store.release(&release)?.ok_or_else(missing)?;
+        let pinned = store.pins()?.iter().any(|pin| pin.release == release);
+        let pointing = store.channels()?.into_iter().filter(|(_, channel)| channel.release == release);
+        Ok::<_, Problem>((known, pinned, pointing.map(|(_, channel)| channel.channel).collect()))
+    })
+    .await?;
     Ok(Pulled {
         release,
         model: known.model,
         version: known.version,
         files: known.files.len(),
         already_here: report.transfer.bytes_resumed == report.transfer.bytes_total,
+        pinned,
+        channels,
         transfer: report.transfer,
         decision: report.decision,
     })

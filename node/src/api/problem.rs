@@ -59,6 +59,7 @@ impl From<StoreError> for Problem {
             StoreError::Damaged { .. }
             | StoreError::WrongContent { .. }
             | StoreError::FalseMap { .. }
+            | StoreError::OtherModel { .. }
             | StoreError::Format { .. }
             | StoreError::Chunks { .. } => Code::VerificationFailed,
             StoreError::NotAFile { .. } | StoreError::Kind(_) | StoreError::NoteTooLarge { .. } => {

@@ -7,6 +7,8 @@ mod status;
 pub use self::catalogue::*;
 pub use self::jobs::*;
 pub use self::status::*;
+pub use registry::store::{GcReason, GcRelease};
+
 pub use crate::error::{Code, Problem};
 pub use crate::events::{
     Direction, Event, PeerInfo, PeerShare, PeerState, StopCause, TransferInfo, TransferState, WorkerInfo,

@@ -125,9 +125,10 @@ fn refusals(decision: &Decision) -> String {
 impl From<StoreError> for PullError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::FalseMap { .. } | StoreError::Envelope(_) | StoreError::Trust(_) => {
-                Self::Verification(error.to_string())
-            }
+            StoreError::FalseMap { .. }
+            | StoreError::OtherModel { .. }
+            | StoreError::Envelope(_)
+            | StoreError::Trust(_) => Self::Verification(error.to_string()),
             error => Self::Disk(error.to_string()),
         }
     }

@@ -62,10 +62,15 @@ pub fn import(store: &Store, path: &Path, now: Timestamp) -> Result<ImportReport
     let mut bundle = Bundle::new(store, path, now);
     // Raw: extension headers, whose length the library would believe, show as entries of their own and are refused.
     for entry in archive.entries().map_err(io(path))?.raw(true) {
-        let entry = entry.map_err(|error| not_a_bundle(path, &format!("an entry can't be read: {error}")))?;
+        let entry = entry.map_err(|error| bundle.unreadable(&error))?;
         bundle.take(entry)?;
     }
     bundle.finish()
+}
+
+/// What the archive's reader says may hold the file's own bytes: they are shown shortened and made visible.
+fn said(error: &std::io::Error) -> String {
+    crate::shorten(&error.to_string())
 }
 
 fn not_a_bundle(path: &Path, why: &str) -> BundleError {
@@ -115,13 +120,28 @@ impl<'a> Bundle<'a> {
         }
     }
 
+    /// Why the next entry's head can't be read.
+    fn unreadable(&self, error: &std::io::Error) -> BundleError {
+        let entries = self.names.len();
+        if entries == 0 {
+            return not_a_bundle(self.path, "it does not begin like a file that `steelyard export` wrote");
+        }
+        not_a_bundle(
+            self.path,
+            &format!(
+                "it is damaged after its entry {entries} ({}); nothing was kept; copy it again",
+                said(error)
+            ),
+        )
+    }
+
     fn take(&mut self, mut entry: Input<'_>) -> Result<(), BundleError> {
         let name = entry.path_bytes().into_owned();
         let shown = crate::shorten(&String::from_utf8_lossy(&name));
         let refuse = |why: &str| Err(BundleError::Entry { name: shown.clone(), why: why.to_owned() });
         let size = match entry.header().entry_size() {
             Ok(size) => size,
-            Err(error) => return refuse(&format!("its size can't be read: {error}")),
+            Err(error) => return refuse(&format!("its size can't be read: {}", said(&error))),
         };
         if !entry.header().entry_type().is_file() {
             return refuse("a bundle holds plain files only");

@@ -7,14 +7,15 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::{Kind, Predicate, StatementError, Subject, SubjectDigest};
+use crate::chunk::{MAX_CHUNK, MAX_CHUNKS};
 use crate::digest::{Digest, Sha256};
 use crate::reference::{Model, Nation, Version};
 use crate::timestamp::Timestamp;
 
 /// Most files of one release (the largest public models have a few hundred).
 pub const MAX_FILES: usize = 16_384;
-/// Largest file: 16 TiB.
-pub const MAX_FILE_SIZE: u64 = 1 << 44;
+/// Largest file, in bytes: what the longest chunk map can name, 4 TiB.
+pub const MAX_FILE_SIZE: u64 = MAX_CHUNKS as u64 * MAX_CHUNK as u64;
 /// Most bases that one release may name (merges name a handful).
 pub const MAX_LINEAGE: usize = 64;
 /// Most nations in `releasableTo`.
@@ -310,7 +311,7 @@ impl Predicate for Release {
         for file in &self.files {
             label("mediaType", &file.media_type)?;
             if file.size > MAX_FILE_SIZE {
-                return Err(Self::field("files", format!("`{}` is over 16 TiB", crate::shorten(&file.path))));
+                return Err(Self::field("files", format!("`{}` is over 4 TiB", crate::shorten(&file.path))));
             }
         }
         if let Some(card) = &self.model_card

@@ -1,6 +1,6 @@
 //! Garbage collection: mark what the roots reach, sweep the rest (`keep.rs` says why that is safe beside other work).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::PathBuf;
 
@@ -11,6 +11,7 @@ use super::record::{self, BlobRecord};
 use super::statements::blobs_of;
 use super::{Result, Store, io, locked, partial, partial_path};
 use crate::digest::Digest;
+use crate::reference::{Model, Version};
 use crate::timestamp::{DAY, Timestamp};
 
 /// How long, in seconds, a transfer that nobody took up again is kept.
@@ -18,8 +19,33 @@ pub const PARTIAL_MAX_AGE: i64 = 7 * DAY;
 /// Blobs that are removed under one lock and one sync of the index.
 const SWEEP_BATCH: usize = 64;
 
+/// Why a release's bytes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GcReason {
+    /// It is not pinned, and no channel points to it.
+    Unpinned,
+    /// It is recalled and not pinned: a channel does not keep such a release.
+    Recalled,
+}
+
+/// A release whose bytes a collection removed, or would remove.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GcRelease {
+    /// The release; its statement stays.
+    pub release: Digest,
+    /// Its model.
+    pub model: Model,
+    /// Its version.
+    pub version: Version,
+    /// Bytes that go, chunk maps included. Those that two such releases share are counted for both.
+    pub bytes: u64,
+    /// Why.
+    pub reason: GcReason,
+}
+
 /// What a collection did, or would do.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GcReport {
     /// Whether nothing was removed.
     pub dry_run: bool,
@@ -29,6 +55,10 @@ pub struct GcReport {
     pub partials_removed: u64,
     /// Files removed that the index did not know, left behind by a crash.
     pub orphans_removed: u64,
+    /// The releases that the blobs removed were of.
+    pub releases: Vec<GcRelease>,
+    /// Blobs removed that no known release names: a draft that was never signed.
+    pub loose_blobs: u64,
     /// Bytes of everything removed.
     pub bytes_freed: u64,
     /// Blobs that a pin, a channel, a lease or a transfer needs.
@@ -67,6 +97,7 @@ impl Store {
         }
         // Chunk maps last: they name the chunks that their blobs leave behind in the index.
         garbage.sort_by_key(|(blob, record)| (record.map.is_none(), *blob));
+        self.name_releases(&garbage, &mut report)?;
         if dry_run {
             report.blobs_removed = garbage.len() as u64;
             report.bytes_freed += garbage.iter().map(|(_, record)| record.size).sum::<u64>();
@@ -78,6 +109,30 @@ impl Store {
         }
         self.sweep_orphans(&mut report)?;
         Ok(report)
+    }
+
+    /// Says which releases the garbage is of. None of them is marked: then no blob of it would be garbage.
+    fn name_releases(&self, garbage: &[(Digest, BlobRecord)], report: &mut GcReport) -> Result<()> {
+        let sizes: HashMap<Digest, u64> = garbage.iter().map(|(blob, record)| (*blob, record.size)).collect();
+        let mut named = HashSet::new();
+        for (digest, release) in self.releases()? {
+            let blobs: HashSet<Digest> =
+                blobs_of(&release).into_iter().filter(|blob| sizes.contains_key(blob)).collect();
+            if blobs.is_empty() {
+                continue;
+            }
+            let recalled = crate::admit::binding_recall(self, &digest)?.is_some();
+            report.releases.push(GcRelease {
+                release: digest,
+                model: release.model,
+                version: release.version,
+                bytes: blobs.iter().filter_map(|blob| sizes.get(blob)).sum(),
+                reason: if recalled { GcReason::Recalled } else { GcReason::Unpinned },
+            });
+            named.extend(blobs);
+        }
+        report.loose_blobs = sizes.keys().filter(|blob| !named.contains(blob)).count() as u64;
+        Ok(())
     }
 
     /// Every blob that the roots reach.

@@ -47,7 +47,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 pub use admissions::{Admission, Pin};
 pub use bitmap::Bitmap;
 pub use error::{StoreError, WriteError};
-pub use gc::{GcReport, PARTIAL_MAX_AGE};
+pub use gc::{GcReason, GcRelease, GcReport, PARTIAL_MAX_AGE};
 pub use ingest::Ingested;
 pub use keep::{HOLD, Lease};
 pub use partial::{FLUSH_BYTES, FLUSH_EVERY, MAX_UNSYNCED, Partial, Reused};

@@ -71,8 +71,8 @@ def releases():
         value["predicate"]["files"][0]["size"] = size
         return value
 
-    add("16 TiB", "REL-005", sized(1 << 44), ok={"kind": "release"})
-    add("refused: 16 TiB and a byte", "REL-005", sized((1 << 44) + 1), error="field-files")
+    add("4 TiB", "REL-005", sized(1 << 42), ok={"kind": "release"})
+    add("refused: 4 TiB and a byte", "REL-005", sized((1 << 42) + 1), error="field-files")
     add("refused: negative size", "REL-005", sized(-1), error="not an in-toto statement")
     add("no model card", "REL-006", release(modelCard=None), ok={"kind": "release"})
     add("refused: the card is not among the files", "REL-006", release(modelCard="CARD.md"), error="field-modelCard")

@@ -3,7 +3,8 @@
 use registry::policy::{Decision, UnsafeFile};
 use registry::serving::Options;
 use registry::statement::{File, Kind};
-use registry::{Digest, Model, Nation, Version};
+use registry::store::GcRelease;
+use registry::{ChannelName, Digest, Model, Nation, Version};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -15,6 +16,15 @@ use crate::events::TransferInfo;
 pub struct PinRequest {
     /// Why it is kept.
     pub reason: String,
+}
+
+/// The answer to `DELETE /v1/nations/{nation}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unpinned {
+    /// The nation that is no longer trusted.
+    pub nation: Nation,
+    /// The fingerprint by which it was.
+    pub fingerprint: Digest,
 }
 
 /// `POST /v1/pull`.
@@ -41,6 +51,10 @@ pub struct Pulled {
     pub files: usize,
     /// Whether every byte was here before.
     pub already_here: bool,
+    /// Whether a pin keeps it against garbage collection.
+    pub pinned: bool,
+    /// Channels that point to it, which keep it too.
+    pub channels: Vec<ChannelName>,
     /// What was fetched from whom.
     pub transfer: TransferInfo,
     /// Why it may be served here.
@@ -160,6 +174,12 @@ pub struct Collected {
     pub blobs_held: u64,
     /// Their bytes.
     pub bytes_held: u64,
+    /// The releases whose blobs go, each with the reason.
+    pub releases: Vec<GcRelease>,
+    /// Blobs removed that no known release names: drafts that were never signed.
+    pub loose_blobs: u64,
+    /// Files removed that a crash left behind.
+    pub orphans_removed: u64,
 }
 
 /// `POST /v1/verify`.
