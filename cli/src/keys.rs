@@ -28,6 +28,12 @@ pub(crate) async fn load(
     let key = SecretKey::load(&path)?;
     let nations: Vec<NationEntry> = client.get("/v1/nations").await?;
     let own = nations.into_iter().find(|nation| nation.own);
+    if let Some(own) = own.as_ref().filter(|own| own.expired && role != RoleName::Recall) {
+        let message = format!("the root of this nation, `{}`, expired at {}", own.nation, own.expires);
+        return Err(Failure::new(Exit::Verification, message).help(
+            "nobody believes anything new under it, recalls excepted: make the nation anew with `steelyard init` in another folder, and give allies its nation.json",
+        ));
+    }
     let entry = own.and_then(|own| {
         let nation = own.nation.clone();
         own.roles.into_iter().find(|entry| entry.role == role.as_str()).map(|entry| (nation, entry))

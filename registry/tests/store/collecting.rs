@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use registry::publish::accept;
 use registry::statement::*;
-use registry::store::Store;
+use registry::store::{GcReason, Store};
 use registry::{Digest, admit};
 
 use crate::help::*;
@@ -44,6 +44,13 @@ fn pins_channels_and_leases_keep_and_the_rest_goes() {
     let done = store.gc(false).unwrap();
     assert_eq!(done.blobs_removed, 4);
     assert_eq!((done.bytes_freed, done.bytes_kept), (dry.bytes_freed, dry.bytes_kept));
+    // Both name it, with the reason; the blobs that it shares with the other release stay and are not counted.
+    for report in [&dry, &done] {
+        let [gone] = report.releases.as_slice() else { panic!("{:?}", report.releases) };
+        assert_eq!((gone.release, gone.reason, gone.bytes), (old, GcReason::Unpinned, done.bytes_freed));
+        assert_eq!((gone.model.to_string().as_str(), gone.version.as_str()), ("alba/m", "1"));
+        assert_eq!(report.loose_blobs, 0);
+    }
     assert!(!store.has_blob(&old_weights) && !store.blob_path(&old_weights).exists());
     assert!(store.has_blob(&new_weights));
     assert!(admit::verify(&store, &new, NOW, &mut |_, _| {}).unwrap().is_sound());
@@ -75,7 +82,8 @@ fn a_recalled_release_goes_unless_it_is_pinned() {
     store.pin(&release, "to be examined").unwrap();
     assert_eq!(store.gc(true).unwrap().blobs_removed, 0);
     store.unpin(&release).unwrap();
-    assert_eq!(store.gc(false).unwrap().blobs_removed, 6);
+    let report = store.gc(false).unwrap();
+    assert_eq!((report.blobs_removed, report.releases[0].reason), (6, GcReason::Recalled));
 }
 
 #[test]
