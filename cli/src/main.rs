@@ -30,7 +30,7 @@ const CLOSING: std::time::Duration = std::time::Duration::from_secs(2);
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return output::usage(&error),
+        Err(error) => return output::usage(&error, std::env::args_os().any(|word| word == "--json")),
     };
     cli.global.colour.apply();
     if let Command::Worker = cli.command {

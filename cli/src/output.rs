@@ -87,7 +87,13 @@ pub(crate) fn fail(failure: &Failure, as_json: bool) -> ExitCode {
 }
 
 /// A wrong command line, or help that was asked for. Help on a closed pipe is no failure.
-pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+pub(crate) fn usage(error: &clap::Error, as_json: bool) -> ExitCode {
+    if as_json && error.use_stderr() {
+        let text = error.render().to_string();
+        let said = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
+        let said: Vec<&str> = said.lines().map(str::trim).collect();
+        let _ = json_line(&Failure::usage(said.join(" ")).problem);
+    }
     let _ = error.print();
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage as u8))
 }

@@ -112,6 +112,10 @@ fn exit_codes_tell_failures_apart() {
     assert_eq!(code(&run(&home, &["frobnicate"])), 2);
     let unfinished = run(&home, &["pull"]);
     assert_eq!(code(&unfinished), 2);
+    let told = run(&home, &["--json", "pull"]);
+    let problem: Value = serde_json::from_slice(&told.stdout).unwrap();
+    assert_eq!((code(&told), problem["code"].as_str()), (2, Some("usage")));
+    assert!(problem["detail"].as_str().unwrap().contains("<REFERENCE>"), "{problem}");
     // What the environment gives is not asked for.
     assert!(stderr(&unfinished).contains("Usage: steelyard pull") && !stderr(&unfinished).contains("--home"));
     let none = run(&home, &["ls"]);

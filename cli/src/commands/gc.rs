@@ -35,11 +35,14 @@ impl Gc {
             return output::json(&report);
         }
         let verb = if report.dry_run { "Would free" } else { "Freed" };
+        let abandoned = match report.partials_removed {
+            0 => String::new(),
+            n => format!(", {}", human::count(n, "abandoned transfer")),
+        };
         output::line(format!(
-            "{verb} {}: {}, {}.",
+            "{verb} {}: {}{abandoned}.",
             paint(BOLD, human::bytes(report.bytes_freed)),
-            human::count(report.blobs_removed, "file"),
-            human::count(report.partials_removed, "abandoned transfer")
+            human::count(report.blobs_removed, "file")
         ))?;
         output::print(&reasons(&report))?;
         let held = if report.blobs_held == 0 {

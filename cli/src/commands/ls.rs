@@ -35,6 +35,13 @@ impl Ls {
         if context.json {
             return output::json(&models);
         }
+        if models.is_empty() && !self.filter.is_empty() {
+            output::note(format!(
+                "No model known here has `{}` in its name. `steelyard ls` lists all.",
+                self.filter
+            ));
+            return Ok(());
+        }
         if models.is_empty() {
             output::note(
                 "No model is known here yet. `steelyard publish` makes one, `steelyard pull` fetches an ally's.",

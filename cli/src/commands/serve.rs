@@ -277,8 +277,6 @@ fn stopped(worker: &WorkerInfo, stop: &WorkerStop) -> Failure {
         stop.at,
         paint(BOLD, human::millis(stop.took_ms))
     ));
-    Failure::new(Exit::Policy, format!("{what}: {}", stop.reason)).help(format!(
-        "`steelyard show {}` tells why; move to a release that is not recalled",
-        worker.release
-    ))
+    Failure::new(Exit::Policy, format!("{what}: {}", stop.reason))
+        .help(format!("`steelyard show {}` tells why", worker.release))
 }

@@ -1,8 +1,11 @@
 //! `steelyard status`: the node at a glance.
 
+use std::path::Path;
+
 use clap::Args;
 use node::api::types::{Status as State, WorkerInfo, WorkerState};
 use registry::Timestamp;
+use serde::Serialize;
 
 use crate::client::{Client, Need};
 use crate::context::Context;
@@ -29,16 +32,27 @@ impl Status {
         client.close().await;
         let (state, workers) = read?;
         if context.json {
-            return output::json(&state);
+            let folder = context.home();
+            let serving: Vec<&WorkerInfo> = workers.iter().filter(|worker| !worker.state.is_over()).collect();
+            return output::json(&Shown { state: &state, folder, serving });
         }
         report(context, &state, &workers)
     }
 }
 
+/// What programs get: the node's status, and what only whoever may use its socket is told.
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    state: &'a State,
+    folder: &'a Path,
+    serving: Vec<&'a WorkerInfo>,
+}
+
 fn report(context: &Context, state: &State, workers: &[WorkerInfo]) -> Result<(), Failure> {
     let now = Timestamp::now();
     let running = if state.running {
-        format!("{}, up since {}", paint(GOOD, "running"), human::relative(state.started, now))
+        format!("{}, started {}", paint(GOOD, "running"), human::relative(state.started, now))
     } else {
         format!("{}; start it with `{} node`", paint(WARN, "not running"), context.command())
     };

@@ -211,11 +211,15 @@ async fn list(context: &Context) -> Result<(), Failure> {
     output::print(&table.render())
 }
 
+fn unknown(nation: &Nation) -> Failure {
+    Failure::new(Exit::NotFound, format!("`{nation}` is not trusted here"))
+        .help("`steelyard trust ls` lists who is")
+}
+
 async fn show(context: &Context, wanted: &Nation) -> Result<(), Failure> {
     let nations = nations(context).await?;
     let Some(nation) = nations.into_iter().find(|nation| nation.nation == *wanted) else {
-        return Err(Failure::new(Exit::NotFound, format!("`{wanted}` is not trusted here"))
-            .help("`steelyard trust ls` lists who is"));
+        return Err(unknown(wanted));
     };
     if context.json {
         return output::json(&nation);
@@ -254,7 +258,10 @@ async fn remove(context: &Context, nation: &Nation) -> Result<(), Failure> {
     let client = Client::open(context, Need::Folder).await?;
     let done: Result<Unpinned, Failure> = client.delete(&format!("/v1/nations/{nation}")).await;
     client.close().await;
-    let done = done?;
+    let done = done.map_err(|failure| match failure.exit {
+        Exit::NotFound => unknown(nation),
+        _ => failure,
+    })?;
     if context.json {
         return output::json(&done);
     }
