@@ -106,11 +106,9 @@ impl Node {
             network.send(Command::Dial { peer, addresses, reply }).await;
             match answer.await {
                 Ok(Ok(peer)) => return Ok(peer.to_base58()),
-                // It begins with the address that was dialled, which the error names anyway.
+                // The address is named already.
                 Ok(Err(error)) => {
-                    why = error
-                        .rsplit_once(&format!("{address}: "))
-                        .map_or(error.clone(), |(_, rest)| rest.to_owned())
+                    why = error.strip_prefix(&format!("{address}: ")).unwrap_or(&error).to_owned();
                 }
                 Err(_) => why = "the network has ended".to_owned(),
             }
