@@ -83,3 +83,43 @@ fn the_port_reads_and_the_socket_writes() {
     assert_eq!(shown["presence"], "complete", "{shown}");
     assert_eq!(borea.json(&["status"])["running"], false);
 }
+
+#[test]
+fn what_nothing_keeps_is_named_by_pull_and_by_gc() {
+    let net = Net::new();
+    let [alba, borea] = net.allies(["alba", "borea"]);
+    for (version, seed) in [("1", 1), ("2", 2)] {
+        let folder = net.folder(&format!("model-{version}"));
+        generate::safetensors(&folder.join("model.safetensors"), 2 << 20, seed).unwrap();
+        alba.publish(&folder, "small", version, &["--releasable-to", "all"]);
+    }
+    let (a, b) = (alba.start(), borea.start());
+    b.connect(&a);
+    // The channel keeps its release by itself; an older version has nobody.
+    let kept = borea.json(&["pull", "alba/small"]);
+    assert_eq!((&kept["version"], &kept["channels"]), (&json!("2"), &json!(["stable"])), "{kept}");
+    borea.run(&["pull", "alba/small@1"]).expect(0, &["not pinned", "steelyard pin alba/small@1"]);
+    borea.run(&["gc", "--dry-run"]).expect(0, &["alba/small@1", "no channel points to it"]);
+    let pinned = borea.json(&["pull", "alba/small@1", "--pin"]);
+    assert_eq!(pinned["pinned"], true, "{pinned}");
+    assert_eq!(borea.json(&["gc", "--dry-run"])["releases"], json!([]));
+    borea.ok(&["unpin", "alba/small@1"]);
+    let gone = borea.json(&["gc"]);
+    assert_eq!(
+        (&gone["releases"][0]["version"], &gone["releases"][0]["reason"]),
+        (&json!("1"), &json!("unpinned"))
+    );
+    assert_eq!(gone["bytes_freed"], gone["releases"][0]["bytes"], "{gone}");
+
+    // Each transfer has a row and an ID, and an ID shows its peers.
+    let transfers = borea.json(&["transfers"]);
+    let id =
+        transfers.as_array().unwrap().iter().find(|t| t["peers"] != json!([])).unwrap()["id"].to_string();
+    assert_eq!(borea.json(&["transfers", &id])["id"].to_string(), id);
+    borea.run(&["transfers", &id]).expect(0, &["alba", "chunks", &a.peer_id()[a.peer_id().len() - 8..]]);
+    borea.run(&["transfers", "99"]).expect(3, &["99"]);
+    // The worker's interface is not needed to look at the status; what only this machine may know is in it.
+    let status = borea.json(&["status"]);
+    assert_eq!(status["folder"], json!(borea.path.display().to_string()));
+    assert_eq!((&status["running"], &status["serving"]), (&json!(true), &json!([])));
+}
