@@ -6,6 +6,7 @@
 use std::io::Cursor;
 
 use registry::chunk::{self, ChunkMap, MAX_CHUNK};
+use registry::codec::{Decoder, Encoder, Encoding, Layout, MAX_RAW};
 use registry::format::{self, Kind, Layout, Safety, gguf as gguf_format, safetensors as safetensors_format};
 use registry::statement::Statement;
 use registry::{Digest, Reference, Signed, Timestamp};
@@ -17,6 +18,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("safetensors", safetensors),
     ("gguf", gguf),
     ("chunk_map", chunk_map),
+    ("codec", codec),
     ("file_kind", file_kind),
     ("envelope", envelope),
     ("statement", statement),
@@ -67,6 +69,35 @@ pub fn chunk_map(data: &[u8]) {
         assert_eq!(map.index_at(offset), Some(i));
     }
     assert_eq!(map.index_at(map.size()), None);
+}
+
+/// The input is an encoding's identifier, the raw length in three bytes, and the encoded bytes.
+pub fn codec(data: &[u8]) {
+    /// Bytes on both sides of the output, which nobody may touch.
+    const EDGE: usize = 32;
+    let Some((&[id, a, b, c], bytes)) = data.split_first_chunk() else { return };
+    let Ok(encoding) = Encoding::try_from(id) else { return };
+    let len = u32::from_le_bytes([a, b, c, 0]) as usize % (MAX_RAW + 2);
+    let mut room = vec![0xa5; EDGE + len + EDGE];
+    let decoded = Decoder::new().decode(encoding, bytes, &mut room[EDGE..EDGE + len]);
+    assert!(room[..EDGE].iter().chain(&room[EDGE + len..]).all(|&byte| byte == 0xa5));
+    if decoded.is_err() {
+        return;
+    }
+    assert!(encoding == Encoding::Raw || bytes.len() < len);
+    let chunk = &room[EDGE..EDGE + len];
+    let layout = match encoding {
+        Encoding::Raw | Encoding::Zstd => Layout::Bytes,
+        Encoding::Planes2 => Layout::Bf16,
+        Encoding::Planes4 => Layout::F32,
+        Encoding::Planes8 => Layout::F64,
+        Encoding::Blocks => Layout::Quantised { fields: &[1, 1, 16], phase: 5 },
+    };
+    let (mut again, mut back) = (Vec::new(), vec![0; len]);
+    let encoding = Encoder::new().encode(chunk, layout, &mut again);
+    let again = if encoding == Encoding::Raw { chunk } else { &again };
+    Decoder::new().decode(encoding, again, &mut back).expect("what was encoded can be decoded");
+    assert!(back == chunk);
 }
 
 /// The input is a name, a line feed, and the file's first bytes.

@@ -1,6 +1,8 @@
 //! The documents in `specs/` against the code: each identifier has a vector, and each vector comes out as it says.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "specs/codec.rs"]
+mod codec;
 #[path = "specs/content.rs"]
 mod content;
 #[path = "specs/history.rs"]
@@ -14,7 +16,7 @@ use std::collections::BTreeSet;
 use vectors::Runner;
 
 /// What this crate runs: one function a kind. A new document adds a module beside `content` and its kinds here.
-const KINDS: &[&[(&str, Runner)]] = &[content::KINDS, statements::KINDS, history::KINDS];
+const KINDS: &[&[(&str, Runner)]] = &[content::KINDS, statements::KINDS, history::KINDS, codec::KINDS];
 
 /// Kinds that other crates run, with a test of the same form.
 const ELSEWHERE: &[&str] = &[

@@ -14,6 +14,13 @@ pub fn cpu_seconds(pid: u32) -> f64 {
     ticks / TICKS
 }
 
+/// CPU seconds that the calling thread ran so far; nanoseconds where the kernel counts them.
+pub fn thread_cpu_seconds() -> f64 {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let ran = text.split_whitespace().next().and_then(|field| field.parse::<f64>().ok());
+    ran.map_or_else(|| cpu_seconds(std::process::id()), |nanoseconds| nanoseconds / 1e9)
+}
+
 /// CPU seconds of the process and of every process below it.
 pub fn cpu_seconds_of_tree(pid: u32) -> f64 {
     cpu_seconds(pid) + children(pid).into_iter().map(cpu_seconds_of_tree).sum::<f64>()

@@ -1,11 +1,12 @@
-"""Writes the test vectors of documents 02 to 06.
+"""Writes the test vectors of documents 02 to 07.
 
-It shares no code with the implementation: keys and hashes come from the Python packages `cryptography` and `blake3`, the
-JSON is made by hand. The files that it writes are kept in the repository; run it again only when a rule is added:
+It shares no code with the implementation: keys and hashes come from the Python packages `cryptography` and `blake3`,
+compressed blocks from `zstandard`, the JSON is made by hand. The files that it writes are kept in the repository; run it again only when a rule is added:
 
-    python3 -m venv venv && venv/bin/pip install blake3 cryptography && venv/bin/python specs/vectors/make
+    python3 -m venv venv && venv/bin/pip install blake3 cryptography zstandard && venv/bin/python specs/vectors/make
 """
 
+import codec
 import common
 import envelope
 import release
@@ -22,4 +23,5 @@ wire.identity()
 wire.frames()
 wire.exchange()
 wire.announcements()
+codec.chunks()
 common.write()
