@@ -18,7 +18,7 @@ PEERS ?=
 # KEEP=1 leaves the demo's three nodes up.
 KEEP ?=
 
-.PHONY: help setup build weights demo clean-demo test bench bench-pull bench-transfer bench-dedup lint deny
+.PHONY: help setup build weights demo clean-demo test bench bench-pull bench-transfer bench-dedup bench-codec lint deny
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,7 +43,7 @@ clean-demo: ## Stop the nodes that `make demo KEEP=1` left up and remove their d
 test: build weights ## Every test: units, specifications' vectors, whole systems with real processes
 	STEELYARD_WEIGHTS="$$(scripts/fetch-weights.sh smollm2)" cargo test --release --workspace --locked $(ARGS)
 
-bench: bench-pull bench-transfer bench-dedup ## Every benchmark
+bench: bench-pull bench-transfer bench-dedup bench-codec ## Every benchmark
 
 bench-pull: build ## Pull a generated model between two local nodes, beside plain TCP and a static HTTP server
 	@scripts/setup.sh --optional nginx curl
@@ -59,6 +59,10 @@ bench-transfer: build ## What moving weights costs, beside BitTorrent, HTTP and 
 
 bench-dedup: build ## New bytes for a revision: a tensor replaced, other shards, a fine-tune
 	@$(TARGET)/release/bench-dedup
+
+bench-codec: build weights ## Real weights on the wire: % of raw and GB/s of CPU, beside Zstandard, LZ4 and ZipNN
+	@STEELYARD_WEIGHTS="$$(scripts/fetch-weights.sh smollm2)" STEELYARD_MINILM="$$(scripts/fetch-weights.sh minilm)" \
+		STEELYARD_GEMMA3="$$(scripts/fetch-weights.sh gemma3)" STEELYARD_PEERS=scripts/codec-peers.sh $(TARGET)/release/bench-codec
 
 lint: setup ## Formatting, clippy without warnings, dependencies, house rules
 	cargo fmt --all --check

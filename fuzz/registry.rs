@@ -6,7 +6,7 @@
 use std::io::Cursor;
 
 use registry::chunk::{self, ChunkMap, MAX_CHUNK};
-use registry::codec::{Decoder, Encoder, Encoding, Layout, MAX_RAW};
+use registry::codec::{Decoder, Encoder, Encoding, Layout as ChunkLayout, MAX_RAW};
 use registry::format::{self, Kind, Layout, Safety, gguf as gguf_format, safetensors as safetensors_format};
 use registry::statement::Statement;
 use registry::{Digest, Reference, Signed, Timestamp};
@@ -87,11 +87,11 @@ pub fn codec(data: &[u8]) {
     assert!(encoding == Encoding::Raw || bytes.len() < len);
     let chunk = &room[EDGE..EDGE + len];
     let layout = match encoding {
-        Encoding::Raw | Encoding::Zstd => Layout::Bytes,
-        Encoding::Planes2 => Layout::Bf16,
-        Encoding::Planes4 => Layout::F32,
-        Encoding::Planes8 => Layout::F64,
-        Encoding::Blocks => Layout::Quantised { fields: &[1, 1, 16], phase: 5 },
+        Encoding::Raw | Encoding::Zstd => ChunkLayout::Bytes,
+        Encoding::Planes2 => ChunkLayout::Bf16,
+        Encoding::Planes4 => ChunkLayout::F32,
+        Encoding::Planes8 => ChunkLayout::F64,
+        Encoding::Blocks => ChunkLayout::Quantised { fields: &[1, 1, 16], phase: 5 },
     };
     let (mut again, mut back) = (Vec::new(), vec![0; len]);
     let encoding = Encoder::new().encode(chunk, layout, &mut again);

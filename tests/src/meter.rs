@@ -16,6 +16,8 @@ pub fn cpu_seconds(pid: u32) -> f64 {
 
 /// CPU seconds that the calling thread ran so far; nanoseconds where the kernel counts them.
 pub fn thread_cpu_seconds() -> f64 {
+    // The kernel brings the count up to date when it schedules.
+    std::thread::yield_now();
     let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     let ran = text.split_whitespace().next().and_then(|field| field.parse::<f64>().ok());
     ran.map_or_else(|| cpu_seconds(std::process::id()), |nanoseconds| nanoseconds / 1e9)

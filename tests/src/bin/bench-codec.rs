@@ -45,8 +45,10 @@ struct Row {
 }
 
 fn main() -> ExitCode {
-    let runs = std::env::var("STEELYARD_BENCH_RUNS").ok().and_then(|text| text.parse().ok()).unwrap_or(5).max(1);
-    let parent = std::env::var_os("STEELYARD_BENCH_DIR").map_or_else(|| PathBuf::from("/dev/shm"), PathBuf::from);
+    let runs =
+        std::env::var("STEELYARD_BENCH_RUNS").ok().and_then(|text| text.parse().ok()).unwrap_or(5).max(1);
+    let parent =
+        std::env::var_os("STEELYARD_BENCH_DIR").map_or_else(|| PathBuf::from("/dev/shm"), PathBuf::from);
     let folder = tempfile::tempdir_in(parent).expect("a folder for the derived files");
     let sources = sources(folder.path());
     let mut tables: Vec<(&Source, Vec<Row>)> = Vec::new();
@@ -66,7 +68,9 @@ fn main() -> ExitCode {
 /// The weights as they are, and MiniLM's rounded to BF16 and F16, since none of the three comes in those.
 fn sources(folder: &Path) -> Vec<Source> {
     let weights = |name: &str| {
-        PathBuf::from(std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set: run `make bench-codec`")))
+        PathBuf::from(
+            std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set: run `make bench-codec`")),
+        )
     };
     let minilm = weights("STEELYARD_MINILM");
     let plain = fs::read(&minilm).expect("read MiniLM");
@@ -92,8 +96,10 @@ fn sources(folder: &Path) -> Vec<Source> {
 fn open(title: &'static str, kind: &'static str, path: PathBuf) -> Source {
     let bytes = fs::read(&path).expect("read the weights");
     let name = path.to_string_lossy();
-    let found = format::inspect(&name, std::io::Cursor::new(&bytes), bytes.len() as u64).expect("a file of weights");
-    let built = chunk::build(&bytes[..], bytes.len() as u64, found.layout.as_ref(), |_| Ok(())).expect("its chunks");
+    let found =
+        format::inspect(&name, std::io::Cursor::new(&bytes), bytes.len() as u64).expect("a file of weights");
+    let built =
+        chunk::build(&bytes[..], bytes.len() as u64, found.layout.as_ref(), |_| Ok(())).expect("its chunks");
     let layouts = Layouts::read(&File::open(&path).expect("open the weights"));
     Source { title, kind, bytes, map: built.map, layouts, path: path.clone() }
 }
@@ -118,7 +124,10 @@ fn rounded(file: &[u8], dtype: &str, round: fn(f32) -> u16) -> Vec<u8> {
         for word in data[from as usize..to as usize].as_chunks::<4>().0 {
             body.extend_from_slice(&round(f32::from_le_bytes(*word)).to_le_bytes());
         }
-        infos.insert(name.clone(), json!({ "dtype": dtype, "shape": shape, "data_offsets": [start, body.len()] }));
+        infos.insert(
+            name.clone(),
+            json!({ "dtype": dtype, "shape": shape, "data_offsets": [start, body.len()] }),
+        );
     }
     let header = serde_json::to_vec(&infos).expect("a header");
     [&(header.len() as u64).to_le_bytes()[..], &header, &body].concat()
@@ -137,7 +146,8 @@ fn to_f16(x: f32) -> u16 {
     let exponent = (bits >> 23 & 0xff) as i32 - 127;
     let mantissa = bits & 0x7f_ffff | 0x80_0000;
     // A normal number keeps ten bits of its mantissa, a subnormal one fewer.
-    let (shift, high) = if exponent >= -14 { (13, ((exponent + 14) as u32) << 10) } else { (-1 - exponent, 0) };
+    let (shift, high) =
+        if exponent >= -14 { (13, ((exponent + 14) as u32) << 10) } else { (-1 - exponent, 0) };
     if shift > 24 {
         return sign;
     }
@@ -148,43 +158,45 @@ fn to_f16(x: f32) -> u16 {
     sign | (high + kept) as u16
 }
 
-/// One run of ours: every chunk encoded, then every chunk decoded and compared.
+/// One run of ours: every chunk encoded, then every chunk decoded; then, with no clock running, compared.
 fn ours(source: &Source) -> Row {
     let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new());
-    let mut encoded: Vec<(Encoding, Vec<u8>)> = Vec::new();
-    let mut out = vec![0; chunk::MAX_CHUNK as usize];
     let chunk_at = |at: u64, len: u32| &source.bytes[at as usize..at as usize + len as usize];
-    let mut cpu = [0.0; 2];
-    for (at, entry) in source.map.iter() {
-        encoded.push((Encoding::Raw, Vec::with_capacity(entry.len as usize + (64 << 10))));
-        // Touched before the clock runs: a node's buffers are used again.
-        let (encoding, bytes) = encoded.last_mut().expect("just pushed");
-        bytes.resize(bytes.capacity(), 1);
+    // Touched before the clock runs: a node's buffers are used again.
+    let mut encoded: Vec<(Encoding, Vec<u8>)> = source
+        .map
+        .iter()
+        .map(|(_, entry)| (Encoding::Raw, vec![1; entry.len as usize + (64 << 10)]))
+        .collect();
+    let mut out = vec![1; chunk::MAX_CHUNK as usize];
+
+    let start = meter::thread_cpu_seconds();
+    for ((at, entry), (encoding, bytes)) in source.map.iter().zip(&mut encoded) {
         let layout = source.layouts.of(at..at + u64::from(entry.len));
-        let start = meter::thread_cpu_seconds();
         *encoding = encoder.encode(chunk_at(at, entry.len), layout, bytes);
-        cpu[0] += meter::thread_cpu_seconds() - start;
     }
+    let middle = meter::thread_cpu_seconds();
+    for ((_, entry), (encoding, bytes)) in source.map.iter().zip(&encoded) {
+        if *encoding != Encoding::Raw {
+            decoder.decode(*encoding, bytes, &mut out[..entry.len as usize]).expect("what was encoded");
+        }
+    }
+    let end = meter::thread_cpu_seconds();
+
     let mut wire = 0;
     for ((at, entry), (encoding, bytes)) in source.map.iter().zip(&encoded) {
-        let raw = chunk_at(at, entry.len);
-        let out = &mut out[..entry.len as usize];
-        if *encoding == Encoding::Raw {
-            wire += raw.len();
-            continue;
-        }
+        let (raw, out) = (chunk_at(at, entry.len), &mut out[..entry.len as usize]);
+        let bytes = if *encoding == Encoding::Raw { raw } else { bytes };
         wire += bytes.len();
-        let start = meter::thread_cpu_seconds();
         decoder.decode(*encoding, bytes, out).expect("what was encoded");
-        cpu[1] += meter::thread_cpu_seconds() - start;
         assert!(out == raw, "the same chunk");
     }
     let gigabytes = source.bytes.len() as f64 / 1e9;
     Row {
         way: "steelyard".to_owned(),
         share: wire as f64 / source.bytes.len() as f64,
-        encode: gigabytes / cpu[0],
-        decode: gigabytes / cpu[1],
+        encode: gigabytes / (middle - start),
+        decode: gigabytes / (end - middle),
     }
 }
 
