@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::transfer::limit::Bandwidth;
+
 /// Largest settings file: it is written by hand.
 pub const MAX_CONFIG: u64 = 1024 * 1024;
 /// Most addresses in any list: more than a machine has interfaces and a nation has nodes worth naming.
@@ -137,11 +139,20 @@ pub struct Transfer {
     pub max_serving: u32,
     /// Seconds without a byte after which a peer's work is given to another.
     pub stall_secs: u64,
+    /// Bandwidth limits at the node's start.
+    pub bandwidth: Bandwidth,
 }
 
 impl Default for Transfer {
     fn default() -> Self {
-        Self { streams_per_peer: 4, window: 8, max_peers: 16, max_serving: 256, stall_secs: 20 }
+        Self {
+            streams_per_peer: 4,
+            window: 8,
+            max_peers: 16,
+            max_serving: 512,
+            stall_secs: 20,
+            bandwidth: Bandwidth::default(),
+        }
     }
 }
 
@@ -222,6 +233,10 @@ impl Config {
         range("transfer.window", self.transfer.window.into(), 1, 256)?;
         range("transfer.max_peers", self.transfer.max_peers.into(), 1, 256)?;
         range("transfer.max_serving", self.transfer.max_serving.into(), 1, 65_536)?;
+        self.transfer
+            .bandwidth
+            .check()
+            .map_err(|rule| ConfigError::Value { setting: "transfer.bandwidth", rule })?;
         range("transfer.stall_secs", self.transfer.stall_secs, 1, 3_600)?;
         range("worker.max_requests", self.worker.max_requests.into(), 1, 65_536)?;
         range("worker.max_workers", self.worker.max_workers.into(), 1, 256)?;

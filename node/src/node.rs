@@ -27,7 +27,8 @@ use crate::layout::Layout;
 use crate::peers::{PeerBook, Refused};
 use crate::swarm::{self, Command, Incoming, Network, Notice, StartError};
 use crate::sync::Syncer;
-use crate::transfer::serve::Maps;
+use crate::transfer::limit::{Bandwidth, Limiter};
+use crate::transfer::serve::{Maps, Sources};
 use crate::transfer::{self, Transfers};
 use crate::wire::MAX_CERTIFICATE;
 
@@ -74,6 +75,8 @@ pub(crate) struct Inner {
     transfers: Transfers,
     pub(crate) syncer: Syncer,
     maps: Maps,
+    sources: Sources,
+    limiter: Arc<Limiter>,
     serving: Arc<Semaphore>,
     feeds: Arc<Semaphore>,
     /// Grows with every recall and change of trust: whoever serves looks again.
@@ -144,6 +147,7 @@ impl Node {
                     .await?;
             (Some(started.network), Some((started.notices, started.incoming, started.task)))
         };
+        let limiter = Arc::new(Limiter::new(config.transfer.bandwidth.clone()));
         let inner = Inner {
             serving: Arc::new(Semaphore::new(config.transfer.max_serving as usize)),
             feeds: Arc::new(Semaphore::new(MAX_FEEDS)),
@@ -156,6 +160,8 @@ impl Node {
             transfers: Transfers::default(),
             syncer: Syncer::new(epoch),
             maps: Maps::default(),
+            sources: Sources::default(),
+            limiter,
             generation: AtomicU64::new(0),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -248,6 +254,27 @@ impl Node {
 
     pub(crate) fn maps(&self) -> &Maps {
         &self.inner.maps
+    }
+
+    pub(crate) fn sources(&self) -> &Sources {
+        &self.inner.sources
+    }
+
+    pub(crate) fn limiter(&self) -> &Arc<Limiter> {
+        &self.inner.limiter
+    }
+
+    /// The bandwidth limits in force.
+    pub fn bandwidth(&self) -> Bandwidth {
+        (*self.inner.limiter.bandwidth()).clone()
+    }
+
+    /// Sets the bandwidth limits; they hold from the next piece on, until the node ends. Settings stay as they are.
+    pub fn set_bandwidth(&self, bandwidth: Bandwidth) -> Result<(), String> {
+        bandwidth.check()?;
+        tracing::info!(?bandwidth, "bandwidth limits changed");
+        self.inner.limiter.set(bandwidth);
+        Ok(())
     }
 
     pub(crate) fn transfers_state(&self) -> &Transfers {

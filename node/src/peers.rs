@@ -242,6 +242,11 @@ impl PeerBook {
         info.collect()
     }
 
+    /// How long the last ping to a peer took.
+    pub fn round_trip(&self, peer: &PeerId) -> Option<Duration> {
+        self.known().get(peer).and_then(|entry| entry.rtt)
+    }
+
     /// A ping came back after `rtt`, or did not. Returns how many were missed in a row.
     pub fn pinged(&self, peer: &PeerId, rtt: Option<Duration>) -> u32 {
         let mut known = self.known();

@@ -4,10 +4,12 @@
 //! it may be sent ahead and are answered in order. Nothing is allocated for a length before its bytes arrive.
 
 mod blob;
+mod have;
 mod hello;
 mod sync;
 
-pub use blob::{Answer, Have, Order, Refusal, Request, range};
+pub use blob::{Answer, Order, Refusal, Request, range};
+pub use have::{Have, MAX_RUNS, News};
 pub use hello::{HELLO_HEADER, Hello, Verdict};
 pub(crate) use sync::ENTRY;
 pub use sync::{FeedPage, FeedRequest};

@@ -47,6 +47,10 @@ fn weights() -> Vec<(&'static str, Vec<u8>)> {
     vec![("vocab.txt", text.into_bytes())]
 }
 
+fn everything() -> Vec<u8> {
+    Answer::News(wire::News { file: None, replaces: false, have: wire::Have::Everything }).encode()
+}
+
 /// Serves with a trick for as long as it runs.
 fn serve(mut stranger: Stranger, store: Store, map: Arc<ChunkMap>, trick: Trick) -> Stranger {
     let (closed, nothing) = tokio::sync::mpsc::channel(1);
@@ -61,7 +65,8 @@ fn serve(mut stranger: Stranger, store: Store, map: Arc<ChunkMap>, trick: Trick)
                     let request = Request::decode(kind, &body).unwrap();
                     let answer: Vec<u8> = match request {
                         Request::Open { .. } => Answer::Opened { complete: true }.encode(),
-                        Request::Have { .. } => Answer::Have(wire::Have::Everything).encode(),
+                        Request::Watch => everything(),
+                        Request::Cancel { .. } => continue,
                         Request::Map { .. } => {
                             let bytes = map.encode();
                             let mut out = Answer::Map { len: bytes.len() as u32 }.encode();
@@ -104,7 +109,7 @@ fn serve(mut stranger: Stranger, store: Store, map: Arc<ChunkMap>, trick: Trick)
                                     return;
                                 }
                                 Trick::UnknownType => vec![0x7f, 0, 0, 0, 0],
-                                Trick::OtherAnswer => Answer::Have(wire::Have::Everything).encode(),
+                                Trick::OtherAnswer => everything(),
                                 Trick::WrongBytes => {
                                     bytes.reverse();
                                     [head, bytes].concat()
@@ -207,7 +212,7 @@ async fn a_server_survives_every_malformed_request() {
     let stranger = Stranger::new(&borea, trusting.node.store()).await;
     stranger.dial(&a).await.unwrap();
     let open = Request::Open { release }.encode();
-    let chunks = |file, first, count| Request::Chunks { file, first, count }.encode();
+    let chunks = |file, first, count| Request::Chunks { file, first, count, encoded: false }.encode();
     let cases: Vec<(&str, Vec<u8>)> = vec![
         ("an unknown type", vec![0x7f, 0, 0, 0, 0]),
         ("a length of 4 GiB", vec![0x01, 0xff, 0xff, 0xff, 0xff]),

@@ -6,7 +6,7 @@ mod vectors;
 
 use node::gossip::{self, Announced};
 use node::wire::{
-    self, Answer, FeedPage, FeedRequest, Have, Hello, Order, Refusal, Request, Verdict, WireError,
+    self, Answer, FeedPage, FeedRequest, Have, Hello, News, Order, Refusal, Request, Verdict, WireError,
 };
 use node::{discovery, sync, transfer};
 use registry::chunk::{Chunk, ChunkMap};
@@ -103,9 +103,13 @@ fn blob_request(input: &Value) -> Outcome {
     Ok(match request {
         Request::Open { release } => json!({ "request": "open", "release": release }),
         Request::Map { file } => json!({ "request": "map", "file": file }),
-        Request::Have { file } => json!({ "request": "have", "file": file }),
-        Request::Chunks { file, first, count } => {
-            json!({ "request": "chunks", "file": file, "first": first, "count": count })
+        Request::Watch => json!({ "request": "watch" }),
+        Request::Chunks { file, first, count, encoded } => {
+            let name = if encoded { "encoded-chunks" } else { "chunks" };
+            json!({ "request": name, "file": file, "first": first, "count": count })
+        }
+        Request::Cancel { file, first, count } => {
+            json!({ "request": "cancel", "file": file, "first": first, "count": count })
         }
     })
 }
@@ -127,10 +131,17 @@ fn blob_answer(input: &Value) -> Outcome {
         Answer::Opened { complete } => json!({ "answer": "opened", "complete": complete }),
         Answer::Map { len } => json!({ "answer": "map", "length": len }),
         Answer::Data { len } => json!({ "answer": "data", "length": len }),
-        Answer::Have(Have::Nothing) => json!({ "answer": "have", "have": "nothing" }),
-        Answer::Have(Have::Everything) => json!({ "answer": "have", "have": "everything" }),
-        Answer::Have(Have::Some(bits)) => {
-            json!({ "answer": "have", "have": data_encoding::HEXLOWER.encode(&bits) })
+        Answer::Encoded { encoding, len } => {
+            json!({ "answer": "encoded", "encoding": encoding, "length": len })
+        }
+        Answer::News(News { file, replaces, have }) => {
+            let have = match have {
+                Have::Nothing => json!("nothing"),
+                Have::Everything => json!("everything"),
+                Have::Some(bits) => json!(data_encoding::HEXLOWER.encode(&bits)),
+                Have::Runs(runs) => json!(runs),
+            };
+            json!({ "answer": "have", "file": file, "replaces": replaces, "have": have })
         }
         Answer::Refused(why) => json!({ "answer": "refused", "why": refusal(why) }),
     })
@@ -143,11 +154,12 @@ fn refusal(why: Refusal) -> &'static str {
         Refusal::Busy => "busy",
         Refusal::Missing => "missing",
         Refusal::NotAllowed => "not-allowed",
+        Refusal::Cancelled => "cancelled",
     }
 }
 
 fn availability(input: &Value) -> Outcome {
-    let Answer::Have(have) = Answer::decode_frame(&bytes(input, "bytes")).map_err(code)? else {
+    let Answer::News(News { have, .. }) = Answer::decode_frame(&bytes(input, "bytes")).map_err(code)? else {
         panic!("not availability")
     };
     let chunks = usize::try_from(number(&input["chunks"])).unwrap();

@@ -8,6 +8,7 @@ pub(crate) mod export;
 pub(crate) mod gc;
 pub(crate) mod import;
 pub(crate) mod init;
+pub(crate) mod limits;
 pub(crate) mod ls;
 pub(crate) mod node;
 pub(crate) mod peers;
@@ -49,6 +50,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::Status(status) => status.run(context).await,
         Command::Peers(peers) => peers.run(context).await,
         Command::Transfers(transfers) => transfers.run(context).await,
+        Command::Limits(limits) => limits.run(context).await,
         Command::Doctor(doctor) => doctor.run(context).await,
         Command::Demo(demo) => demo.run(context).await,
         Command::Completion(completion) => completion.run(),

@@ -19,6 +19,7 @@ use super::{Api, catalogue};
 use crate::error::{Code, Problem};
 use crate::events::Event;
 use crate::nation_file::{self, NationFile};
+use crate::transfer::limit::Bandwidth;
 
 type Answer<T> = Result<Json<T>, Problem>;
 
@@ -44,6 +45,19 @@ pub(super) async fn sequences(
         Ok(Sequences { channel, recall: store.next_recall_sequence(&store.own())? })
     });
     Ok(Json(sequences.await?))
+}
+
+pub(super) async fn bandwidth(State(api): State<Api>) -> Json<Bandwidth> {
+    Json(api.node().bandwidth())
+}
+
+/// Until the node ends: what the settings say holds again afterwards.
+pub(super) async fn set_bandwidth(
+    State(api): State<Api>,
+    Body(bandwidth): Body<Bandwidth>,
+) -> Answer<Bandwidth> {
+    api.node().set_bandwidth(bandwidth).map_err(|rule| Problem::new(Code::Usage, rule))?;
+    Ok(Json(api.node().bandwidth()))
 }
 
 pub(super) async fn statement(State(api): State<Api>, Raw(body): Raw) -> Answer<Accepted> {

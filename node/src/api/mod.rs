@@ -122,6 +122,8 @@ fn routes() -> Vec<Route> {
     route("get", "/v1/events", Public, get(read::events));
     route("get", "/v1/workers", Public, get(read::workers));
     route("get", "/v1/pins", Public, get(read::pins));
+    route("get", "/v1/bandwidth", Local, get(admin::bandwidth));
+    route("put", "/v1/bandwidth", Local, put(admin::set_bandwidth));
     route("get", "/v1/sequences", Local, get(admin::sequences));
     route("post", "/v1/pull", Local, post(jobs::pull));
     route("post", "/v1/drafts", Local, post(jobs::draft));

@@ -158,7 +158,7 @@ impl From<PullError> for Problem {
             PullError::NotFound { .. } | PullError::NotPinned { .. } => Self::new(Code::NotFound, error),
             PullError::Verification(_) => Self::new(Code::VerificationFailed, error),
             PullError::Network(_) => Self::new(Code::Network, error),
-            PullError::Disk(_) => Self::new(Code::Disk, error),
+            PullError::Disk(_) | PullError::DiskFull(_) => Self::new(Code::Disk, error),
             PullError::Busy => Self::new(Code::Busy, error),
             PullError::Cancelled => Self::new(Code::Cancelled, error),
             PullError::Internal(_) => Self::new(Code::Internal, error),

@@ -2,8 +2,12 @@
 
 mod fetch;
 mod job;
+pub mod limit;
 pub mod plan;
 pub(crate) mod serve;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod simulation;
 
 pub use serve::permission;
 
@@ -90,6 +94,9 @@ pub enum PullError {
     /// The disk failed or is full.
     #[error("the store failed: {0}")]
     Disk(String),
+    /// The disk is full.
+    #[error("{0}; what was fetched is kept and a new pull resumes it")]
+    DiskFull(String),
     /// Too many at once.
     #[error("{MAX_RUNNING} transfers are running already; wait until one ends")]
     Busy,
@@ -129,6 +136,7 @@ impl From<StoreError> for PullError {
             | StoreError::OtherModel { .. }
             | StoreError::Envelope(_)
             | StoreError::Trust(_) => Self::Verification(error.to_string()),
+            StoreError::DiskFull { .. } => Self::DiskFull(error.to_string()),
             error => Self::Disk(error.to_string()),
         }
     }

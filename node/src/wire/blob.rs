@@ -5,17 +5,23 @@ use std::ops::Range;
 use registry::Digest;
 use registry::chunk::ChunkMap;
 
+use super::have::News;
 use super::{HEADER, MAX_RANGE, MAX_RANGE_CHUNKS, WireError, end, frame, header, take};
 
 const OPEN: u8 = 0x01;
 const MAP: u8 = 0x02;
-const HAVE: u8 = 0x03;
+const WATCH: u8 = 0x03;
 const CHUNKS: u8 = 0x04;
+const CANCEL: u8 = 0x05;
+const ENCODED_CHUNKS: u8 = 0x06;
 const OPENED: u8 = 0x81;
 const MAP_DATA: u8 = 0x82;
-const HAVE_IS: u8 = 0x83;
+const NEWS: u8 = 0x83;
 const DATA: u8 = 0x84;
+const ENCODED: u8 = 0x85;
 const REFUSED: u8 = 0xff;
+/// Longest encoded chunk, in bytes: an encoding that does not make a chunk shorter is not used.
+const MAX_ENCODED: u32 = registry::chunk::MAX_CHUNK;
 
 /// What a client asks. The first request on a stream is [`Request::Open`], and it comes once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,11 +36,8 @@ pub enum Request {
         /// The file's place in the release.
         file: u32,
     },
-    /// Which chunks of a file are there.
-    Have {
-        /// The file's place in the release.
-        file: u32,
-    },
+    /// What is there, now and as it grows. It is the last request on its stream.
+    Watch,
     /// Consecutive chunks of a file.
     Chunks {
         /// The file's place in the release.
@@ -42,6 +45,18 @@ pub enum Request {
         /// The first chunk.
         first: u32,
         /// How many: 1 to [`MAX_RANGE_CHUNKS`].
+        count: u32,
+        /// Whether they may come encoded.
+        encoded: bool,
+    },
+    /// An earlier request for these very chunks need not be answered any more if it was not begun. It has no answer of
+    /// its own.
+    Cancel {
+        /// The file's place in the release.
+        file: u32,
+        /// The first chunk.
+        first: u32,
+        /// How many.
         count: u32,
     },
 }
@@ -52,14 +67,12 @@ impl Request {
         match self {
             Self::Open { release } => frame(OPEN, release.as_bytes()),
             Self::Map { file } => frame(MAP, &file.to_le_bytes()),
-            Self::Have { file } => frame(HAVE, &file.to_le_bytes()),
-            Self::Chunks { file, first, count } => {
-                let mut body = Vec::with_capacity(12);
-                for field in [file, first, count] {
-                    body.extend_from_slice(&field.to_le_bytes());
-                }
-                frame(CHUNKS, &body)
+            Self::Watch => frame(WATCH, &[]),
+            Self::Chunks { file, first, count, encoded: false } => numbers(CHUNKS, [*file, *first, *count]),
+            Self::Chunks { file, first, count, encoded: true } => {
+                numbers(ENCODED_CHUNKS, [*file, *first, *count])
             }
+            Self::Cancel { file, first, count } => numbers(CANCEL, [*file, *first, *count]),
         }
     }
 
@@ -76,12 +89,18 @@ impl Request {
                 return Ok(Self::Open { release });
             }
             MAP => Self::Map { file: number()? },
-            HAVE => Self::Have { file: number()? },
-            CHUNKS => Self::Chunks { file: number()?, first: number()?, count: number()? },
+            WATCH => Self::Watch,
+            CHUNKS | ENCODED_CHUNKS => Self::Chunks {
+                file: number()?,
+                first: number()?,
+                count: number()?,
+                encoded: kind == ENCODED_CHUNKS,
+            },
+            CANCEL => Self::Cancel { file: number()?, first: number()?, count: number()? },
             other => return Err(WireError::Type(other)),
         };
         end(input, WHAT)?;
-        if let Self::Chunks { first, count, .. } = request
+        if let Self::Chunks { first, count, .. } | Self::Cancel { first, count, .. } = request
             && (count == 0 || count > MAX_RANGE_CHUNKS || first.checked_add(count).is_none())
         {
             return Err(WireError::Value { what: WHAT, rule: "a range has 1 to 256 chunks" });
@@ -90,16 +109,29 @@ impl Request {
     }
 }
 
+fn numbers(kind: u8, fields: [u32; 3]) -> Vec<u8> {
+    let mut body = Vec::with_capacity(12);
+    for field in fields {
+        body.extend_from_slice(&field.to_le_bytes());
+    }
+    frame(kind, &body)
+}
+
 /// In which order requests may come on one stream.
 #[derive(Debug, Default)]
 pub struct Order {
     opened: bool,
+    watching: bool,
 }
 
 impl Order {
-    /// Checks the next request: an open first, and never again.
+    /// Checks the next request: an open first, and never again; nothing after a watch.
     pub fn check(&mut self, request: &Request) -> Result<(), WireError> {
         const WHAT: &str = "request";
+        if self.watching {
+            return Err(WireError::Value { what: WHAT, rule: "nothing follows a watch on its stream" });
+        }
+        self.watching = matches!(request, Request::Watch);
         match (request, self.opened) {
             (Request::Open { .. }, false) => self.opened = true,
             (Request::Open { .. }, true) => {
@@ -145,47 +177,14 @@ pub enum Refusal {
     Missing = 4,
     /// The certificate of the one who asks does not allow fetching.
     NotAllowed = 5,
+    /// The request was taken back before it was begun.
+    Cancelled = 6,
 }
 
 impl Refusal {
     /// Every refusal.
-    pub const ALL: [Self; 5] = [Self::NotFound, Self::Recalled, Self::Busy, Self::Missing, Self::NotAllowed];
-}
-
-/// Which chunks of a file a peer has.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Have {
-    /// None.
-    Nothing,
-    /// All.
-    Everything,
-    /// Those whose bit is set; the lowest bit of the first byte is chunk 0.
-    Some(Vec<u8>),
-}
-
-impl Have {
-    /// Checks that it can speak of a file of `chunks` chunks.
-    pub fn check(&self, chunks: usize) -> Result<(), WireError> {
-        let Self::Some(bits) = self else { return Ok(()) };
-        if bits.len() != chunks.div_ceil(8) {
-            return Err(WireError::Length { what: "availability", len: bits.len() as u64 });
-        }
-        match bits.last() {
-            Some(last) if !chunks.is_multiple_of(8) && last >> (chunks % 8) != 0 => {
-                Err(WireError::Value { what: "availability", rule: "bits beyond the last chunk are 0" })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether chunk `index` is there.
-    pub fn has(&self, index: u32) -> bool {
-        match self {
-            Self::Nothing => false,
-            Self::Everything => true,
-            Self::Some(bits) => bits.get(index as usize / 8).is_some_and(|byte| byte >> (index % 8) & 1 == 1),
-        }
-    }
+    pub const ALL: [Self; 6] =
+        [Self::NotFound, Self::Recalled, Self::Busy, Self::Missing, Self::NotAllowed, Self::Cancelled];
 }
 
 /// What a server answers, in the order of the requests.
@@ -201,11 +200,19 @@ pub enum Answer {
         /// The map's length.
         len: u32,
     },
-    /// To [`Request::Have`].
-    Have(Have),
+    /// To [`Request::Watch`], again and again.
+    News(News),
     /// To [`Request::Chunks`]: so many bytes follow, the chunks one after the other.
     Data {
         /// Their length together.
+        len: u32,
+    },
+    /// To [`Request::Chunks`] that may come encoded: one chunk in so many bytes, which follow. There is one such answer for
+    /// each chunk, in their order.
+    Encoded {
+        /// How: an encoding of `specs/07`.
+        encoding: u8,
+        /// How many bytes follow.
         len: u32,
     },
     /// Refused.
@@ -213,20 +220,18 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// The frame; of [`Answer::Map`] and [`Answer::Data`] only the header, the bytes being streamed after it.
+    /// The frame; of [`Answer::Map`], [`Answer::Data`] and [`Answer::Encoded`] without the content, which is streamed after it.
     pub fn encode(&self) -> Vec<u8> {
         match self {
             Self::Opened { complete } => frame(OPENED, &[u8::from(*complete)]),
             Self::Map { len } => header(MAP_DATA, *len).to_vec(),
-            Self::Have(Have::Nothing) => frame(HAVE_IS, &[0]),
-            Self::Have(Have::Everything) => frame(HAVE_IS, &[1]),
-            Self::Have(Have::Some(bits)) => {
-                let mut body = Vec::with_capacity(1 + bits.len());
-                body.push(2);
-                body.extend_from_slice(bits);
-                frame(HAVE_IS, &body)
-            }
+            Self::News(news) => frame(NEWS, &news.encode()),
             Self::Data { len } => header(DATA, *len).to_vec(),
+            Self::Encoded { encoding, len } => {
+                let mut head = header(ENCODED, len.saturating_add(1)).to_vec();
+                head.push(*encoding);
+                head
+            }
             Self::Refused(refusal) => frame(REFUSED, &[*refusal as u8]),
         }
     }
@@ -237,8 +242,20 @@ impl Answer {
         const WHAT: &str = "answer";
         let limit = match kind {
             MAP_DATA | DATA => return Ok(0),
+            // Of an encoded chunk only the first byte says how; the rest is content.
+            ENCODED => {
+                return match len {
+                    0 | 1 => Err(WireError::Length { what: WHAT, len: len.into() }),
+                    len if len > MAX_ENCODED + 1 => Err(WireError::TooLarge {
+                        what: "encoded chunk",
+                        len: len.into(),
+                        limit: (MAX_ENCODED + 1).into(),
+                    }),
+                    _ => Ok(1),
+                };
+            }
             OPENED | REFUSED => 1,
-            HAVE_IS => 1 + super::MAX_BITMAP,
+            NEWS => super::have::MAX_NEWS,
             other => return Err(WireError::Type(other)),
         };
         match len as usize {
@@ -264,14 +281,13 @@ impl Answer {
             REFUSED => {
                 let [code] = take(&mut input, WHAT)?;
                 let refusal = Refusal::ALL.into_iter().find(|refusal| *refusal as u8 == code);
-                Self::Refused(refusal.ok_or(WireError::Value { what: WHAT, rule: "a refusal is 1 to 5" })?)
+                Self::Refused(refusal.ok_or(WireError::Value { what: WHAT, rule: "a refusal is 1 to 6" })?)
             }
-            HAVE_IS => match take::<1>(&mut input, WHAT)? {
-                [0] => Self::Have(Have::Nothing),
-                [1] => Self::Have(Have::Everything),
-                [2] => Self::Have(Have::Some(std::mem::take(&mut input).to_vec())),
-                _ => return Err(WireError::Value { what: WHAT, rule: "availability is 0, 1 or 2" }),
-            },
+            ENCODED => {
+                let [encoding] = take(&mut input, WHAT)?;
+                Self::Encoded { encoding, len: len.saturating_sub(1) }
+            }
+            NEWS => Self::News(News::decode(std::mem::take(&mut input))?),
             other => return Err(WireError::Type(other)),
         };
         end(input, WHAT)?;

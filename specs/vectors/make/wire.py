@@ -130,7 +130,15 @@ def frames():
     chunks = lambda file, first, count: frame(4, u32(file) + u32(first) + u32(count))
     request("an open", "FRM-001", frame(1, release_digest), ok={"request": "open", "release": "b3:" + release_digest.hex()})
     request("a map", "FRM-001", frame(2, u32(7)), ok={"request": "map", "file": 7})
-    request("a have", "FRM-001", frame(3, u32(2**32 - 1)), ok={"request": "have", "file": 2**32 - 1})
+    request("a watch", "FRM-001 BLB-008", frame(3), ok={"request": "watch"})
+    request("refused: a watch with a file", "FRM-001 BLB-008", frame(3, u32(0)), error="length")
+    cancel = lambda first, count: frame(5, u32(1) + u32(first) + u32(count))
+    request("a cancel", "BLB-011", cancel(2, 3), ok={"request": "cancel", "file": 1, "first": 2, "count": 3})
+    request("refused: a cancel of no chunks", "BLB-011 BLB-004", cancel(2, 0), error="value")
+    request("refused: a cancel without a count", "FRM-001", frame(5, u32(1) + u32(2)), error="truncated")
+    encoded = lambda first, count: frame(6, u32(1) + u32(first) + u32(count))
+    request("chunks that may come encoded", "BLB-004", encoded(2, 3), ok={"request": "encoded-chunks", "file": 1, "first": 2, "count": 3})
+    request("refused: too many chunks that may come encoded", "BLB-004", encoded(0, 257), error="value")
     request("chunks", "BLB-004", chunks(1, 2, 3), ok={"request": "chunks", "file": 1, "first": 2, "count": 3})
     request("as many chunks as the limit", "BLB-004", chunks(0, 0, 256), ok={"request": "chunks", "count": 256})
     request("refused: no chunks", "BLB-004", chunks(0, 0, 0), error="value")
@@ -143,19 +151,23 @@ def frames():
     request("refused: a map with two files", "FRM-001", frame(2, u32(1) + u32(2)), error="length")
     request("refused: chunks without a count", "FRM-001", frame(4, u32(1) + u32(2)), error="truncated")
     request("refused: a body over the limit", "FRM-002", frame(1, bytes(65)), error="too-large")
-    for kind in (0, 5, 0x11, 0x81, 0xFF):
+    for kind in (0, 7, 0x11, 0x81, 0xFF):
         request(f"refused: type {kind:#04x}", "FRM-003", frame(kind), error="type")
 
     f = "06/order"
 
-    def order(name, requests, ok=None, error=None):
-        vector(f, name, "blob-order", "BLB-001", {"requests": [r.hex() for r in requests]}, ok, error)
+    def order(name, requests, ok=None, error=None, more=""):
+        vector(f, name, "blob-order", f"BLB-001 {more}".strip(), {"requests": [r.hex() for r in requests]}, ok, error)
 
     first = frame(1, release_digest)
-    order("an open and what follows", [first, frame(2, u32(0)), chunks(0, 0, 1), frame(3, u32(0))], ok={})
+    order("an open and what follows", [first, frame(2, u32(0)), chunks(0, 0, 1), cancel(0, 1)], ok={})
+    order("a watch comes last", [first, frame(2, u32(0)), frame(3)], ok={})
     order("refused: chunks before an open", [chunks(0, 0, 1)], error="value")
     order("refused: a map before an open", [frame(2, u32(0)), first], error="value")
     order("refused: two opens", [first, first], error="value")
+    order("refused: a watch before an open", [frame(3), first], error="value")
+    order("refused: chunks after a watch", [first, frame(3), chunks(0, 0, 1)], error="value", more="BLB-008")
+    order("refused: two watches", [first, frame(3), frame(3)], error="value", more="BLB-008")
     order("refused: another open later", [first, chunks(0, 0, 1), frame(1, bytes(32))], error="value")
 
     f = "06/answer"
@@ -170,29 +182,52 @@ def frames():
     answer("refused: opened with two bytes", "FRM-001", frame(0x81, b"\1\1"), error="too-large")
     answer("the head of a map", "FRM-001", frame(0x82, b"", 136), ok={"answer": "map", "length": 136})
     answer("the head of data", "FRM-001", frame(0x84, b"", 1 << 20), ok={"answer": "data", "length": 1 << 20})
-    answer("nothing is there", "BLB-007", frame(0x83, b"\0"), ok={"answer": "have", "have": "nothing"})
-    answer("everything is there", "BLB-007", frame(0x83, b"\1"), ok={"answer": "have", "have": "everything"})
-    answer("some are there", "BLB-007", frame(0x83, b"\2\5"), ok={"answer": "have", "have": "05"})
-    answer("refused: availability 3", "BLB-007", frame(0x83, b"\3"), error="value")
+    news = lambda file, replaces, have: frame(0x83, u32(file) + bytes([replaces]) + have)
+    told = lambda file, replaces, have: {"answer": "have", "file": file, "replaces": replaces, "have": have}
+    every = 2**32 - 1
+    answer("nothing is there", "BLB-007 BLB-009", news(every, 1, b"\0"), ok=told(None, True, "nothing"))
+    answer("everything is there", "BLB-007 BLB-009", news(every, 0, b"\1"), ok=told(None, False, "everything"))
+    answer("a whole file is there", "BLB-007 BLB-009", news(3, 0, b"\1"), ok=told(3, False, "everything"))
+    answer("some are there", "BLB-007", news(0, 1, b"\2\5"), ok=told(0, True, "05"))
+    answer("two runs are there", "BLB-010", news(7, 0, b"\3" + u32(0) + u32(2) + u32(9) + u32(1)), ok=told(7, False, [[0, 2], [9, 1]]))
+    answer("no runs", "BLB-010", news(7, 0, b"\3"), ok=told(7, False, []))
+    answer("as many runs as the limit", "BLB-010", news(7, 0, b"\3" + (u32(1) + u32(1)) * 1024), ok={"answer": "have"})
+    answer("refused: a run over the limit", "BLB-010", news(7, 0, b"\3" + (u32(1) + u32(1)) * 1025), error="too-large")
+    answer("refused: half a run", "FRM-001", news(7, 0, b"\3" + u32(1)), error="truncated")
+    answer("refused: availability 4", "BLB-007", news(0, 0, b"\4"), error="value")
+    answer("refused: replaces is 2", "BLB-009", news(0, 2, b"\1"), error="value")
+    answer("refused: a bitmap of all files", "BLB-009", news(every, 0, b"\2\5"), error="value")
+    answer("refused: runs of all files", "BLB-009", news(every, 0, b"\3" + u32(0) + u32(1)), error="value")
     answer("refused: availability without a body", "FRM-001", frame(0x83), error="length")
-    answer("refused: everything and a bitmap", "FRM-001", frame(0x83, b"\1\5"), error="length")
-    answer("refused: a bitmap over the limit", "FRM-002", frame(0x83, b"\2", (1 << 19) + 2), error="too-large")
-    for code, name in enumerate(("not-found", "recalled", "busy", "missing", "not-allowed"), 1):
+    answer("refused: availability without a file", "FRM-001", frame(0x83, b"\1"), error="truncated")
+    answer("refused: everything and a bitmap", "FRM-001", news(0, 0, b"\1\5"), error="length")
+    answer("refused: a bitmap over the limit", "FRM-002", frame(0x83, b"\0\0\0\0\0\2", (1 << 19) + 7), error="too-large")
+    chunk = lambda encoding, length: frame(0x85, bytes([encoding]), length)
+    answer("the head of an encoded chunk", "BLB-012", chunk(2, 1001), ok={"answer": "encoded", "encoding": 2, "length": 1000})
+    answer("the head of the longest encoded chunk", "BLB-012", chunk(1, (1 << 20) + 1), ok={"answer": "encoded", "length": 1 << 20})
+    answer("refused: a longer encoded chunk", "BLB-012", chunk(1, (1 << 20) + 2), error="too-large")
+    answer("refused: an encoded chunk of nothing", "BLB-012", chunk(1, 1), error="length")
+    answer("refused: an encoded chunk without its encoding", "BLB-012", frame(0x85), error="length")
+    for code, name in enumerate(("not-found", "recalled", "busy", "missing", "not-allowed", "cancelled"), 1):
         answer(f"refusal {code} is {name}", "BLB-003", frame(0xFF, bytes([code])), ok={"answer": "refused", "why": name})
-    for code in (0, 6, 255):
+    for code in (0, 7, 255):
         answer(f"refused: refusal {code}", "BLB-003", frame(0xFF, bytes([code])), error="value")
     answer("refused: a refusal of two bytes", "FRM-001", frame(0xFF, b"\1\1"), error="too-large")
-    for kind in (0, 1, 0x80, 0x85, 0x91):
+    for kind in (0, 1, 0x80, 0x86, 0x91):
         answer(f"refused: type {kind:#04x}", "FRM-003", frame(kind), error="type")
 
     f = "06/availability"
 
     def available(name, data, chunks, ok=None, error=None):
-        given = {"bytes": frame(0x83, data).hex(), "chunks": chunks}
+        given = {"bytes": frame(0x83, u32(0) + b"\1" + data).hex(), "chunks": chunks}
         vector(f, name, "availability", "BLB-005", given, ok, error)
 
     available("the lowest bit is the first chunk", b"\2\1", 8, ok={"has": [0]})
     available("the ninth chunk is in the second byte", b"\2\x80\1", 9, ok={"has": [7, 8]})
+    available("runs", b"\3" + u32(1) + u32(2) + u32(8) + u32(1), 9, ok={"has": [1, 2, 8]})
+    available("refused: a run that leaves the file", b"\3" + u32(1) + u32(3), 3, error="value")
+    available("refused: a run of nothing", b"\3" + u32(1) + u32(0), 3, error="value")
+    available("refused: a run that overflows", b"\3" + u32(2**32 - 1) + u32(2), 3, error="value")
     available("everything", b"\1", 3, ok={"has": [0, 1, 2]})
     available("nothing", b"\0", 3, ok={"has": []})
     available("no chunks at all", b"\2", 0, ok={"has": []})
