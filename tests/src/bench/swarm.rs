@@ -21,8 +21,8 @@ use crate::{Daemon, Home, Net, generate, meter};
 const UPLINK: u64 = 100_000_000;
 /// What every leecher asks for.
 const REFERENCE: &str = "seed/model";
-/// Bytes of a piece of the torrent: 512 pieces of 128 MiB, enough that 15 leechers have something to exchange early on.
-const PIECE: u64 = 256 << 10;
+/// Bytes of a piece of the torrent: the best of those tried, from 32 KiB to 1 MiB.
+const PIECE: u64 = 64 << 10;
 /// A swarm that is not done after so many times F/u and this time on top hangs.
 const HANGS: (f64, Duration) = (40.0, Duration::from_secs(120));
 /// Swarms up to this size are also served by a plain HTTP server, which takes n times F/u.
@@ -197,7 +197,7 @@ fn torrent(spaces: &Spaces, folder: &Path, python: &Path, file: &Path, seeding: 
     let torrent = talk::make_torrent(python, file, net.path(), PIECE);
     let end = |index: usize, role: &str, files: &Path| {
         let mut command = spaces.command(index, &python.to_string_lossy(), net.path());
-        command.arg(talk::torrent_script()).arg(role).args([&torrent, files]);
+        command.arg(talk::torrent_script()).args([role, "swarm"]).args([&torrent, files]);
         command.args([address(index), PORT.to_string()]);
         command
     };
