@@ -140,6 +140,7 @@ pub(crate) enum Command {
     Status(commands::status::Status),
     Peers(commands::peers::Peers),
     Transfers(commands::transfers::Transfers),
+    Mirror(commands::mirror::Mirror),
     Limits(commands::limits::Limits),
     Doctor(commands::doctor::Doctor),
     Demo(commands::demo::Demo),

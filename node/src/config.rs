@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::mirror::rule::{MAX_LIST, MAX_RULE_NAME, MAX_RULES, Mirroring, Rule};
 use crate::transfer::limit::Bandwidth;
 
 /// Largest settings file: it is written by hand.
@@ -61,6 +62,11 @@ pub struct Config {
     pub transfer: Transfer,
     /// Worker processes.
     pub worker: Worker,
+    /// What all mirror rules share.
+    pub mirroring: Mirroring,
+    /// What this node keeps without being asked; last in the file, since each is a table of its own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mirror: Vec<Rule>,
 }
 
 /// Peers.
@@ -243,6 +249,8 @@ impl Config {
         range("worker.start_secs", self.worker.start_secs, 1, 86_400)?;
         range("worker.threads", self.worker.threads.into(), 0, 4_096)?;
         range("worker.context", self.worker.context.into(), 0, 16 * 1024 * 1024)?;
+        range("mirroring.pulls", self.mirroring.pulls.into(), 1, 16)?;
+        check_rules(&self.mirror)?;
         self.http.address()?;
         self.worker.listen.parse::<SocketAddr>().map_err(|_| ConfigError::Value {
             setting: "worker.listen",
@@ -275,6 +283,30 @@ fn line<T: Serialize + PartialEq>(key: &str, value: &T, default: &T) -> String {
     let text = toml::Value::try_from(value).map(|value| value.to_string()).unwrap_or_default();
     let mark = if value == default { "# " } else { "" };
     format!("{mark}{key} = {text}")
+}
+
+fn check_rules(rules: &[Rule]) -> Result<(), ConfigError> {
+    let refused = |rule| Err(ConfigError::Value { setting: "mirror", rule });
+    if rules.len() > MAX_RULES {
+        return refused(format!("{} rules are over the limit of {MAX_RULES}", rules.len()));
+    }
+    let mut titles = std::collections::BTreeSet::new();
+    for (place, rule) in rules.iter().enumerate() {
+        let title = rule.title(place);
+        if title.chars().count() > MAX_RULE_NAME || title.chars().any(char::is_control) {
+            let rule =
+                format!("`{}` is no name: at most {MAX_RULE_NAME} characters in a line", shown(&title));
+            return refused(rule);
+        }
+        let longest = rule.nations.len().max(rule.models.len()).max(rule.channels.len());
+        if longest > MAX_LIST {
+            return refused(format!("a list of {longest} in `{title}` is over the limit of {MAX_LIST}"));
+        }
+        if !titles.insert(title.clone()) {
+            return refused(format!("two rules are called `{title}`"));
+        }
+    }
+    Ok(())
 }
 
 fn check_addresses(setting: &'static str, list: &[String]) -> Result<(), ConfigError> {
@@ -346,6 +378,11 @@ mod tests {
         let mut config = Config::default();
         config.p2p.peers = vec!["/ip4/127.0.0.1/tcp/1".to_owned()];
         assert!(config.check().unwrap_err().to_string().contains("/p2p/"));
+        let rules = |text: &str| toml::from_str::<Config>(text).unwrap().check();
+        rules("[[mirror]]\nmodels = [\"alba/*\"]\n[[mirror]]\nnations = [\"borea\"]\nbudget = \"2 TiB\"")
+            .unwrap();
+        let twice = rules("[[mirror]]\nname = \"a\"\n[[mirror]]\nname = \"a\"").unwrap_err();
+        assert!(twice.to_string().contains("two rules are called `a`"));
         let mut config = Config::default();
         config.transfer.window = 0;
         assert!(config.check().unwrap_err().to_string().contains("transfer.window"));

@@ -24,6 +24,7 @@ use crate::config::Config;
 use crate::discovery;
 use crate::events::{Events, PeerInfo, TransferInfo};
 use crate::layout::Layout;
+use crate::mirror::Mirror;
 use crate::peers::{PeerBook, Refused};
 use crate::swarm::{self, Command, Incoming, Network, Notice, StartError};
 use crate::sync::Syncer;
@@ -74,6 +75,7 @@ pub(crate) struct Inner {
     network: Option<Network>,
     transfers: Transfers,
     pub(crate) syncer: Syncer,
+    mirror: Mirror,
     maps: Maps,
     sources: Sources,
     limiter: Arc<Limiter>,
@@ -159,6 +161,7 @@ impl Node {
             network,
             transfers: Transfers::default(),
             syncer: Syncer::new(epoch),
+            mirror: Mirror::default(),
             maps: Maps::default(),
             sources: Sources::default(),
             limiter,
@@ -182,6 +185,7 @@ impl Node {
         self.spawn("trust", self.clone().watch_trust());
         self.spawn("synchronisation", self.clone().sync_regularly());
         self.spawn("provide", self.clone().provide_all());
+        self.spawn("mirroring", crate::mirror::run(self.clone()));
         let Incoming { mut sync, mut blob } = incoming;
         let node = self.clone();
         self.spawn("blob streams", async move {
@@ -275,6 +279,10 @@ impl Node {
         tracing::info!(?bandwidth, "bandwidth limits changed");
         self.inner.limiter.set(bandwidth);
         Ok(())
+    }
+
+    pub(crate) fn mirror(&self) -> &Mirror {
+        &self.inner.mirror
     }
 
     pub(crate) fn transfers_state(&self) -> &Transfers {

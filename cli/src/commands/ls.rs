@@ -113,5 +113,6 @@ fn state(release: &ReleaseEntry) -> (String, anstyle::Style) {
         ("known", DIM)
     };
     let pin = if release.pinned { ", pinned" } else { "" };
-    (format!("{word}{pin}"), style)
+    let mirrored = release.mirrored.as_ref().map_or_else(String::new, |rule| format!(", mirrored by {rule}"));
+    (format!("{word}{pin}{mirrored}"), style)
 }

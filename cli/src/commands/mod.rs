@@ -10,6 +10,7 @@ pub(crate) mod import;
 pub(crate) mod init;
 pub(crate) mod limits;
 pub(crate) mod ls;
+pub(crate) mod mirror;
 pub(crate) mod node;
 pub(crate) mod peers;
 pub(crate) mod pin;
@@ -50,6 +51,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::Status(status) => status.run(context).await,
         Command::Peers(peers) => peers.run(context).await,
         Command::Transfers(transfers) => transfers.run(context).await,
+        Command::Mirror(mirror) => mirror.run(context).await,
         Command::Limits(limits) => limits.run(context).await,
         Command::Doctor(doctor) => doctor.run(context).await,
         Command::Demo(demo) => demo.run(context).await,

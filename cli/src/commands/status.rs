@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use clap::Args;
-use node::api::types::{Status as State, WorkerInfo, WorkerState};
+use node::api::types::{MirrorState, MirrorStatus, Status as State, WorkerInfo, WorkerState};
 use registry::Timestamp;
 use serde::Serialize;
 
@@ -26,17 +26,18 @@ impl Status {
         let read = async {
             let state: State = client.get("/v1/status").await?;
             let workers: Vec<WorkerInfo> = client.get("/v1/workers").await?;
-            Ok::<_, Failure>((state, workers))
+            let mirror: MirrorStatus = client.get("/v1/mirror").await?;
+            Ok::<_, Failure>((state, workers, mirror))
         }
         .await;
         client.close().await;
-        let (state, workers) = read?;
+        let (state, workers, mirror) = read?;
         if context.json {
             let folder = context.home();
             let serving: Vec<&WorkerInfo> = workers.iter().filter(|worker| !worker.state.is_over()).collect();
             return output::json(&Shown { state: &state, folder, serving });
         }
-        report(context, &state, &workers)
+        report(context, &state, &workers, &mirror)
     }
 }
 
@@ -49,7 +50,12 @@ struct Shown<'a> {
     serving: Vec<&'a WorkerInfo>,
 }
 
-fn report(context: &Context, state: &State, workers: &[WorkerInfo]) -> Result<(), Failure> {
+fn report(
+    context: &Context,
+    state: &State,
+    workers: &[WorkerInfo],
+    mirror: &MirrorStatus,
+) -> Result<(), Failure> {
     let now = Timestamp::now();
     let running = if state.running {
         format!("{}, started {}", paint(GOOD, "running"), human::relative(state.started, now))
@@ -90,12 +96,35 @@ fn report(context: &Context, state: &State, workers: &[WorkerInfo]) -> Result<()
                 human::bytes(usage.disk_free)
             ),
         ),
+        ("mirrors", mirrors(mirror)),
         ("folder", context.home().display().to_string()),
         ("version", state.version.clone()),
     ]);
     output::print(&output::facts(&facts))?;
     let live = workers_table(workers.iter().filter(|worker| !worker.state.is_over()));
     if live.is_empty() { Ok(()) } else { output::print(&format!("\n{}", live.render())) }
+}
+
+/// Mirroring in a line.
+fn mirrors(mirror: &MirrorStatus) -> String {
+    if mirror.rules.is_empty() {
+        return paint(DIM, "nothing: there are no rules");
+    }
+    let count = |of: &[MirrorState]| mirror.releases.iter().filter(|it| of.contains(&it.state)).count();
+    let kept = count(&[MirrorState::Kept, MirrorState::Here]);
+    let coming = count(&[MirrorState::Fetching, MirrorState::Queued, MirrorState::Waiting]);
+    let refused = count(&[MirrorState::Refused]);
+    let mut text = format!(
+        "{} by {}",
+        human::count(kept as u64, "release"),
+        human::count(mirror.rules.len() as u64, "rule")
+    );
+    for (n, what) in [(coming, "to come"), (refused, "refused (`steelyard mirror` says why)")] {
+        if n > 0 {
+            text.push_str(&format!(", {n} {what}"));
+        }
+    }
+    text
 }
 
 /// Workers, a line each.

@@ -22,11 +22,13 @@ pub(super) struct Catalogue<'a> {
     recalls: Vec<(Digest, Recall)>,
     admitted: BTreeSet<Digest>,
     pins: BTreeMap<Digest, Pin>,
+    mirrored: BTreeMap<Digest, String>,
 }
 
 impl<'a> Catalogue<'a> {
     pub(super) fn read(store: &'a Store) -> Result<Self, Problem> {
         let admitted = store.admissions()?.into_iter().filter(|admission| admission.decision.allowed);
+        let mirrored = store.mirrored()?.into_iter().filter(|it| it.kept);
         Ok(Self {
             store,
             releases: store.releases()?.into_iter().collect(),
@@ -34,6 +36,7 @@ impl<'a> Catalogue<'a> {
             recalls: store.recalls()?,
             admitted: admitted.map(|admission| admission.release).collect(),
             pins: store.pins()?.into_iter().map(|pin| (pin.release, pin)).collect(),
+            mirrored: mirrored.map(|it| (it.release, it.rule)).collect(),
         })
     }
 
@@ -100,6 +103,7 @@ impl<'a> Catalogue<'a> {
             admitted: self.admitted.contains(digest) && !recalled,
             recalled,
             pinned: self.pins.contains_key(digest),
+            mirrored: self.mirrored.get(digest).cloned(),
         })
     }
 

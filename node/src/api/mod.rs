@@ -122,6 +122,7 @@ fn routes() -> Vec<Route> {
     route("get", "/v1/events", Public, get(read::events));
     route("get", "/v1/workers", Public, get(read::workers));
     route("get", "/v1/pins", Public, get(read::pins));
+    route("get", "/v1/mirror", Public, get(read::mirror));
     route("get", "/v1/bandwidth", Local, get(admin::bandwidth));
     route("put", "/v1/bandwidth", Local, put(admin::set_bandwidth));
     route("get", "/v1/sequences", Local, get(admin::sequences));

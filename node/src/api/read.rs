@@ -11,8 +11,8 @@ use serde::Deserialize;
 use super::guard::{Path, Query};
 use super::stream::blocking;
 use super::types::{
-    Evidence, Health, ModelEntry, NationEntry, PeerInfo, PinEntry, RecallEntry, ReleaseDetail, Resolved,
-    RoleEntry, Status, TransferInfo, Usage, WorkerInfo,
+    Evidence, Health, MirrorStatus, ModelEntry, NationEntry, PeerInfo, PinEntry, RecallEntry, ReleaseDetail,
+    Resolved, RoleEntry, Status, TransferInfo, Usage, WorkerInfo,
 };
 use super::{Api, catalogue};
 use crate::error::{Code, Problem};
@@ -179,6 +179,10 @@ pub(super) async fn events(
 
 pub(super) async fn workers(State(api): State<Api>) -> Json<Vec<WorkerInfo>> {
     Json(api.workers().list())
+}
+
+pub(super) async fn mirror(State(api): State<Api>) -> Answer<MirrorStatus> {
+    Ok(Json(crate::mirror::status(api.node()).await?))
 }
 
 pub(super) async fn pins(State(api): State<Api>) -> Answer<Vec<PinEntry>> {

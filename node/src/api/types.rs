@@ -2,10 +2,12 @@
 
 mod catalogue;
 mod jobs;
+mod mirror;
 mod status;
 
 pub use self::catalogue::*;
 pub use self::jobs::*;
+pub use self::mirror::*;
 pub use self::status::*;
 pub use registry::store::{GcReason, GcRelease};
 

@@ -56,6 +56,7 @@ impl Store {
         let json = serde_json::to_vec(decision).map_err(|_| corrupt("an admission"))?;
         let mut batch = self.inner.index.batch();
         batch.put(Family::Admissions, release.as_bytes(), &encode_dated(at, &json))?;
+        self.wanted_again(&mut batch, release)?;
         batch.commit()
     }
 

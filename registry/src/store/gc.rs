@@ -23,7 +23,7 @@ const SWEEP_BATCH: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GcReason {
-    /// It is not pinned, and no channel points to it.
+    /// It is not pinned, no mirror rule keeps it, and no channel points to it (or a mirror rule let it go).
     Unpinned,
     /// It is recalled and not pinned: a channel does not keep such a release.
     Recalled,
@@ -61,7 +61,7 @@ pub struct GcReport {
     pub loose_blobs: u64,
     /// Bytes of everything removed.
     pub bytes_freed: u64,
-    /// Blobs that a pin, a channel, a lease or a transfer needs.
+    /// Blobs that a pin, a mirror rule, a channel, a lease or a transfer needs.
     pub blobs_kept: u64,
     /// Their bytes.
     pub bytes_kept: u64,
@@ -135,11 +135,41 @@ impl Store {
         Ok(())
     }
 
+    /// Removes those of `blobs` that neither the roots reach nor `others` name.
+    pub(super) fn collect_only(&self, blobs: Vec<Digest>, others: HashSet<Digest>) -> Result<GcReport> {
+        let _collection = self.inner.keeper.begin();
+        let mut report = GcReport::default();
+        let mut marked = self.mark()?;
+        marked.extend(others);
+        let mut garbage = Vec::new();
+        for blob in blobs {
+            if !marked.contains(&blob)
+                && let Some(record) = self.blob_record(&blob)?
+            {
+                garbage.push((record.map.is_none(), blob));
+            }
+        }
+        // Chunk maps last, as in a whole collection; a file that the release names twice goes once.
+        garbage.sort();
+        garbage.dedup();
+        let garbage: Vec<Digest> = garbage.into_iter().map(|(_, blob)| blob).collect();
+        for blobs in garbage.chunks(SWEEP_BATCH) {
+            self.sweep(blobs, &mut report, Timestamp::now())?;
+        }
+        Ok(report)
+    }
+
     /// Every blob that the roots reach.
     fn mark(&self) -> Result<HashSet<Digest>> {
         let mut marked = HashSet::new();
         let mut releases: Vec<Digest> = self.pins()?.into_iter().map(|pin| pin.release).collect();
+        let (mirrored, let_go): (Vec<_>, Vec<_>) = self.mirrored()?.into_iter().partition(|it| it.kept);
+        releases.extend(mirrored.into_iter().map(|it| it.release));
+        let let_go: HashSet<Digest> = let_go.into_iter().map(|it| it.release).collect();
         for (_, channel) in self.channels()? {
+            if let_go.contains(&channel.release) {
+                continue;
+            }
             // A recalled release is not served again; whoever wants to examine it pins it.
             if crate::admit::binding_recall(self, &channel.release)?.is_none() {
                 releases.push(channel.release);

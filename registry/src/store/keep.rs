@@ -1,7 +1,7 @@
 //! What garbage collection must leave alone.
 //!
-//! **Roots.** A blob is kept while something needs it: a pinned release, the release that a channel points to now, a
-//! transfer (its chunk map), or a [`Lease`]. Blobs on their way in are not yet needed by anything: a publisher ingests
+//! **Roots.** A blob is kept while something needs it: a pinned release, one that a mirror rule keeps (`mirrored.rs`), the
+//! release that a channel points to now, a transfer (its chunk map), or a [`Lease`]. Blobs on their way in are not yet needed by anything: a publisher ingests
 //! files minutes before a person signs the release, a pull finishes blob after blob before the release is admitted. So
 //! each new blob is *held*: its record carries a time before which it is not collected ([`HOLD`]). Ingesting a blob that
 //! is here already renews that. When the release is accepted or admitted, the hold ends and the roots decide.

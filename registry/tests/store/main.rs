@@ -9,6 +9,7 @@ mod crashes;
 mod dedup;
 mod help;
 mod lifecycle;
+mod mirroring;
 mod partials;
 mod publishing;
 mod statements;

@@ -76,6 +76,9 @@ pub struct ReleaseEntry {
     pub recalled: bool,
     /// Whether it is pinned.
     pub pinned: bool,
+    /// The mirror rule that brought it and keeps it.
+    #[serde(default)]
+    pub mirrored: Option<String>,
 }
 
 /// One file of a release.
