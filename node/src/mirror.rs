@@ -127,29 +127,23 @@ pub(crate) async fn run(node: Node) {
     }
     let mut events = node.events().subscribe();
     loop {
+        let mut pause = RECHECK;
         match plan(&node).await {
-            Ok((_, plan)) => act(&node, plan).await,
+            Ok((world, plan)) => {
+                let next = plan.entries.iter().filter_map(|entry| entry.again).min();
+                if let Some(left) = next.and_then(|at| u64::try_from(at.unix() - world.now.unix()).ok()) {
+                    pause = pause.min(Duration::from_secs(left.max(1)));
+                }
+                act(&node, plan).await;
+            }
             Err(error) => tracing::error!("mirroring could not look at the store: {error}"),
         }
-        let next = node.mirror().tries().values().filter_map(due).min();
-        let pause = next.map_or(RECHECK, |seconds| Duration::from_secs(seconds).min(RECHECK));
         tokio::select! {
             () = news(&node, &mut events) => {}
             () = node.mirror().nudge.notified() => {}
             () = tokio::time::sleep(pause) => {}
         }
         tokio::time::sleep(SETTLE).await;
-    }
-}
-
-/// Seconds until a failed attempt is made again, at least one.
-fn due(it: &Try) -> Option<u64> {
-    match it {
-        Try::Running => None,
-        Try::Failed { again, .. } => {
-            let left = again.unix().saturating_sub(Timestamp::now().unix());
-            Some(u64::try_from(left).unwrap_or(0).max(1))
-        }
     }
 }
 

@@ -123,10 +123,14 @@ impl Index {
             wal::check(path)?;
         }
         let cache = Cache::new_lru_cache(CACHE);
-        let mut tables = BlockBasedOptions::default();
-        tables.set_block_cache(&cache);
-        tables.set_cache_index_and_filter_blocks(true);
-        tables.set_bloom_filter(BLOOM_BITS, false);
+        let tables = |whole_keys| {
+            let mut tables = BlockBasedOptions::default();
+            tables.set_block_cache(&cache);
+            tables.set_cache_index_and_filter_blocks(true);
+            tables.set_bloom_filter(BLOOM_BITS, false);
+            tables.set_whole_key_filtering(whole_keys);
+            tables
+        };
 
         let mut options = Options::default();
         options.create_if_missing(create);
@@ -147,8 +151,9 @@ impl Index {
         let families = ["default"].into_iter().chain(Family::ALL.into_iter().map(Family::name)).map(|name| {
             let mut family = Options::default();
             family.set_write_buffer_size(WRITE_BUFFER);
-            family.set_block_based_table_factory(&tables);
-            if name == Family::Chunks.name() {
+            let by_prefix = name == Family::Chunks.name();
+            family.set_block_based_table_factory(&tables(!by_prefix));
+            if by_prefix {
                 family.set_prefix_extractor(SliceTransform::create_fixed_prefix(CHUNK_PREFIX));
             }
             ColumnFamilyDescriptor::new(name, family)

@@ -326,6 +326,54 @@ fn thousands_of_repeats_are_one_chunk_to_fetch() {
     longer.finish().unwrap();
 }
 
+/// A small XFS, which can share extents, where the system lets us make one.
+struct Xfs(tempfile::TempDir);
+
+impl Xfs {
+    fn new() -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let (image, mount) = (dir.path().join("image"), dir.path().join("mount"));
+        fs::create_dir(&mount).unwrap();
+        fs::File::create(&image).unwrap().set_len(400 << 20).unwrap();
+        let ran = |command: &mut std::process::Command| {
+            let quiet = command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+            quiet.status().is_ok_and(|status| status.success())
+        };
+        let make = ran(std::process::Command::new("mkfs.xfs").args(["-q", "-m", "reflink=1"]).arg(&image));
+        if make && ran(std::process::Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&mount)) {
+            return Some(Self(dir));
+        }
+        println!("skipped: this needs mkfs.xfs and the right to mount");
+        None
+    }
+
+    fn mount(&self) -> std::path::PathBuf {
+        self.0.path().join("mount")
+    }
+}
+
+impl Drop for Xfs {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(self.mount()).status();
+    }
+}
+
+#[test]
+fn where_the_file_system_can_share_what_is_taken_needs_no_room() {
+    let Some(xfs) = Xfs::new() else { return };
+    let mut tensors = tensors(1);
+    let (_a, from) = house("alba", &[]);
+    let to = Store::create(&xfs.mount().join("store"), &root("borea"), NOW).unwrap();
+    ingest(&to, "first.safetensors", &file(&tensors, 0));
+    fs::remove_file(to.home().with_file_name("first.safetensors")).unwrap();
+    tensors[0].1 = noise(78, tensors[0].1.len());
+    let map = ingest(&from, "second.safetensors", &file(&tensors, 0));
+    let before = to.usage().unwrap().disk_free;
+    completed(&from, &to, &map, tensors[0].1.len() as u64);
+    let took = before.saturating_sub(to.usage().unwrap().disk_free);
+    assert!(took < map.size() / 2, "{took} of {} bytes", map.size());
+}
+
 /// Borea holds a model of alba's that only borea may have; cora names its chunks in a release of its own.
 #[test]
 fn a_restricted_blob_lends_nothing_to_a_wider_release() {
