@@ -19,8 +19,10 @@ use registry::{Digest, Reference, Timestamp};
 use tokio::sync::{Notify, broadcast};
 
 use crate::api::types::{MirrorEntry, MirrorRule, MirrorStatus};
+use crate::discovery::provider_key;
 use crate::events::Event;
 use crate::node::{Node, blocking};
+use crate::swarm::Command;
 use crate::transfer::{PullError, PullOptions};
 use decide::{Attempt, Plan, State, World, decide};
 
@@ -184,6 +186,9 @@ async fn act(node: &Node, plan: Plan) {
         match blocking(move || store.let_go(&release)).await {
             Ok(Some(report)) => {
                 tracing::info!(%release, bytes = report.bytes_freed, "a mirrored release was let go");
+                if let Some(network) = node.network() {
+                    network.send(Command::StopProviding(provider_key(&release))).await;
+                }
             }
             Ok(None) => tracing::debug!(%release, "a release that no rule wants is in use and stays for now"),
             Err(error) => tracing::error!(%release, "a mirrored release could not be let go: {error}"),
