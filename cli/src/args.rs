@@ -38,7 +38,7 @@ First steps:
   steelyard trust add borea/nation.json   trust an ally
   steelyard pull borea/model              fetch, verify and admit a model
   steelyard chat borea/model              talk to it
-  steelyard demo --weights model.gguf     see all of it in a minute, with three nodes on this machine
+  steelyard demo --weights model.gguf     see all of it in a minute, on this machine
 
 `steelyard help COMMAND` tells more and shows an example. `steelyard help exit-codes` lists the exit codes.";
 

@@ -199,16 +199,25 @@ pub(crate) fn state(info: &TransferInfo) -> (&'static str, anstyle::Style) {
     }
 }
 
+/// `text`, unless the size is not known yet.
+fn known(info: &TransferInfo, text: String) -> String {
+    if info.bytes_total == 0 { String::new() } else { text }
+}
+
+/// What it fetches, as people name it.
+pub(crate) fn name(info: &TransferInfo) -> String {
+    match (&info.model, &info.version) {
+        (Some(model), Some(version)) => format!("{model}@{version}"),
+        _ => info.reference.clone(),
+    }
+}
+
 /// One row for each of `transfers`.
 pub(crate) fn table(transfers: &[TransferInfo]) -> Table {
     let now = registry::Timestamp::now();
     let mut table =
         Table::new(&["id", "release", "state", "done", "of", "", "rate", "from", "saved", "started"]);
     for info in transfers {
-        let name = match (&info.model, &info.version) {
-            (Some(model), Some(version)) => format!("{model}@{version}"),
-            _ => info.reference.clone(),
-        };
         let (word, style) = state(info);
         let mut from: Vec<&str> =
             info.peers.iter().filter(|peer| peer.bytes > 0).map(|peer| peer.nation.as_str()).collect();
@@ -222,11 +231,11 @@ pub(crate) fn table(transfers: &[TransferInfo]) -> Table {
         let spared = info.bytes_resumed + info.bytes_local + saved(info);
         table.row([
             Cell::from(info.id.to_string()).right(),
-            cell(NAME, name),
+            cell(NAME, name(info)),
             cell(style, word),
-            Cell::from(human::bytes(info.bytes_done)).right(),
-            Cell::from(human::bytes(info.bytes_total)).right(),
-            Cell::from(format!("{} %", percent(info.bytes_done, info.bytes_total))).right(),
+            Cell::from(known(info, human::bytes(info.bytes_done))).right(),
+            Cell::from(known(info, human::bytes(info.bytes_total))).right(),
+            Cell::from(known(info, format!("{} %", percent(info.bytes_done, info.bytes_total)))).right(),
             Cell::from(rate).right(),
             from.join(", ").into(),
             Cell::from(if spared > 0 { human::bytes(spared) } else { String::new() }).right(),

@@ -1,7 +1,7 @@
 //! `steelyard transfers`: what is being fetched, and what was.
 
 use clap::Args;
-use node::api::types::TransferInfo;
+use node::api::types::{TransferInfo, TransferState};
 
 use crate::client::Client;
 use crate::context::Context;
@@ -62,8 +62,13 @@ impl Transfers {
             }
         }
         for info in &transfers {
-            if let Some(error) = &info.error {
-                output::note(format!("{} {}: {error}", output::mark(false), info.reference));
+            if let (TransferState::Failed, Some(error)) = (info.state, &info.error) {
+                output::note(format!(
+                    "{} {} {}: {error}",
+                    output::mark(false),
+                    info.id,
+                    transfer::name(info)
+                ));
             }
         }
         Ok(())
@@ -72,7 +77,7 @@ impl Transfers {
 
 fn with_peers(info: &TransferInfo) -> Result<(), Failure> {
     let shares = transfer::shares(info);
-    let name = paint(NAME, &info.reference);
+    let name = paint(NAME, transfer::name(info));
     if shares.is_empty() {
         return output::line(format!("\n{} {name}: {}", info.id, paint(DIM, "no peer brought anything")));
     }

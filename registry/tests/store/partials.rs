@@ -21,7 +21,9 @@ fn chunks_in_any_order_become_a_blob() {
     assert_eq!(partial.bytes_done(), map.size());
     assert!(partial.missing().is_empty());
     assert!(!to.has_blob(&map.blob()));
+    assert_eq!(partial.bytes_hashed(), 0);
     partial.finish().unwrap();
+    assert_eq!(partial.bytes_hashed(), partial.bytes_done());
     partial.finish().unwrap();
     assert!(to.has_blob(&map.blob()));
     let path = to.blob_path(&map.blob());

@@ -1,7 +1,9 @@
 //! From the last chunk to a blob.
 
 use std::fs::{self, File};
+use std::io::Read;
 use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::super::blobs::sync_parent;
 use super::super::index::Family;
@@ -40,12 +42,28 @@ impl Partial {
     }
 }
 
+/// A file that tells how much of it was read.
+struct Counted<'a> {
+    file: File,
+    read: &'a AtomicU64,
+}
+
+impl Read for Counted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        self.read.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
+}
+
 impl Inner {
     /// Hashes the whole file, which is mostly still in the page cache.
     fn hash(&self) -> Result<()> {
         let blob = self.map.blob();
-        let reader = File::open(&self.path).map_err(io("could not open", &self.path))?;
-        let found = blake3_file(reader).map_err(io("could not read", &self.path))?;
+        let file = File::open(&self.path).map_err(io("could not open", &self.path))?;
+        self.hashed.store(0, Ordering::Relaxed);
+        let found =
+            blake3_file(Counted { file, read: &self.hashed }).map_err(io("could not read", &self.path))?;
         if found == blob {
             return Ok(());
         }

@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -51,6 +52,8 @@ pub(super) struct Inner {
     state: Mutex<State>,
     /// Held by the one thread that syncs.
     flushing: Mutex<()>,
+    /// Bytes that [`Partial::finish`] has hashed so far.
+    hashed: AtomicU64,
 }
 
 struct State {
@@ -201,6 +204,7 @@ impl Inner {
             repeats: Repeats::of(map),
             state: Mutex::new(state),
             flushing: Mutex::new(()),
+            hashed: AtomicU64::new(0),
         })
     }
 }
@@ -274,6 +278,11 @@ impl Partial {
     /// Bytes that are here, those from earlier attempts among them.
     pub fn bytes_done(&self) -> u64 {
         locked(&self.inner.state).bytes
+    }
+
+    /// Bytes of the whole that [`Partial::finish`] has hashed so far, for whoever watches.
+    pub fn bytes_hashed(&self) -> u64 {
+        self.inner.hashed.load(Ordering::Relaxed)
     }
 
     /// Writes chunk `index`, after its length and digest were checked. A chunk that is here already is left alone.
