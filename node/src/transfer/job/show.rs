@@ -95,6 +95,7 @@ impl Running<'_> {
     pub(super) fn show(&mut self) {
         let here: u64 = self.partials.values().map(Partial::bytes_done).sum();
         let done = self.bytes_whole + here;
+        let verified = self.bytes_whole + self.partials.values().map(Partial::bytes_hashed).sum::<u64>();
         let passed = self.shown.at.elapsed().as_secs_f64();
         if passed > SAMPLE {
             let latest = done.saturating_sub(self.shown.done) as f64 / passed;
@@ -106,9 +107,10 @@ impl Running<'_> {
         let useful = |share: &&PeerShare| share.chunks + share.bad_chunks > 0;
         let shares: Vec<PeerShare> = self.sources.shares.values().filter(useful).cloned().collect();
         let now = self.transfer.info();
-        if now.bytes_done != done || now.peers != shares || now.rate != rate {
+        if (now.bytes_done, now.bytes_verified, now.rate) != (done, verified, rate) || now.peers != shares {
             self.transfer.update(|info| {
                 info.bytes_done = done;
+                info.bytes_verified = verified;
                 info.rate = rate;
                 info.peers = shares;
             });
