@@ -310,12 +310,13 @@ impl<'a> Running<'a> {
     /// Ends every peer's part and makes what was fetched durable, so that a later pull resumes it.
     async fn stop(&mut self) {
         self.sources.close();
+        // While what is half here still counts.
+        self.show();
         let partials: Vec<Partial> = std::mem::take(&mut self.partials).into_values().collect();
         let flushed = blocking(move || partials.iter().try_for_each(Partial::flush)).await;
         if let Err(error) = flushed {
             tracing::warn!("what was fetched could not be made durable: {error}");
         }
-        self.show();
     }
 
     fn on_own(&mut self, what: Own) -> Result<(), PullError> {
