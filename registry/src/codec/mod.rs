@@ -5,9 +5,9 @@
 //! ```
 //!
 //! Weights hardly repeat, so matching finds nothing in them; what is left is that exponents and scales take few values.
-//! The bytes of a chunk are therefore sorted by their place in the element ([`planes`]) or in the quantisation block
-//! ([`blocks`]), and each of these streams is either coded by Zstandard's Huffman stage alone or left as it is
-//! ([`entropy`]). What has no known layout goes through plain Zstandard.
+//! The bytes of a chunk are therefore sorted by their place in the element (`planes`) or in the quantisation block
+//! (`blocks`), and each of these streams is either coded by Zstandard's Huffman stage alone or left as it is
+//! (`entropy`). What has no known layout goes through plain Zstandard.
 //!
 //! A digest is always of the uncompressed chunk, so nothing here is trusted: a wrong layout costs bytes on the wire, a
 //! wrong encoding is refused or does not match the digest.
