@@ -111,7 +111,11 @@ fn torrent(net: &Net, python: &Path, blob: &Path) -> Sample {
     let torrent = talk::make_torrent(python, blob, &work, PIECE);
     let end = |role: &str, files: &Path, port: &str| {
         let mut command = Command::new(python);
-        command.arg(talk::torrent_script()).args([role, "fast"]).args([&torrent, files]).args(["127.0.0.1", port]);
+        command
+            .arg(talk::torrent_script())
+            .args([role, "fast"])
+            .args([&torrent, files])
+            .args(["127.0.0.1", port]);
         command.current_dir(&work);
         command
     };
