@@ -116,8 +116,7 @@ impl Store {
         let sizes: HashMap<Digest, u64> = garbage.iter().map(|(blob, record)| (*blob, record.size)).collect();
         let mut named = HashSet::new();
         for (digest, release) in self.releases()? {
-            let blobs: HashSet<Digest> =
-                blobs_of(&release).into_iter().filter(|blob| sizes.contains_key(blob)).collect();
+            let blobs: HashSet<Digest> = blobs_of(&release).filter(|blob| sizes.contains_key(blob)).collect();
             if blobs.is_empty() {
                 continue;
             }
