@@ -79,6 +79,19 @@ pub struct P2p {
     pub external: Vec<String>,
     /// Peers to stay connected with: multiaddrs that end in `/p2p/ID`.
     pub peers: Vec<String>,
+    /// Whether this node relays between nodes of pinned nations that can't reach each other. For a node that all of them reach.
+    pub relay: bool,
+    /// Relays through which others reach this node: multiaddrs that end in `/p2p/ID`. For a node behind a NAT.
+    pub relays: Vec<String>,
+    /// Whether content is fetched and served over a connection through a relay, where no direct one can be made.
+    pub relay_transfers: bool,
+    /// Most MiB through one circuit of this relay, both directions together; 0 for no limit. Above it the circuit is cut; a
+    /// pull goes on over a new one.
+    pub relay_circuit_mib: u32,
+    /// Hours after which a circuit of this relay is cut.
+    pub relay_circuit_hours: u32,
+    /// Most circuits through this relay that one nation's nodes may have open.
+    pub relay_nation_circuits: u32,
     /// Most established connections.
     pub max_connections: u32,
     /// Seconds between two attempts to reach a peer that is away (the first retries come sooner).
@@ -93,6 +106,13 @@ impl Default for P2p {
             listen: vec!["/ip4/0.0.0.0/tcp/4801".to_owned(), "/ip4/0.0.0.0/udp/4801/quic-v1".to_owned()],
             external: Vec::new(),
             peers: Vec::new(),
+            relay: false,
+            relays: Vec::new(),
+            relay_transfers: true,
+            // A model of 70 billion parameters in BF16 is 130 GiB.
+            relay_circuit_mib: 256 * 1024,
+            relay_circuit_hours: 24,
+            relay_nation_circuits: 32,
             max_connections: 512,
             redial_secs: 15,
             sync_secs: 30,
@@ -232,6 +252,9 @@ impl Config {
             Err(ConfigError::Value { setting, rule: format!("{value} is not between {low} and {high}") })
         };
         range("p2p.max_connections", self.p2p.max_connections.into(), 1, 65_536)?;
+        range("p2p.relay_circuit_mib", self.p2p.relay_circuit_mib.into(), 0, u32::MAX.into())?;
+        range("p2p.relay_circuit_hours", self.p2p.relay_circuit_hours.into(), 1, 24 * 365)?;
+        range("p2p.relay_nation_circuits", self.p2p.relay_nation_circuits.into(), 1, 65_536)?;
         range("p2p.redial_secs", self.p2p.redial_secs, 1, 86_400)?;
         range("p2p.sync_secs", self.p2p.sync_secs, 1, 86_400)?;
         range("http.max_connections", self.http.max_connections.into(), 1, 65_536)?;
@@ -263,6 +286,7 @@ impl Config {
             ("p2p.listen", &self.p2p.listen),
             ("p2p.external", &self.p2p.external),
             ("p2p.peers", &self.p2p.peers),
+            ("p2p.relays", &self.p2p.relays),
         ] {
             check_addresses(setting, list)?;
         }
@@ -320,7 +344,7 @@ fn check_addresses(setting: &'static str, list: &[String]) -> Result<(), ConfigE
             let rule = format!("`{}` is not a multiaddr such as `/ip4/192.0.2.1/tcp/4801`", shown(address));
             return Err(ConfigError::Value { setting, rule });
         }
-        if setting == "p2p.peers" && !crate::nation_file::names_peer(address) {
+        if matches!(setting, "p2p.peers" | "p2p.relays") && !crate::nation_file::names_peer(address) {
             let rule = format!("`{}` does not end in `/p2p/` and the peer's identifier", shown(address));
             return Err(ConfigError::Value { setting, rule });
         }

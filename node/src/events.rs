@@ -34,6 +34,9 @@ pub struct PeerInfo {
     pub address: String,
     /// Who dialled.
     pub direction: Direction,
+    /// Whether it is connected through a relay only.
+    #[serde(default)]
+    pub relayed: bool,
     /// Since when.
     pub connected_at: Timestamp,
     /// Content bytes sent to it over this connection.

@@ -26,6 +26,7 @@ use crate::events::{Events, PeerInfo, TransferInfo};
 use crate::layout::Layout;
 use crate::mirror::Mirror;
 use crate::peers::{PeerBook, Refused};
+use crate::reach::{self, Reach};
 use crate::swarm::{self, Command, Incoming, Network, Notice, StartError};
 use crate::sync::Syncer;
 use crate::transfer::limit::{Bandwidth, Limiter};
@@ -202,6 +203,9 @@ impl Node {
         for address in &self.config().p2p.peers {
             self.spawn("dial", discovery::keep_connected(self.clone(), address.clone()));
         }
+        for address in &self.config().p2p.relays {
+            self.spawn("relay", reach::keep_reservation(self.clone(), address.clone()));
+        }
     }
 
     /// Runs a task until it ends or the node stops; a panic in it is logged.
@@ -317,6 +321,11 @@ impl Node {
             }
         }
         out
+    }
+
+    /// How this node is reached from outside.
+    pub fn reach(&self) -> Reach {
+        self.network().map(|network| network.reach().view()).unwrap_or_default()
     }
 
     /// Every transfer that is remembered, the newest first.

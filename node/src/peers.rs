@@ -69,7 +69,9 @@ struct Link {
     id: ConnectionId,
     address: Multiaddr,
     direction: Direction,
+    relayed: bool,
     since: Timestamp,
+    opened: Instant,
 }
 
 #[derive(Debug)]
@@ -157,9 +159,11 @@ impl PeerBook {
         let Some(entry) = known.get_mut(&peer) else { return false };
         entry.links.push(Link {
             id,
-            address: point.get_remote_address().clone(),
+            address: address_of(point),
             direction: if point.is_dialer() { Direction::Outbound } else { Direction::Inbound },
+            relayed: point.is_relayed(),
             since: Timestamp::now(),
+            opened: Instant::now(),
         });
         let first = entry.links.len() == 1;
         if first {
@@ -215,6 +219,23 @@ impl PeerBook {
         up.map(|(peer, entry)| (*peer, entry.standing.nation.clone())).collect()
     }
 
+    /// Whether that connection was dialled by this node, and not through a relay.
+    pub fn dialled_directly(&self, peer: &PeerId, id: ConnectionId) -> bool {
+        let known = self.known();
+        let link = known.get(peer).and_then(|entry| entry.links.iter().find(|link| link.id == id));
+        link.is_some_and(|link| link.direction == Direction::Outbound && !link.relayed)
+    }
+
+    /// Connections through relays with peers that have had a direct connection for `age`.
+    pub fn superseded(&self, age: Duration) -> Vec<(PeerId, ConnectionId)> {
+        let known = self.known();
+        let direct = known.iter().filter(|(_, entry)| {
+            entry.links.iter().any(|link| !link.relayed && link.opened.elapsed() >= age)
+        });
+        let links = direct.flat_map(|(peer, entry)| entry.links.iter().map(move |link| (*peer, link)));
+        links.filter(|(_, link)| link.relayed).map(|(peer, link)| (peer, link.id)).collect()
+    }
+
     /// The connected peers that may be fetched from.
     pub fn servers(&self) -> Vec<PeerId> {
         let known = self.known();
@@ -226,12 +247,14 @@ impl PeerBook {
     pub fn list(&self) -> Vec<PeerInfo> {
         let known = self.known();
         let info = known.iter().filter_map(|(peer, entry)| {
-            let link = entry.links.first()?;
+            // What is used: a direct connection before one through a relay.
+            let link = entry.links.iter().find(|link| !link.relayed).or(entry.links.first())?;
             Some(PeerInfo {
                 peer_id: peer.to_base58(),
                 nation: entry.standing.nation.clone(),
                 address: link.address.to_string(),
                 direction: link.direction,
+                relayed: link.relayed,
                 connected_at: link.since,
                 sent_bytes: entry.counters.sent.load(Ordering::Relaxed),
                 received_bytes: entry.counters.received.load(Ordering::Relaxed),
@@ -334,6 +357,16 @@ impl PeerBook {
     /// The latest of them, oldest first.
     pub fn recent_refusals(&self) -> Vec<Refused> {
         self.refusals.lock().unwrap_or_else(PoisonError::into_inner).recent.iter().cloned().collect()
+    }
+}
+
+/// The remote address; of a circuit that the peer opened, the relay's with the peer behind it.
+fn address_of(point: &ConnectedPoint) -> Multiaddr {
+    match point {
+        ConnectedPoint::Listener { local_addr, send_back_addr } if point.is_relayed() => {
+            local_addr.iter().chain(send_back_addr.iter()).collect()
+        }
+        _ => point.get_remote_address().clone(),
     }
 }
 

@@ -5,6 +5,7 @@
 //! Home      one nation's data folder: runs commands of `steelyard` on it
 //! Daemon    a running `steelyard node`, in its own process group, killed on drop
 //! http      a client for the Unix socket and for TCP, with server-sent events
+//! netns     namespaces on a public segment, some behind routers that translate addresses
 //! craft     nations that no command would make
 //! hostile   a libp2p peer that misbehaves on the wire
 //! generate  files of weights of any size, and header bombs
@@ -23,6 +24,7 @@ pub mod hostile;
 pub mod http;
 pub mod meter;
 pub mod net;
+pub mod netns;
 pub mod wait;
 
 pub use http::{Http, Reply};

@@ -48,7 +48,7 @@ impl Peers {
             table.row([
                 cell(NAME, peer.nation.as_str()),
                 human::peer(&peer.peer_id).into(),
-                cell(DIM, peer.address.split("/p2p/").next().unwrap_or(&peer.address)),
+                cell(DIM, place(peer)),
                 cell(DIM, if peer.direction == Direction::Inbound { "in" } else { "out" }),
                 Cell::from(human::bytes(peer.received_bytes)).right(),
                 Cell::from(human::bytes(peer.sent_bytes)).right(),
@@ -63,4 +63,10 @@ impl Peers {
         }
         output::print(&table.render())
     }
+}
+
+/// Where a peer is, without its identifier.
+fn place(peer: &PeerInfo) -> String {
+    let front = peer.address.split("/p2p/").next().unwrap_or(&peer.address);
+    if peer.relayed { format!("{front} (relay)") } else { front.to_owned() }
 }

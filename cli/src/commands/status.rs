@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use clap::Args;
-use node::api::types::{MirrorState, MirrorStatus, Status as State, WorkerInfo, WorkerState};
+use node::api::types::{
+    MirrorState, MirrorStatus, Reach, Reachability, RelayState, Status as State, WorkerInfo, WorkerState,
+};
 use registry::Timestamp;
 use serde::Serialize;
 
@@ -80,6 +82,7 @@ fn report(
     ];
     if state.running {
         facts.push(("reached at", addresses));
+        facts.push(("from outside", reach(&state.reach)));
         facts.push(("http", state.http.clone().unwrap_or_else(|| paint(DIM, "off"))));
         facts.push(("connected", human::count(state.peers as u64, "peer")));
         facts.push(("transfers", format!("{} running", state.transfers)));
@@ -125,6 +128,37 @@ fn mirrors(mirror: &MirrorStatus) -> String {
         }
     }
     text
+}
+
+/// Whether others get through to it, and by which relays.
+fn reach(reach: &Reach) -> String {
+    let mut out = vec![match reach.reachability {
+        Reachability::Public => paint(GOOD, "reachable"),
+        Reachability::BehindNat if reach.relays.is_empty() => {
+            format!("{}; name a relay in `p2p.relays`", paint(WARN, "behind a NAT"))
+        }
+        Reachability::BehindNat => "behind a NAT".to_owned(),
+        Reachability::Unknown => paint(DIM, "nobody has tried yet"),
+    }];
+    for relay in &reach.relays {
+        let peer = human::peer(&relay.peer_id);
+        out.push(match relay.state {
+            RelayState::Reserved => format!("{} through relay {peer}", paint(GOOD, "reached")),
+            RelayState::Asking => format!("asking relay {peer}"),
+            RelayState::Failed => {
+                format!(
+                    "{} {peer}: {}",
+                    paint(WARN, "no slot at relay"),
+                    relay.why.as_deref().unwrap_or_default()
+                )
+            }
+        });
+    }
+    if let Some(relaying) = reach.relaying {
+        let peers = human::count(relaying.reservations as u64, "peer");
+        out.push(format!("relays for {peers}, {}", human::count(relaying.circuits as u64, "circuit")));
+    }
+    out.join("\n")
 }
 
 /// Workers, a line each.

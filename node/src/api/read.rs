@@ -55,6 +55,7 @@ pub(super) async fn status(State(api): State<Api>) -> Answer<Status> {
         running: api.0.running,
         started: api.0.started,
         addresses: node.addresses(),
+        reach: node.reach(),
         http: api.0.http.get().map(|address| format!("http://{address}")),
         peers: node.peers().len(),
         nations: trust.members().count(),

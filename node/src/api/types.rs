@@ -16,3 +16,4 @@ pub use crate::events::{
     Direction, Event, PeerInfo, PeerShare, PeerState, StopCause, TransferInfo, TransferState, WorkerInfo,
     WorkerState, WorkerStop,
 };
+pub use crate::reach::{Reach, Reachability, RelayInfo, RelayState, Relaying};

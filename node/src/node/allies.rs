@@ -14,6 +14,7 @@ use super::{Node, blocking};
 use crate::discovery::{self, AddressError};
 use crate::events::Event;
 use crate::gossip;
+use crate::reach;
 use crate::swarm::{Command, Notice};
 use crate::transfer::Outside;
 
@@ -93,6 +94,9 @@ impl Node {
     pub async fn dial(&self, address: String) -> Result<String, DialError> {
         let Some(network) = self.network() else { return Err(DialError::Offline) };
         let (bare, peer) = discovery::split_peer(&address)?;
+        if reach::is_circuit(&bare) {
+            reach::approach(self, &bare).await?;
+        }
         let addresses = discovery::resolve(&bare).await?;
         let mut why = "no address to dial".to_owned();
         // With a peer named, all addresses are one dial; without, one after the other.

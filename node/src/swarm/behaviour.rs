@@ -2,21 +2,23 @@
 
 use std::time::Duration;
 
+use libp2p::autonat::v2::client as autonat;
 use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::gossipsub::{self, IdentTopic, MessageAuthenticity, MessageId, ValidationMode};
 use libp2p::identity::Keypair;
 use libp2p::kad::store::{MemoryStore, MemoryStoreConfig};
 use libp2p::swarm::NetworkBehaviour;
-use libp2p::{StreamProtocol, identify, kad, ping};
+use libp2p::swarm::behaviour::toggle::Toggle;
+use libp2p::{StreamProtocol, dcutr, identify, kad, ping, relay};
 
-use super::streams;
+use super::{dialback, observed, streams};
 use crate::config::P2p;
 use crate::wire::{ANNOUNCE_TOPIC, IDENTIFY_PROTOCOL, KAD_PROTOCOL, MAX_GOSSIP};
 
 /// Connections being set up at once, in each direction: strangers can fill no more.
 const MAX_PENDING: u32 = 64;
-/// Connections with one peer: both sides may dial at once, over TCP and over QUIC.
-const MAX_PER_PEER: u32 = 4;
+/// Connections with one peer: both sides may dial at once, over TCP, over QUIC and through relays, and dial back.
+const MAX_PER_PEER: u32 = 8;
 /// Room for the protobuf around a gossiped message.
 const GOSSIP_ENVELOPE: usize = 4096;
 /// How long a gossiped message is remembered so that it is not taken twice.
@@ -43,6 +45,17 @@ pub(super) struct Behaviour {
     pub(super) ping: ping::Behaviour,
     pub(super) kad: kad::Behaviour<MemoryStore>,
     pub(super) gossip: gossipsub::Behaviour,
+    /// Is reached through relays, and reaches others through them.
+    pub(super) circuits: relay::client::Behaviour,
+    /// Relays for others, if the settings say so.
+    pub(super) relay: Toggle<relay::Behaviour>,
+    /// Makes a direct connection out of one through a relay.
+    pub(super) punch: dcutr::Behaviour,
+    /// Asks peers whether they can dial this node.
+    pub(super) probe: autonat::Behaviour,
+    /// Answers those who ask.
+    pub(super) dialback: dialback::Behaviour,
+    pub(super) observed: observed::Behaviour,
     pub(super) streams: streams::Behaviour,
 }
 
@@ -55,6 +68,8 @@ pub(super) fn build(
     keypair: &Keypair,
     settings: &P2p,
     streams: streams::Behaviour,
+    circuits: relay::client::Behaviour,
+    relay: Option<relay::Behaviour>,
 ) -> Result<Behaviour, String> {
     let limits = ConnectionLimits::default()
         .with_max_pending_incoming(Some(MAX_PENDING))
@@ -71,6 +86,12 @@ pub(super) fn build(
         ping: ping::Behaviour::new(ping),
         kad: table(keypair),
         gossip: gossip(keypair)?,
+        circuits,
+        relay: Toggle::from(relay),
+        punch: dcutr::Behaviour::new(keypair.public().to_peer_id()),
+        probe: autonat::Behaviour::default(),
+        dialback: dialback::Behaviour::new(),
+        observed: observed::Behaviour::default(),
         streams,
     })
 }

@@ -14,7 +14,9 @@ use std::time::Duration;
 use futures::{AsyncReadExt, AsyncWriteExt, future::poll_fn};
 use libp2p::PeerId;
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerBox, StreamMuxerExt, SubstreamBox};
-use libp2p::core::{ConnectedPoint, Multiaddr};
+use libp2p::core::transport::PortUse;
+use libp2p::core::{ConnectedPoint, Endpoint, Multiaddr};
+use libp2p::multiaddr::Protocol;
 use registry::envelope::EnvelopeError;
 use registry::statement::NodeCertificate;
 use registry::trust::{Trust, TrustError};
@@ -88,6 +90,20 @@ fn advice(verdict: Verdict, own: &Nation) -> String {
     }
 }
 
+/// Whether this side opens the stream of the hello: the client of TLS does (`[HEL-007]`).
+///
+/// Where both sides dial at once to punch a hole, one of them takes the part of the listener. Over TCP it then is the server of
+/// TLS. Over QUIC libp2p makes a client of it all the same, as long as it dials from its listening port.
+pub fn opens_hello(point: &ConnectedPoint) -> bool {
+    match point {
+        ConnectedPoint::Listener { .. } => false,
+        ConnectedPoint::Dialer { role_override: Endpoint::Dialer, .. } => true,
+        ConnectedPoint::Dialer { role_override: Endpoint::Listener, address, port_use } => {
+            *port_use == PortUse::Reuse && address.iter().any(|part| part == Protocol::QuicV1)
+        }
+    }
+}
+
 /// Tells the present trust.
 pub type TrustSource = Arc<dyn Fn() -> Arc<Trust> + Send + Sync>;
 
@@ -119,7 +135,8 @@ impl Admission {
         mut muxer: StreamMuxerBox,
         point: ConnectedPoint,
     ) -> Result<(PeerId, StreamMuxerBox), HelloError> {
-        let talk = tokio::time::timeout(HELLO_TIMEOUT, self.talk(peer, &mut muxer, point.is_dialer())).await;
+        let talk =
+            tokio::time::timeout(HELLO_TIMEOUT, self.talk(peer, &mut muxer, opens_hello(&point))).await;
         let outcome = talk.unwrap_or_else(|_| {
             let source = WireError::Timeout { what: "its certificate", limit: HELLO_TIMEOUT };
             Err(HelloError::Wire { peer, source })
@@ -159,11 +176,11 @@ impl Admission {
         &self,
         peer: PeerId,
         muxer: &mut StreamMuxerBox,
-        dialer: bool,
+        opens: bool,
     ) -> Result<Verified<NodeCertificate>, HelloError> {
         let wire = |source| HelloError::Wire { peer, source };
         let open = poll_fn(|cx| {
-            let stream = if dialer { muxer.poll_outbound_unpin(cx) } else { muxer.poll_inbound_unpin(cx) };
+            let stream = if opens { muxer.poll_outbound_unpin(cx) } else { muxer.poll_inbound_unpin(cx) };
             match (stream, muxer.poll_unpin(cx)) {
                 (Poll::Ready(stream), _) => Poll::Ready(stream),
                 (Poll::Pending, Poll::Ready(Err(error))) => Poll::Ready(Err(error)),

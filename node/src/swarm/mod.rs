@@ -1,8 +1,12 @@
 //! libp2p, and nothing else: one task owns the swarm; everybody else sends it commands.
 
 mod behaviour;
+mod dialback;
 pub mod hello;
 pub mod muxer;
+mod nat;
+mod observed;
+mod relay;
 pub mod streams;
 mod task;
 mod tls;
@@ -19,6 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::P2p;
 use crate::peers::PeerBook;
+use crate::reach::ReachBook;
 use hello::{Admission, TrustSource};
 use registry::{Nation, Signed};
 
@@ -40,6 +45,15 @@ pub enum Command {
         addresses: Vec<Multiaddr>,
         /// Who answered, or why nobody did.
         reply: oneshot::Sender<Result<PeerId, String>>,
+    },
+    /// Hold a slot at a relay that is connected, so that others reach this node through it.
+    Reserve {
+        /// The relay.
+        relay: PeerId,
+        /// Its address, resolved to an IP address.
+        address: Multiaddr,
+        /// Whether the slot is held, or why not.
+        reply: oneshot::Sender<Result<(), String>>,
     },
     /// Close every connection with a peer.
     Disconnect(PeerId),
@@ -94,6 +108,7 @@ pub struct Network {
     /// Opens streams of our own protocols.
     pub streams: streams::Control,
     listening: Arc<Mutex<Vec<Multiaddr>>>,
+    reach: Arc<ReachBook>,
 }
 
 impl Network {
@@ -102,6 +117,11 @@ impl Network {
         if self.commands.send(command).await.is_err() {
             tracing::debug!("the network has ended; a command was dropped");
         }
+    }
+
+    /// How this node is reached from outside.
+    pub fn reach(&self) -> &ReachBook {
+        &self.reach
     }
 
     /// Where it listens, as libp2p resolved it.
@@ -160,11 +180,15 @@ pub async fn start(
     settings: &P2p,
 ) -> Result<Started, StartError> {
     let admission = Arc::new(Admission::new(certificate, own, trust, Arc::clone(&book)));
-    let transport = transport::build(keypair, admission)?;
-    let (streams, control, incoming) = streams::Behaviour::new();
-    let behaviour = behaviour::build(keypair, settings, streams).map_err(StartError::Protocol)?;
+    let own_peer = keypair.public().to_peer_id();
+    let (circuit_transport, circuits) = libp2p::relay::client::new(own_peer);
+    let transport = transport::build(keypair, circuit_transport, admission)?;
+    let (streams, control, incoming) = streams::Behaviour::new(!settings.relay_transfers);
+    let (relay, shares) = settings.relay.then(|| relay::build(own_peer, settings, Arc::clone(&book))).unzip();
+    let behaviour =
+        behaviour::build(keypair, settings, streams, circuits, relay).map_err(StartError::Protocol)?;
     let config = libp2p::swarm::Config::with_tokio_executor();
-    let mut swarm = Swarm::new(transport, behaviour, keypair.public().to_peer_id(), config);
+    let mut swarm = Swarm::new(transport, behaviour, own_peer, config);
     let mut listeners = Vec::new();
     for address in &settings.listen {
         let address = parse(address)?;
@@ -173,16 +197,21 @@ pub async fn start(
             .map_err(|error| StartError::Listen { address: address.clone(), why: error.to_string() })?;
         listeners.push((id, address));
     }
+    let reach = Arc::new(ReachBook::default());
     for address in &settings.external {
-        swarm.add_external_address(parse(address)?);
+        let address = parse(address)?;
+        reach.configured(&address);
+        swarm.add_external_address(address);
     }
     let listening = Arc::new(Mutex::new(Vec::new()));
     let (commands, command_queue) = mpsc::channel(COMMANDS);
     let (notice_sender, notices) = mpsc::channel(NOTICES);
-    let mut task = task::Task::new(swarm, book, Arc::clone(&listening), notice_sender);
+    // A relay without external addresses is reached where it listens.
+    let nat = nat::Nat::new(Arc::clone(&reach), shares, settings.relay && settings.external.is_empty());
+    let mut task = task::Task::new(swarm, book, Arc::clone(&listening), notice_sender, nat);
     task.listen(listeners).await?;
     let task = tokio::spawn(crate::node::guarded("network", task.run(command_queue)));
-    let network = Network { commands, streams: control, listening };
+    let network = Network { commands, streams: control, listening, reach };
     Ok(Started { network, notices, incoming, task })
 }
 

@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future;
 use libp2p::core::transport::PortUse;
@@ -24,6 +24,7 @@ use libp2p::swarm::{
 use libp2p::{PeerId, Stream, StreamProtocol};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::reach::is_circuit;
 use crate::wire::{BLOB_PROTOCOL, MAX_BLOB_STREAMS, MAX_SYNC_STREAMS, SYNC_PROTOCOL};
 
 /// Inbound streams of one protocol that wait to be served, over all peers.
@@ -32,6 +33,12 @@ const QUEUE: usize = 256;
 const OPENING: usize = 64;
 /// Longest time to open a stream: a round trip for the choice of protocol, on a busy connection.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection younger than that is not used while there is another: it may be one that dials back and goes.
+const SETTLED: Duration = Duration::from_secs(2);
+/// How long content waits, on a fresh connection through a relay, for a direct one: a hole is punched by then or not at all soon.
+const PUNCHED: Duration = Duration::from_secs(5);
+/// Between two looks whether there is one.
+const PUNCHED_CHECK: Duration = Duration::from_millis(100);
 
 /// Our protocols.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -73,6 +80,9 @@ pub enum OpenError {
     /// The peer does not speak it.
     #[error("peer {0} does not speak this protocol; its version may be older or newer")]
     Unsupported(PeerId),
+    /// Only through a relay, and the settings keep content off relays.
+    #[error("peer {0} is connected through a relay only, and `p2p.relay_transfers` is off here or there")]
+    Relayed(PeerId),
     /// It did not answer, or the connection broke.
     #[error("peer {0} did not open the stream: {1}")]
     Failed(PeerId, String),
@@ -115,8 +125,26 @@ struct Open {
     reply: Reply,
 }
 
-/// Where each peer's connections take requests for streams.
-type Connections = HashMap<PeerId, Vec<(ConnectionId, mpsc::Sender<Open>)>>;
+/// Where a connection takes requests for streams.
+#[derive(Debug)]
+struct Link {
+    id: ConnectionId,
+    relayed: bool,
+    since: Instant,
+    requests: mpsc::Sender<Open>,
+}
+
+/// The connection to use: a direct one before one through a relay; the newest that has settled, since an older one may be
+/// closing; else the oldest.
+fn best(links: &[Link]) -> Option<&Link> {
+    let direct: Vec<&Link> = links.iter().filter(|link| !link.relayed).collect();
+    let eligible = if direct.is_empty() { links.iter().collect() } else { direct };
+    let settled = eligible.iter().rev().find(|link| link.since.elapsed() >= SETTLED);
+    settled.or(eligible.first()).copied()
+}
+
+/// Each peer's connections, the oldest first.
+type Connections = HashMap<PeerId, Vec<Link>>;
 
 /// Both ends share it; a lock is never held across an await.
 #[derive(Debug, Default)]
@@ -124,6 +152,8 @@ struct Shared {
     connections: Mutex<Connections>,
     /// Inbound streams reset because a limit was reached.
     reset: AtomicU64,
+    /// Content stays off connections through relays.
+    direct_only: bool,
 }
 
 impl Shared {
@@ -139,13 +169,18 @@ pub struct Control(Arc<Shared>);
 impl Control {
     /// Opens a stream to a connected peer.
     pub async fn open(&self, peer: PeerId, protocol: Protocol) -> Result<Stream, OpenError> {
+        if protocol == Protocol::Blob {
+            self.wait_for_direct(peer).await;
+        }
         let (reply, answer) = oneshot::channel();
         {
             let connections = self.0.connections();
-            // The newest: an older one may be closing.
-            let (_, sender) =
-                connections.get(&peer).and_then(|list| list.last()).ok_or(OpenError::NotConnected(peer))?;
-            sender.try_send(Open { protocol, reply }).map_err(|error| match error {
+            let link =
+                connections.get(&peer).and_then(|links| best(links)).ok_or(OpenError::NotConnected(peer))?;
+            if link.relayed && self.0.direct_only && protocol == Protocol::Blob {
+                return Err(OpenError::Relayed(peer));
+            }
+            link.requests.try_send(Open { protocol, reply }).map_err(|error| match error {
                 mpsc::error::TrySendError::Full(_) => OpenError::Busy(peer),
                 mpsc::error::TrySendError::Closed(_) => OpenError::NotConnected(peer),
             })?;
@@ -154,6 +189,18 @@ impl Control {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(OpenError::NotConnected(peer)),
             Err(_) => Err(OpenError::Failed(peer, format!("no answer in {} s", OPEN_TIMEOUT.as_secs()))),
+        }
+    }
+
+    /// Weights can wait a moment: a hole is punched as soon as a circuit is up.
+    async fn wait_for_direct(&self, peer: PeerId) {
+        let hopeful = || {
+            let connections = self.0.connections();
+            let link = connections.get(&peer).and_then(|links| best(links));
+            link.is_some_and(|link| link.relayed && link.since.elapsed() < PUNCHED)
+        };
+        while hopeful() {
+            tokio::time::sleep(PUNCHED_CHECK).await;
         }
     }
 
@@ -183,20 +230,23 @@ pub struct Behaviour {
 }
 
 impl Behaviour {
-    /// A behaviour, the handle that opens streams, and the queues of inbound ones.
-    pub fn new() -> (Self, Control, Incoming) {
-        let control = Control::default();
+    /// A behaviour, the handle that opens streams, and the queues of inbound ones. With `direct_only`, content is neither
+    /// fetched nor served through relays.
+    pub fn new(direct_only: bool) -> (Self, Control, Incoming) {
+        let control = Control(Arc::new(Shared { direct_only, ..Shared::default() }));
         let (sync, sync_queue) = mpsc::channel(QUEUE);
         let (blob, blob_queue) = mpsc::channel(QUEUE);
         let behaviour = Self { shared: Arc::clone(&control.0), sync, blob, served: HashMap::new() };
         (behaviour, control, Incoming { sync: sync_queue, blob: blob_queue })
     }
 
-    fn handler(&mut self, id: ConnectionId, peer: PeerId) -> Handler {
+    fn handler(&mut self, id: ConnectionId, peer: PeerId, relayed: bool) -> Handler {
         let (sender, requests) = mpsc::channel(OPENING);
-        self.shared.connections().entry(peer).or_default().push((id, sender));
+        let link = Link { id, relayed, since: Instant::now(), requests: sender };
+        self.shared.connections().entry(peer).or_default().push(link);
         Handler {
             peer,
+            relayed,
             requests,
             shared: Arc::clone(&self.shared),
             sync: self.sync.clone(),
@@ -208,7 +258,7 @@ impl Behaviour {
     fn forget(&mut self, id: ConnectionId, peer: PeerId) {
         let mut connections = self.shared.connections();
         if let Some(list) = connections.get_mut(&peer) {
-            list.retain(|(other, _)| *other != id);
+            list.retain(|link| link.id != id);
             if list.is_empty() {
                 connections.remove(&peer);
                 self.served.remove(&peer);
@@ -225,21 +275,21 @@ impl NetworkBehaviour for Behaviour {
         &mut self,
         id: ConnectionId,
         peer: PeerId,
-        _: &Multiaddr,
+        local: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(self.handler(id, peer))
+        Ok(self.handler(id, peer, is_circuit(local)))
     }
 
     fn handle_established_outbound_connection(
         &mut self,
         id: ConnectionId,
         peer: PeerId,
-        _: &Multiaddr,
+        address: &Multiaddr,
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(self.handler(id, peer))
+        Ok(self.handler(id, peer, is_circuit(address)))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
@@ -316,6 +366,7 @@ impl OutboundUpgrade<Stream> for Offer {
 #[derive(Debug)]
 pub struct Handler {
     peer: PeerId,
+    relayed: bool,
     requests: mpsc::Receiver<Open>,
     shared: Arc<Shared>,
     sync: mpsc::Sender<Inbound>,
@@ -348,7 +399,10 @@ impl ConnectionHandler for Handler {
     type OutboundOpenInfo = Reply;
 
     fn listen_protocol(&self) -> SubstreamProtocol<Self::InboundProtocol, ()> {
-        SubstreamProtocol::new(Offer(Protocol::ALL.to_vec()), ())
+        let direct_only = self.relayed && self.shared.direct_only;
+        let offered =
+            Protocol::ALL.into_iter().filter(|protocol| !direct_only || *protocol != Protocol::Blob);
+        SubstreamProtocol::new(Offer(offered.collect()), ())
     }
 
     /// Only nodes of pinned nations get here; their connections are kept for the next announcement.
@@ -392,6 +446,7 @@ impl ConnectionHandler for Handler {
             }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { info: reply, error }) => {
                 let error = match error {
+                    StreamUpgradeError::NegotiationFailed if self.relayed => OpenError::Relayed(self.peer),
                     StreamUpgradeError::NegotiationFailed => OpenError::Unsupported(self.peer),
                     StreamUpgradeError::Timeout => {
                         OpenError::Failed(self.peer, "no answer in time".to_owned())

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use libp2p::core::transport::ListenerId;
+use libp2p::core::{ConnectedPoint, Endpoint};
 use libp2p::gossipsub::{self, MessageAcceptance, PublishError};
 use libp2p::kad::store::RecordStore;
 use libp2p::kad::{self, GetProvidersOk, InboundRequest, QueryId, QueryResult};
@@ -16,8 +17,10 @@ use libp2p::{Multiaddr, PeerId, Swarm, identify, ping};
 use tokio::sync::{mpsc, oneshot};
 
 use super::behaviour::{Behaviour, BehaviourEvent, topic};
+use super::nat::Nat;
 use super::{Command, Notice, StartError};
 use crate::peers::PeerBook;
+use crate::reach::is_circuit;
 use crate::wire::MAX_GOSSIP;
 
 /// Longest time until every listener has its address: the system answers at once.
@@ -30,6 +33,8 @@ const MAX_MISSED_PINGS: u32 = 3;
 const MAX_DIALS: usize = 256;
 /// Questions to the table that somebody waits for.
 const MAX_QUERIES: usize = 256;
+/// Between two looks whether circuits are still needed.
+const TICK: Duration = Duration::from_secs(1);
 /// How long connections may take to close at shutdown.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -42,6 +47,7 @@ pub(super) struct Task {
     notices: mpsc::Sender<Notice>,
     dials: HashMap<ConnectionId, DialReply>,
     queries: HashMap<QueryId, (oneshot::Sender<Vec<PeerId>>, Vec<PeerId>)>,
+    nat: Nat,
 }
 
 impl Task {
@@ -50,8 +56,9 @@ impl Task {
         book: Arc<PeerBook>,
         listening: Arc<Mutex<Vec<Multiaddr>>>,
         notices: mpsc::Sender<Notice>,
+        nat: Nat,
     ) -> Self {
-        Self { swarm, book, listening, notices, dials: HashMap::new(), queries: HashMap::new() }
+        Self { swarm, book, listening, notices, dials: HashMap::new(), queries: HashMap::new(), nat }
     }
 
     /// Waits until each listener has an address, so that a port in use is an error at the start.
@@ -84,6 +91,8 @@ impl Task {
     }
 
     pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 event = self.swarm.select_next_some() => self.on_event(event),
@@ -91,6 +100,7 @@ impl Task {
                     Some(Command::Shutdown) | None => break,
                     Some(command) => self.on_command(command),
                 },
+                _ = tick.tick() => self.nat.tick(&mut self.swarm, &self.book),
             }
         }
         let peers: Vec<PeerId> = self.swarm.connected_peers().copied().collect();
@@ -109,8 +119,9 @@ impl Task {
         }
     }
 
-    fn add_listening(&self, address: Multiaddr) {
+    fn add_listening(&mut self, address: Multiaddr) {
         tracing::info!(%address, "listening");
+        self.nat.listening(&mut self.swarm, &address);
         let mut listening = self.listening.lock().unwrap_or_else(PoisonError::into_inner);
         if !listening.contains(&address) {
             listening.push(address);
@@ -120,6 +131,9 @@ impl Task {
     fn on_command(&mut self, command: Command) {
         match command {
             Command::Dial { peer, addresses, reply } => self.dial(peer, addresses, reply),
+            Command::Reserve { relay, address, reply } => {
+                self.nat.reserve(&mut self.swarm, relay, address, reply);
+            }
             Command::Disconnect(peer) => {
                 let _ = self.swarm.disconnect_peer_id(peer);
             }
@@ -210,7 +224,8 @@ impl Task {
                 if self.book.up(peer_id, connection_id, &endpoint) {
                     self.notify(Notice::Up(peer_id));
                 }
-                if endpoint.is_dialer() {
+                // A punched hole is not an address at which the peer is found.
+                if matches!(endpoint, ConnectedPoint::Dialer { role_override: Endpoint::Dialer, .. }) {
                     let address = endpoint.get_remote_address().clone();
                     self.swarm.behaviour_mut().kad.add_address(&peer_id, address);
                 }
@@ -244,8 +259,22 @@ impl Task {
                     .retain(|other| *other != address);
             }
             SwarmEvent::ListenerError { error, .. } => tracing::warn!("a listener failed: {error}"),
-            SwarmEvent::ListenerClosed { addresses, reason: Err(error), .. } => {
-                tracing::error!(?addresses, "a listener closed: {error}");
+            SwarmEvent::ListenerClosed { listener_id, addresses, reason } => {
+                self.listening
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .retain(|address| !addresses.contains(address));
+                let why = reason.as_ref().err().map(|error| innermost(error));
+                if !self.nat.listener_closed(listener_id, why)
+                    && let Err(error) = reason
+                {
+                    tracing::error!(?addresses, "a listener closed: {error}");
+                }
+            }
+            // Found by probing, or a slot at a relay: whoever is connected learns of it now rather than in minutes.
+            SwarmEvent::ExternalAddrConfirmed { .. } => {
+                let peers: Vec<PeerId> = self.swarm.connected_peers().copied().collect();
+                self.swarm.behaviour_mut().identify.push(peers);
             }
             _ => {}
         }
@@ -254,7 +283,10 @@ impl Task {
     fn on_behaviour(&mut self, event: BehaviourEvent) {
         match event {
             BehaviourEvent::Identify(identify::Event::Received { connection_id, peer_id, info }) => {
-                self.learn_addresses(connection_id, peer_id, info.listen_addrs);
+                if self.book.dialled_directly(&peer_id, connection_id) {
+                    self.nat.observed(&mut self.swarm, info.observed_addr);
+                }
+                self.learn_addresses(peer_id, info.listen_addrs);
             }
             BehaviourEvent::Ping(ping::Event { peer, connection, result }) => {
                 let missed = self.book.pinged(&peer, result.ok());
@@ -273,7 +305,7 @@ impl Task {
                 }
             }
             BehaviourEvent::Kad(event) => self.on_table(event),
-            _ => {}
+            event => self.nat.on_event(event),
         }
     }
 
@@ -310,8 +342,9 @@ impl Task {
         }
     }
 
-    /// Keeps where a peer says that it listens. Loopback addresses count only where the peer is on this machine.
-    fn learn_addresses(&mut self, _: ConnectionId, peer: PeerId, addresses: Vec<Multiaddr>) {
+    /// Keeps where a peer says that it listens. Loopback addresses count only where the peer is on this machine, circuits
+    /// only through relays that are nodes of pinned nations: others would not let this node in.
+    fn learn_addresses(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
         let local = self.book.list().iter().any(|info| {
             info.peer_id == peer.to_base58()
                 && info.address.parse().is_ok_and(|address| is_loopback(&address))
@@ -320,6 +353,12 @@ impl Task {
         for address in
             addresses.into_iter().filter(|address| local || !is_loopback(address)).take(MAX_ADDRESSES)
         {
+            let relay = address.iter().take_while(|part| *part != Protocol::P2pCircuit).last();
+            if is_circuit(&address)
+                && !matches!(relay, Some(Protocol::P2p(relay)) if self.book.nation(&relay).is_some())
+            {
+                continue;
+            }
             table.add_address(&peer, address);
         }
     }
@@ -351,7 +390,7 @@ fn describe(error: &DialError) -> String {
     }
 }
 
-fn innermost(error: &dyn std::error::Error) -> String {
+pub(super) fn innermost(error: &dyn std::error::Error) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
         error = source;

@@ -1,4 +1,5 @@
-//! The transports: TCP with TLS 1.3 and yamux, and QUIC; both behind the admission of [`super::hello`].
+//! The transports: TCP with TLS 1.3 and yamux, QUIC, and circuits through relays with TLS 1.3 and yamux from end to end; all
+//! behind the admission of [`super::hello`].
 
 use std::io;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::Boxed;
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
-use libp2p::{PeerId, Transport, quic, tcp};
+use libp2p::{PeerId, Transport, quic, relay, tcp};
 
 use super::hello::Admission;
 use super::{muxer, tls};
@@ -29,15 +30,26 @@ const QUIC_WINDOW: u32 = 16 * 1024 * 1024;
 /// An established, authenticated and admitted connection.
 pub type Output = (PeerId, StreamMuxerBox);
 
-/// Both transports, whose connections come out only after `admission` has let them pass.
-pub fn build(keypair: &Keypair, admission: Arc<Admission>) -> io::Result<Boxed<Output>> {
-    let bare = bare(keypair)?;
-    Ok(bare
+/// All transports, whose connections come out only after `admission` has let them pass. A circuit is a line like TCP: the relay
+/// carries what the two ends encrypt for each other, and each end checks the other's certificate itself.
+pub fn build(
+    keypair: &Keypair,
+    circuits: relay::client::Transport,
+    admission: Arc<Admission>,
+) -> io::Result<Boxed<Output>> {
+    let circuits = circuits
+        .upgrade(Version::V1Lazy)
+        .authenticate(tls::Config::new(keypair)?)
+        .multiplex(muxer::Upgrade::new())
+        .timeout(SETUP_TIMEOUT)
+        .boxed();
+    let all = circuits.or_transport(bare(keypair)?).map(|either, _| either.into_inner());
+    Ok(all
         .and_then(move |(peer, muxer), point| async move { admission.admit(peer, muxer, point).await })
         .boxed())
 }
 
-/// Both transports without admission: TLS proves the peer identifier, nothing else.
+/// TCP and QUIC without admission: TLS proves the peer identifier, nothing else.
 pub fn bare(keypair: &Keypair) -> io::Result<Boxed<Output>> {
     let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
         .upgrade(Version::V1Lazy)

@@ -3,6 +3,8 @@
 use registry::{Digest, Nation, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::reach::Reach;
+
 /// `GET /healthz`, `GET /readyz`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
@@ -29,6 +31,9 @@ pub struct Status {
     pub started: Timestamp,
     /// Where it listens for peers.
     pub addresses: Vec<String>,
+    /// How it is reached from outside.
+    #[serde(default)]
+    pub reach: Reach,
     /// Where its read-only HTTP interface listens.
     pub http: Option<String>,
     /// Connected peers.
