@@ -4,7 +4,11 @@
 #[path = "../../registry/tests/vectors/mod.rs"]
 mod vectors;
 
+use libp2p::PeerId;
+use libp2p::core::transport::PortUse;
+use libp2p::core::{ConnectedPoint, Endpoint, Multiaddr};
 use node::gossip::{self, Announced};
+use node::swarm::hello::opens_hello;
 use node::wire::{
     self, Answer, FeedPage, FeedRequest, Have, Hello, News, Order, Refusal, Request, Verdict, WireError,
 };
@@ -22,6 +26,7 @@ const KINDS: &[(&str, Runner)] = &[
     ("verdict", verdict),
     ("hello-answer", hello_answer),
     ("verdicts", verdicts),
+    ("hello-opener", hello_opener),
     ("frame", frame),
     ("blob-request", blob_request),
     ("blob-order", blob_order),
@@ -82,6 +87,45 @@ fn hello_answer(input: &Value) -> Outcome {
 fn verdicts(input: &Value) -> Outcome {
     let read = |key: &str| Verdict::decode(u8::try_from(number(&input[key])).unwrap()).unwrap();
     Ok(json!({ "admitted": read("sent").admits(read("received")) }))
+}
+
+/// Where libp2p has more than one way to come to the same part, all of them.
+fn hello_opener(input: &Value) -> Outcome {
+    let peer = PeerId::random();
+    let (client, dialled) = (text(input, "tls") == "client", input["dialled"].as_bool().unwrap());
+    let address: Multiaddr = match text(input, "transport") {
+        "tcp" => "/ip4/192.0.2.1/tcp/4801".to_owned(),
+        "quic" => "/ip4/192.0.2.1/udp/4801/quic-v1".to_owned(),
+        _ => format!("/ip4/192.0.2.1/tcp/4801/p2p/{peer}/p2p-circuit"),
+    }
+    .parse()
+    .unwrap();
+    let quic = text(input, "transport") == "quic";
+    let dialer = |role_override, port_use| ConnectedPoint::Dialer {
+        address: address.clone(),
+        role_override,
+        port_use,
+    };
+    let points = match (dialled, client) {
+        (false, _) => {
+            vec![ConnectedPoint::Listener { local_addr: address.clone(), send_back_addr: address.clone() }]
+        }
+        (true, true) if quic => vec![
+            dialer(Endpoint::Dialer, PortUse::Reuse),
+            dialer(Endpoint::Dialer, PortUse::New),
+            dialer(Endpoint::Listener, PortUse::Reuse),
+        ],
+        (true, true) => {
+            vec![dialer(Endpoint::Dialer, PortUse::Reuse), dialer(Endpoint::Dialer, PortUse::New)]
+        }
+        (true, false) if quic => vec![dialer(Endpoint::Listener, PortUse::New)],
+        (true, false) => {
+            vec![dialer(Endpoint::Listener, PortUse::Reuse), dialer(Endpoint::Listener, PortUse::New)]
+        }
+    };
+    let opens = opens_hello(&points[0]);
+    assert!(points.iter().all(|point| opens_hello(point) == opens), "{points:?}");
+    Ok(json!({ "opens": opens }))
 }
 
 fn frame(input: &Value) -> Outcome {

@@ -25,6 +25,7 @@ const ELSEWHERE: &[&str] = &[
     "verdict",
     "hello-answer",
     "verdicts",
+    "hello-opener",
     "frame",
     "blob-request",
     "blob-order",

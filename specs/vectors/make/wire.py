@@ -105,6 +105,15 @@ def identity():
         admitted = sent == received == 0
         vector(f, f"sent {sent}, received {received}", "verdicts", "HEL-006", {"sent": sent, "received": received}, {"admitted": admitted})
 
+    f = "05/opener"
+    for transport in ("tcp", "quic", "circuit"):
+        for dialled, tls in ((True, "client"), (False, "server"), (True, "server")):
+            if (transport, dialled, tls) == ("circuit", True, "server"):
+                continue  # No hole is punched through a relay.
+            part = {(True, "client"): "who dialled", (False, "server"): "who was dialled"}.get((dialled, tls), "who dialled for a hole as the server of TLS")
+            given = {"transport": transport, "dialled": dialled, "tls": tls}
+            vector(f, f"{transport}, {part}", "hello-opener", "HEL-007", given, {"opens": tls == "client"})
+
 
 def frames():
     f = "06/frame"
