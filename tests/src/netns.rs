@@ -70,8 +70,9 @@ impl Lab {
         let mut lab =
             Self { prefix: format!("sy{}-{count}-", std::process::id()), spaces: Vec::new(), routers: 0 };
         lab.space("net").map_err(|why| format!("network namespaces can't be made: {why}"))?;
-        lab.ip("net", "link add br type bridge")?;
-        lab.ip("net", "link set br up")?;
+        lab.ip("net", "link add name segment type bridge")
+            .map_err(|why| format!("no bridge can be made: {why}"))?;
+        lab.ip("net", "link set segment up")?;
         // Asked of the kernel before a test relies on it.
         lab.nft("net", &Nat::Symmetric.rules())
             .map_err(|why| format!("the kernel can't translate: {why}"))?;
@@ -95,7 +96,7 @@ impl Lab {
         self.space(&router)?;
         self.plug(&router, "wan", address)?;
         let name = self.name(host);
-        self.ip(&router, &format!("link add lan type veth peer name eth netns {name}"))?;
+        self.ip(&router, &format!("link add name lan type veth peer name eth netns {name}"))?;
         self.ip(&router, &format!("address add {inside}.1/24 dev lan"))?;
         self.ip(&router, "link set lan up")?;
         self.ip(host, &format!("address add {inside}.2/24 dev eth"))?;
@@ -131,8 +132,8 @@ impl Lab {
     fn plug(&mut self, host: &str, interface: &str, address: &str) -> Result<(), String> {
         let port = format!("p{}", self.spaces.len());
         let name = self.name(host);
-        self.ip("net", &format!("link add {port} type veth peer name {interface} netns {name}"))?;
-        self.ip("net", &format!("link set {port} master br up"))?;
+        self.ip("net", &format!("link add name {port} type veth peer name {interface} netns {name}"))?;
+        self.ip("net", &format!("link set {port} master segment up"))?;
         self.ip(host, &format!("address add {address}/24 dev {interface}"))?;
         self.ip(host, &format!("link set {interface} up"))
     }

@@ -103,8 +103,13 @@ impl Shares {
                 tracing::debug!(from = %src_peer_id, to = %dst_peer_id, "a circuit was refused: {status:?}");
             }
             Event::CircuitClosed { src_peer_id, dst_peer_id, error } => {
-                let why = error.as_ref().map(ToString::to_string);
-                tracing::debug!(from = %src_peer_id, to = %dst_peer_id, ?why, "a circuit is closed");
+                match error {
+                    // What libp2p says at either limit, and when one of the two ends goes.
+                    Some(why) => {
+                        tracing::info!(from = %src_peer_id, to = %dst_peer_id, "a circuit was cut: {why}");
+                    }
+                    None => tracing::debug!(from = %src_peer_id, to = %dst_peer_id, "a circuit is closed"),
+                }
                 let key = (*src_peer_id, *dst_peer_id);
                 if let Some(count) = load.circuits.get_mut(&key) {
                     *count -= 1;

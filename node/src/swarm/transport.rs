@@ -14,8 +14,9 @@ use libp2p::{PeerId, Transport, quic, relay, tcp};
 use super::hello::Admission;
 use super::{muxer, tls};
 
-/// Longest time for TCP, TLS and the choice of a muxer together; the hello has its own limit.
-const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest time for TCP, TLS and the choice of a muxer together; the hello has its own limit. libp2p gives the answer to "can you
+/// dial me?" ten seconds, the dial included: one that fails later would be told as silence, and asked again for ever.
+const SETUP_TIMEOUT: Duration = Duration::from_secs(7);
 /// A QUIC connection without a packet for so long is gone; the keep-alive comes three times as often.
 const QUIC_IDLE_MS: u32 = 30_000;
 /// Interval of QUIC's keep-alive packets.
