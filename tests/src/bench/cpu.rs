@@ -78,7 +78,10 @@ fn report(rows: &[Row], size: u64, runs: usize) {
         let seconds = row.sorted(|sample| sample.seconds);
         let (fastest, slowest) = (seconds.first().copied(), seconds.last().copied());
         let per_gib = |value: fn(&Sample) -> f64| format!("{:.2}", row.median(value) / gib);
-        let mib = |value: fn(&Sample) -> u64| row.samples.iter().map(value).max().unwrap_or(0) >> 20;
+        let mib = |value: fn(&Sample) -> u64| match row.samples.iter().map(value).max() {
+            None | Some(0) => "-".to_owned(),
+            Some(bytes) => (bytes >> 20).to_string(),
+        };
         table.row(&[
             &row.name,
             &if [OURS, TORRENT, IROH].contains(&row.name.as_str()) { "yes" } else { "no" },
