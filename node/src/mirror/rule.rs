@@ -263,7 +263,7 @@ impl fmt::Display for Size {
         if *self == Self::UNLIMITED {
             return f.write_str("unlimited");
         }
-        let fits = |bytes: &u64| self.0 >= *bytes && self.0 % *bytes == 0;
+        let fits = |bytes: &u64| self.0 >= *bytes && self.0.is_multiple_of(*bytes);
         let largest = UNITS.iter().filter(|(_, bytes)| fits(bytes)).max_by_key(|(_, bytes)| *bytes);
         let (unit, bytes) = largest.copied().unwrap_or(("B", 1));
         write!(f, "{} {unit}", self.0 / bytes)

@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     fn audience(producer: &str, nations: Option<&[&str]>) -> Audience {
-        let nation = |name: &&str| Nation::new(*name).unwrap();
+        let nation = |name: &&str| Nation::new(name).unwrap();
         let releasable =
             nations.map_or(Releasable::All, |list| Releasable::Nations(list.iter().map(nation).collect()));
         Audience { producer: nation(&producer), releasable }
