@@ -87,11 +87,10 @@ impl Shares {
                 tracing::warn!(peer = %src_peer_id, nation = ?self.book.nation(src_peer_id), "a slot was refused: {status:?}");
             }
             // Said of each connection that closes, with a slot or without.
-            Event::ReservationClosed { src_peer_id } => {
-                if !self.book.is_connected(src_peer_id) {
-                    load.reserved.remove(src_peer_id);
-                }
+            Event::ReservationClosed { src_peer_id } if !self.book.is_connected(src_peer_id) => {
+                load.reserved.remove(src_peer_id);
             }
+            Event::ReservationClosed { .. } => {}
             Event::ReservationTimedOut { src_peer_id } => {
                 load.reserved.remove(src_peer_id);
             }
