@@ -281,6 +281,19 @@ pub(super) fn page_key(blob: &Digest, page: u32) -> [u8; 37] {
     key
 }
 
+/// Pages that were written but not synced.
+pub(super) fn note_prefix(blob: &Digest) -> [u8; 33] {
+    let mut key = partial_key(blob);
+    key[32] = 2;
+    key
+}
+
+pub(super) fn note_key(blob: &Digest, page: u32) -> [u8; 37] {
+    let mut key = page_key(blob, page);
+    key[32] = 2;
+    key
+}
+
 /// Something with the time when it was noted, such as a pin and its reason.
 pub(super) fn encode_dated(at: Timestamp, content: &[u8]) -> Vec<u8> {
     [&at.unix().to_be_bytes()[..], content].concat()

@@ -61,7 +61,7 @@ fn wrong_chunks_are_refused_before_they_are_written() {
 }
 
 #[test]
-fn what_was_synced_survives_a_kill_and_nothing_else_is_claimed() {
+fn what_came_survives_a_kill_and_nothing_is_served_that_was_not_synced() {
     let (_a, from, map) = seeder(6);
     let (_b, to) = house("borea", &[]);
     let partial = to.partial(&map).unwrap();
@@ -77,8 +77,30 @@ fn what_was_synced_survives_a_kill_and_nothing_else_is_claimed() {
     let chunk = again.read_chunk(&map.blob(), &map, 2).unwrap().unwrap();
     assert_eq!(Digest::of(&chunk), map.get(2).unwrap().digest);
     assert!(again.read_chunk(&map.blob(), &map, 3).unwrap().is_none());
+    // Taken up, what was written without a sync is hashed and counts too.
     let resumed = again.partial(&map).unwrap();
-    assert_eq!(resumed.bytes_done(), u64::from(map.get(0).unwrap().len + map.get(2).unwrap().len));
+    assert_eq!(resumed.missing(), [1, 4, 5, 6]);
+    fill(&from, &resumed, resumed.missing());
+    resumed.finish().unwrap();
+    assert!(again.has_blob(&map.blob()));
+}
+
+#[test]
+fn what_was_noted_and_is_not_on_the_disk_is_fetched_again() {
+    let (_a, from, map) = seeder(6);
+    let (_b, to) = house("borea", &[]);
+    let partial = to.partial(&map).unwrap();
+    fill(&from, &partial, [0, 2]);
+    partial.flush().unwrap();
+    fill(&from, &partial, [3, 4]);
+    let killed = snapshot(&to);
+    // As after a power cut: the note of chunk 3 came to the disk, its bytes did not.
+    let path = killed.path().join("partial").join(map.blob().to_hex());
+    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.write_all_at(&[0; 100], map.offset(3).unwrap()).unwrap();
+    let again = Store::open(killed.path()).unwrap();
+    let resumed = again.partial(&map).unwrap();
+    assert_eq!(resumed.missing(), [1, 3, 5, 6]);
     fill(&from, &resumed, resumed.missing());
     resumed.finish().unwrap();
     assert!(again.has_blob(&map.blob()));

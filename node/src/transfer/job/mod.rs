@@ -325,7 +325,8 @@ impl<'a> Running<'a> {
             Own::Map { key, file, result } => self.on_map(key, file, result),
             Own::Opened { file, result } => match result? {
                 Some((partial, local)) => {
-                    let missing: Vec<u32> = partial.to_fetch().into_iter().map(|index| index as u32).collect();
+                    let missing: Vec<u32> =
+                        partial.to_fetch().into_iter().map(|index| index as u32).collect();
                     let here = partial.bytes_done();
                     self.transfer.update(|info| {
                         info.bytes_local += local;

@@ -1,9 +1,16 @@
 //! The journal of a transfer: which chunks are on the disk.
+//!
+//! Its pages are written after the data was synced, so they hold after any crash. Beside each page stands a note of what was
+//! written since, which nothing waits for. A process that is killed leaves its notes and its data with the kernel; after a
+//! power cut either may be missing. So what a note claims is hashed before it is believed, and a killed transfer loses what
+//! was on its way, not what had come.
 
 use std::time::Instant;
 
 use super::super::index::{Family, Index};
-use super::super::record::{PartialRecord, corrupt, page_key, page_prefix, partial_key};
+use super::super::record::{
+    PartialRecord, corrupt, note_key, note_prefix, page_key, page_prefix, partial_key,
+};
 use super::super::{Bitmap, Result, StoreError, io, locked};
 use super::{Inner, State};
 use crate::chunk::MAX_CHUNKS;
@@ -36,9 +43,18 @@ pub(in super::super) fn load(index: &Index, blob: &Digest) -> Result<Option<(Par
     if len > MAX_CHUNKS {
         return Err(corrupt("a transfer"));
     }
+    let have = read_pages(index, &page_prefix(blob), len)?;
+    Ok(Some((record, have)))
+}
+
+/// What was noted as written, whether it was synced or not: a claim.
+pub(super) fn noted(index: &Index, blob: &Digest, len: usize) -> Result<Bitmap> {
+    read_pages(index, &note_prefix(blob), len)
+}
+
+fn read_pages(index: &Index, prefix: &[u8], len: usize) -> Result<Bitmap> {
     let mut bytes = vec![0; len.div_ceil(8)];
-    let prefix = page_prefix(blob);
-    for entry in index.scan(Family::Partials, &prefix)? {
+    for entry in index.scan(Family::Partials, prefix)? {
         let (key, value) = entry?;
         let page =
             key.last_chunk().map(|page| u32::from_be_bytes(*page)).ok_or_else(|| corrupt("a transfer"))?;
@@ -46,8 +62,7 @@ pub(in super::super) fn load(index: &Index, blob: &Digest) -> Result<Option<(Par
         let place = bytes.get_mut(start..start + value.len()).ok_or_else(|| corrupt("a transfer"))?;
         place.copy_from_slice(&value);
     }
-    let have = Bitmap::from_bytes(&bytes, len).ok_or_else(|| corrupt("a transfer"))?;
-    Ok(Some((record, have)))
+    Bitmap::from_bytes(&bytes, len).ok_or_else(|| corrupt("a transfer"))
 }
 
 /// Notes that a transfer begins or goes on.
@@ -77,6 +92,13 @@ pub(super) fn forget_in(
 }
 
 impl Inner {
+    /// Notes what was written of a page, without waiting for the disk.
+    pub(super) fn note(&self, state: &State, page: u32) -> Result<()> {
+        let mut batch = self.store.inner.index.batch();
+        batch.put(Family::Partials, &note_key(&self.map.blob(), page), &page_bytes(state, page))?;
+        batch.commit_lazily()
+    }
+
     /// Syncs the data, then the journal. Whoever calls holds `flushing`, or is the last one left.
     pub(super) fn flush(&self) -> Result<()> {
         // What is in the pages now was written before now, so the sync below covers it.

@@ -2,7 +2,8 @@
 //!
 //! The file has its full length from the start, so that a full disk shows early. A journal in the index says which
 //! chunks are there. It is written only after the data was synced, so after a crash every chunk in the journal is on
-//! the disk; what came since is fetched again, and nothing is hashed again until the blob is whole.
+//! the disk. What came since is noted too, and hashed when the transfer is taken up: at most [`MAX_NOTED`] bytes, never
+//! the whole.
 
 mod finish;
 mod journal;
@@ -35,6 +36,9 @@ pub const FLUSH_EVERY: Duration = Duration::from_secs(2);
 /// Bytes not yet synced at which writers wait for the sync that runs, so that a fast network does not fill the memory
 /// with what a slow disk has yet to take.
 pub const MAX_UNSYNCED: u64 = 256 * 1024 * 1024;
+
+/// Most bytes that are hashed when a transfer is taken up: as much as can have come between two syncs.
+const MAX_NOTED: u64 = MAX_UNSYNCED + FLUSH_BYTES;
 
 /// A blob that is being fetched. Clones write to the same one, from any number of threads.
 #[derive(Clone)]
@@ -162,7 +166,8 @@ impl Inner {
                 )
             }
         };
-        let fresh = have.count() == 0;
+        let noted = journal::noted(index, &blob, map.len())?;
+        let fresh = have.count() == 0 && noted.count() == 0;
         if !fresh {
             // A crash just before the rename leaves it read-only.
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
@@ -186,15 +191,10 @@ impl Inner {
             sync_folder(&store.home().join("partial"))?;
         }
         journal::begin(index, &blob, &record)?;
+        let mut have = have;
+        let (behind, unsynced) = take_up(map, &file, &noted, &mut have);
         let bytes = have.present().filter_map(|index| map.get(index)).map(|chunk| u64::from(chunk.len)).sum();
-        let state = State {
-            have,
-            bytes,
-            behind: BTreeSet::new(),
-            unsynced: 0,
-            flushed: Instant::now(),
-            finished: false,
-        };
+        let state = State { have, bytes, behind, unsynced, flushed: Instant::now(), finished: false };
         Ok(Self {
             store: store.clone(),
             map: map.clone(),
@@ -217,7 +217,9 @@ impl Inner {
             if state.have.set(index, true) {
                 state.bytes += u64::from(len);
             }
-            state.behind.insert((index / PAGE) as u32);
+            let page = (index / PAGE) as u32;
+            state.behind.insert(page);
+            self.note(&state, page)?;
             state.unsynced += u64::from(len);
             let due = state.unsynced >= FLUSH_BYTES || state.flushed.elapsed() >= FLUSH_EVERY;
             (due, state.unsynced >= MAX_UNSYNCED)
@@ -242,6 +244,30 @@ impl Inner {
             state.behind.insert((index / PAGE) as u32);
         }
     }
+}
+
+/// Takes what was noted and is not in the journal, if it is on the disk: each such chunk is hashed. Answers the pages that
+/// the journal is behind by it, and its bytes.
+fn take_up(map: &ChunkMap, file: &File, noted: &Bitmap, have: &mut Bitmap) -> (BTreeSet<u32>, u64) {
+    let (mut behind, mut taken, mut hashed) = (BTreeSet::new(), 0, 0);
+    let mut bytes = Vec::new();
+    for index in noted.present() {
+        let (Some(chunk), Some(offset)) = (map.get(index), map.offset(index)) else { continue };
+        if have.get(index) {
+            continue;
+        }
+        hashed += u64::from(chunk.len);
+        if hashed > MAX_NOTED {
+            break;
+        }
+        bytes.resize(chunk.len as usize, 0);
+        if file.read_exact_at(&mut bytes, offset).is_ok() && Digest::of(&bytes) == chunk.digest {
+            have.set(index, true);
+            behind.insert((index / PAGE) as u32);
+            taken += u64::from(chunk.len);
+        }
+    }
+    (behind, taken)
 }
 
 impl Partial {
