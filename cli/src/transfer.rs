@@ -291,9 +291,9 @@ mod tests {
         let plain = anstream::adapter::strip_str(&shares(&transfer())).to_string();
         assert_eq!(
             plain,
-            "from   peer       state          rate     bytes  share  chunks  saved  \n\
+            "from   peer       state           rate     bytes  share  chunks  saved  \n\
              borea  …aaaaaaaa  sending  256.0 KiB/s  1.00 MiB   50 %       4   32 %  \n\
-             alba   …bbbbbbbb  banned               1.00 MiB   50 %       4    0 %  ✗ 1 chunk with wrong bytes: banned\n"
+             alba   …bbbbbbbb  banned                1.00 MiB   50 %       4    0 %  ✗ 1 chunk with wrong bytes: banned\n"
         );
         let idle = TransferInfo { peers: Vec::new(), ..transfer() };
         assert_eq!(shares(&idle), "");

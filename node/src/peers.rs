@@ -24,6 +24,8 @@ const REPEAT: Duration = Duration::from_secs(60);
 const MAX_REPORTS: usize = 20;
 /// Faults after which a peer is disconnected: signed messages and statements that are wrong can't be an accident for long.
 const MAX_FAULTS: u32 = 16;
+/// How long such a peer is then kept out. It would be back within a second otherwise: both sides look for each other.
+const SHUNNED: Duration = Duration::from_secs(600);
 
 /// Content bytes exchanged with a peer.
 #[derive(Debug, Default)]
@@ -82,6 +84,7 @@ struct Known {
     rtt: Option<Duration>,
     missed_pings: u32,
     faults: u32,
+    shunned_until: Option<Instant>,
 }
 
 /// A connection that was not admitted.
@@ -147,6 +150,7 @@ impl PeerBook {
                     rtt: None,
                     missed_pings: 0,
                     faults: 0,
+                    shunned_until: None,
                 };
                 known.insert(peer, entry);
             }
@@ -174,6 +178,12 @@ impl PeerBook {
             self.events.send(Event::PeerUp { peer: peer.to_base58(), nation });
         }
         first
+    }
+
+    /// Whether a peer is kept out for what it did.
+    pub fn is_shunned(&self, peer: &PeerId) -> bool {
+        let until = self.known().get(peer).and_then(|entry| entry.shunned_until);
+        until.is_some_and(|until| Instant::now() < until)
     }
 
     /// A connection is gone. Returns whether it was the peer's last.
@@ -292,6 +302,7 @@ impl PeerBook {
         let (faults, nation) = (entry.faults, entry.standing.nation.clone());
         if faults >= MAX_FAULTS {
             entry.faults = 0;
+            entry.shunned_until = Some(Instant::now() + SHUNNED);
         }
         drop(known);
         tracing::warn!(%peer, %nation, code, "{message}");

@@ -99,6 +99,8 @@ fn a_mirror_follows_the_channel_and_lets_go_of_what_it_brought() {
     let (a, b) = (alba.start(), borea.start());
     b.connect(&a);
     let publish = |name: &str, version: &str, mib: u64, seed: u64| {
+        // Statements carry whole seconds, and which of two is newer decides here.
+        std::thread::sleep(std::time::Duration::from_millis(1100));
         alba.publish(&model(&net, name, mib, seed), name, version, &["--releasable-to", "all"])
     };
     let first = publish("m", "1", 3, 1);

@@ -220,6 +220,15 @@ impl Task {
     fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
             SwarmEvent::Behaviour(event) => self.on_behaviour(event),
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, .. }
+                if self.book.is_shunned(&peer_id) =>
+            {
+                tracing::debug!(peer = %peer_id, "kept out for what it did");
+                self.swarm.close_connection(connection_id);
+                if let Some(reply) = self.dials.remove(&connection_id) {
+                    let _ = reply.send(Err("it is kept out for a while for what it did".to_owned()));
+                }
+            }
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 if self.book.up(peer_id, connection_id, &endpoint) {
                     self.notify(Notice::Up(peer_id));
