@@ -102,7 +102,8 @@ fn killed(folder: &Path, size: u64) -> Vec<Bar> {
         let pull = begin(&b);
         // How much was there again when this life's transfer began.
         let first = within(LIMIT, "the transfer to begin", || {
-            newest(&b).filter(|transfer| transfer["state"] != "resolving")
+            // What was written without a sync is hashed first; nothing counts as here before that.
+            newest(&b).filter(|transfer| transfer["bytes_done"].as_u64().is_some_and(|done| done > 0))
         });
         let resumed = number(&first["bytes_resumed"]);
         if let Some((killed, had, got)) = last {
