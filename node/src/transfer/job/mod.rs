@@ -100,7 +100,6 @@ pub(super) async fn run(
     // Whatever arrives is kept from being collected until it is admitted.
     let _lease = node.store().lease([digest]);
     let mut sources = Sources::default();
-    let full_since = Instant::now();
     loop {
         let (sender, mut own) = mpsc::channel(TOLD);
         let mut running = Running::new(node, transfer, digest, Arc::clone(&release), sender, sources);
@@ -114,7 +113,7 @@ pub(super) async fn run(
                 running.source.completed();
                 break;
             }
-            Err(PullError::DiskFull(why)) if full_since.elapsed() < ROOM_WAIT => {
+            Err(PullError::DiskFull(why)) => {
                 // Peers that were found false stay banned.
                 sources = std::mem::take(&mut running.sources);
                 drop(running);

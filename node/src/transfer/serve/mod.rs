@@ -149,8 +149,9 @@ async fn open(node: &Node, digest: Digest, nation: &Nation) -> Result<Opened, Re
             Err(refusal) => return Ok(Err(refusal)),
         };
         let complete = release.files.iter().all(|file| store.has_blob(&file.blake3));
+        let held = node.sources().get(&digest).is_some();
         let begun = complete
-            || node.sources().get(&digest).is_some()
+            || held
             || release
                 .files
                 .iter()
@@ -158,7 +159,7 @@ async fn open(node: &Node, digest: Digest, nation: &Nation) -> Result<Opened, Re
         if !begun {
             return Ok(Err(Refusal::NotFound));
         }
-        let shapes = match complete && node.sources().get(&digest).is_none() {
+        let shapes = match complete && !held {
             true => source::shapes(store, &release)?,
             false => None,
         };
