@@ -480,6 +480,6 @@ fn may_have(store: &Store, nation: &Nation, signed: &Signed) -> Result<bool, Sto
         Ok(Statement::Recall(_)) => Ok(true),
         Ok(Statement::Release(found)) => Ok(found.releasable_to(nation)),
         Ok(Statement::Channel(channel)) => Ok(channel.model.nation == *nation || release(&channel.release)?),
-        Ok(Statement::Root(_) | Statement::Node(_)) | Err(_) => Ok(false),
+        Ok(_) | Err(_) => Ok(false),
     }
 }

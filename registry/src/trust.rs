@@ -237,17 +237,11 @@ impl Trust {
         if member.root.expires <= now && kind != Kind::Recall {
             return Err(TrustError::RootExpired { nation: nation.clone(), expired: member.root.expires });
         }
-        let issued = match &statement {
-            Statement::Root(root) => root.issued,
-            Statement::Node(node) => node.issued,
-            Statement::Release(release) => release.issued,
-            Statement::Channel(channel) => channel.issued,
-            Statement::Recall(recall) => recall.issued,
-        };
+        let issued = statement.issued();
         if issued > now.plus(MAX_CLOCK_SKEW) {
             return Err(TrustError::FromTheFuture { kind, nation: nation.clone(), issued });
         }
-        Ok(signed.verify(&member.root.role(kind.role()))?)
+        Ok(signed.verify(&member.root.role(statement.role()))?)
     }
 
     /// Believes that `peer` is a node of a pinned nation.

@@ -3,7 +3,9 @@
 //! A predicate may list fields under `critical`; a reader that does not know one of them refuses the statement. All
 //! other unknown fields are ignored, so that later versions can add.
 
+mod attestation;
 mod channel;
+mod membership;
 mod node;
 mod recall;
 mod release;
@@ -14,7 +16,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+pub use attestation::{Attestation, MAX_LABEL, MAX_RESULTS, Measure, Suite, Verdict};
 pub use channel::Channel;
+pub use membership::{Membership, Standing};
 pub use node::{Capability, MAX_PEER_ID, NodeCertificate};
 pub use recall::{Recall, RecallTarget, Severity};
 pub use release::{
@@ -24,6 +28,7 @@ pub use root::{MAX_KEYS, RoleKeys, RoleName, Root, RootKey};
 
 use crate::digest::{Digest, Sha256};
 use crate::reference::Nation;
+use crate::timestamp::Timestamp;
 
 /// The in-toto statement type.
 pub const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
@@ -46,11 +51,23 @@ pub enum Kind {
     Channel,
     /// A release must no longer be served.
     Recall,
+    /// What a nation found out about a release.
+    Attestation,
+    /// In which standing one nation holds another.
+    Membership,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 5] = [Self::Root, Self::Node, Self::Release, Self::Channel, Self::Recall];
+    pub const ALL: [Self; 7] = [
+        Self::Root,
+        Self::Node,
+        Self::Release,
+        Self::Channel,
+        Self::Recall,
+        Self::Attestation,
+        Self::Membership,
+    ];
 
     /// The predicate type, such as `urn:steelyard:release:v1`.
     pub const fn predicate_type(self) -> &'static str {
@@ -60,16 +77,8 @@ impl Kind {
             Self::Release => "urn:steelyard:release:v1",
             Self::Channel => "urn:steelyard:channel:v1",
             Self::Recall => "urn:steelyard:recall:v1",
-        }
-    }
-
-    /// The role whose keys must sign it. A channel points at releases, so the release role moves it.
-    pub const fn role(self) -> RoleName {
-        match self {
-            Self::Root => RoleName::Root,
-            Self::Node => RoleName::Node,
-            Self::Release | Self::Channel => RoleName::Release,
-            Self::Recall => RoleName::Recall,
+            Self::Attestation => "urn:steelyard:attestation:v1",
+            Self::Membership => "urn:steelyard:membership:v1",
         }
     }
 }
@@ -82,6 +91,8 @@ impl fmt::Display for Kind {
             Self::Release => "release",
             Self::Channel => "channel",
             Self::Recall => "recall",
+            Self::Attestation => "attestation",
+            Self::Membership => "membership",
         })
     }
 }
@@ -224,6 +235,8 @@ pub enum Statement {
     Release(Release),
     Channel(Channel),
     Recall(Recall),
+    Attestation(Attestation),
+    Membership(Membership),
 }
 
 macro_rules! each {
@@ -234,6 +247,8 @@ macro_rules! each {
             Statement::Release($inner) => $body,
             Statement::Channel($inner) => $body,
             Statement::Recall($inner) => $body,
+            Statement::Attestation($inner) => $body,
+            Statement::Membership($inner) => $body,
         }
     };
 }
@@ -247,7 +262,26 @@ impl Statement {
             Self::Release(_) => Kind::Release,
             Self::Channel(_) => Kind::Channel,
             Self::Recall(_) => Kind::Recall,
+            Self::Attestation(_) => Kind::Attestation,
+            Self::Membership(_) => Kind::Membership,
         }
+    }
+
+    /// The role whose keys must sign it. A channel points at releases, so the release role moves it.
+    pub const fn role(&self) -> RoleName {
+        match self {
+            Self::Root(_) => RoleName::Root,
+            Self::Node(_) => RoleName::Node,
+            Self::Release(_) | Self::Channel(_) => RoleName::Release,
+            Self::Recall(_) => RoleName::Recall,
+            Self::Attestation(_) => RoleName::Attest,
+            Self::Membership(membership) => membership.role(),
+        }
+    }
+
+    /// When it says it was signed.
+    pub const fn issued(&self) -> Timestamp {
+        each!(self, inner => inner.issued)
     }
 
     /// The nation that speaks, whose keys must have signed.
@@ -258,6 +292,8 @@ impl Statement {
             Self::Release(release) => &release.model.nation,
             Self::Channel(channel) => &channel.model.nation,
             Self::Recall(recall) => &recall.nation,
+            Self::Attestation(attestation) => &attestation.nation,
+            Self::Membership(membership) => &membership.nation,
         }
     }
 
@@ -288,6 +324,8 @@ impl Statement {
             Kind::Release => Self::Release(release::read(outer.predicate, &outer.subject)?),
             Kind::Channel => Self::Channel(read(outer.predicate, &outer.subject)?),
             Kind::Recall => Self::Recall(read(outer.predicate, &outer.subject)?),
+            Kind::Attestation => Self::Attestation(read(outer.predicate, &outer.subject)?),
+            Kind::Membership => Self::Membership(read(outer.predicate, &outer.subject)?),
         })
     }
 }

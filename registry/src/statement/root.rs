@@ -32,11 +32,14 @@ pub enum RoleName {
     Log,
     /// Node certificates.
     Node,
+    /// Cosignatures under other nations' logs. The one role that a root may lack: that nation then witnesses nothing.
+    Witness,
 }
 
 impl RoleName {
     /// Every role.
-    pub const ALL: [Self; 6] = [Self::Root, Self::Release, Self::Attest, Self::Recall, Self::Log, Self::Node];
+    pub const ALL: [Self; 7] =
+        [Self::Root, Self::Release, Self::Attest, Self::Recall, Self::Log, Self::Node, Self::Witness];
 
     /// Its name in files and messages.
     pub const fn as_str(self) -> &'static str {
@@ -47,6 +50,7 @@ impl RoleName {
             Self::Recall => "recall",
             Self::Log => "log",
             Self::Node => "node",
+            Self::Witness => "witness",
         }
     }
 }
@@ -110,7 +114,7 @@ pub struct Root {
     pub expires: Timestamp,
     /// The keys by identifier.
     pub keys: BTreeMap<KeyId, RootKey>,
-    /// The roles; each must be present.
+    /// The roles; each must be present but for [`RoleName::Witness`].
     pub roles: BTreeMap<RoleName, RoleKeys>,
     /// The payload digest of the root before; absent in version 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -144,6 +148,9 @@ impl Predicate for Root {
         }
         for name in RoleName::ALL {
             let Some(role) = self.roles.get(&name) else {
+                if name == RoleName::Witness {
+                    continue;
+                }
                 return Err(Self::field("roles", format!("the role `{name}` is missing")));
             };
             let mut ids = role.keys.clone();

@@ -120,7 +120,14 @@ pub(super) struct StatementRecord {
     pub(super) signed: Signed,
 }
 
-const KINDS: [(u8, Kind); 3] = [(3, Kind::Release), (4, Kind::Channel), (5, Kind::Recall)];
+const KINDS: [(u8, Kind); 6] = [
+    (1, Kind::Root),
+    (3, Kind::Release),
+    (4, Kind::Channel),
+    (5, Kind::Recall),
+    (6, Kind::Attestation),
+    (7, Kind::Membership),
+];
 
 impl StatementRecord {
     pub(super) fn encode(&self) -> Result<Vec<u8>, StoreError> {
