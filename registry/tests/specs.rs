@@ -5,8 +5,14 @@
 mod codec;
 #[path = "specs/content.rs"]
 mod content;
+#[cfg(feature = "store")]
 #[path = "specs/history.rs"]
 mod history;
+#[path = "specs/log.rs"]
+mod log;
+#[cfg(feature = "store")]
+#[path = "specs/log_node.rs"]
+mod log_node;
 #[path = "specs/statements.rs"]
 mod statements;
 mod vectors;
@@ -16,7 +22,16 @@ use std::collections::BTreeSet;
 use vectors::Runner;
 
 /// What this crate runs: one function a kind. A new document adds a module beside `content` and its kinds here.
-const KINDS: &[&[(&str, Runner)]] = &[content::KINDS, statements::KINDS, history::KINDS, codec::KINDS];
+const KINDS: &[&[(&str, Runner)]] = &[
+    content::KINDS,
+    statements::KINDS,
+    codec::KINDS,
+    log::KINDS,
+    #[cfg(feature = "store")]
+    history::KINDS,
+    #[cfg(feature = "store")]
+    log_node::KINDS,
+];
 
 /// Kinds that other crates run, with a test of the same form.
 const ELSEWHERE: &[&str] = &[

@@ -1,4 +1,4 @@
-"""Writes the test vectors of documents 02 to 07.
+"""Writes the test vectors of documents 02 to 08.
 
 It shares no code with the implementation: keys and hashes come from the Python packages `cryptography` and `blake3`,
 compressed blocks from `zstandard`, the JSON is made by hand. The files that it writes are kept in the repository; run it again only when a rule is added:
@@ -9,9 +9,12 @@ compressed blocks from `zstandard`, the JSON is made by hand. The files that it 
 import codec
 import common
 import envelope
+import log
+import lognode
 import release
 import statement
 import wire
+import witness
 
 envelope.names()
 envelope.envelopes()
@@ -24,4 +27,14 @@ wire.frames()
 wire.exchange()
 wire.announcements()
 codec.chunks()
+log.entries()
+log.trees()
+log.notes()
+log.checkpoints()
+log.tiles()
+witness.cosignatures()
+witness.witnessing()
+witness.proofs()
+witness.evidence()
+lognode.node()
 common.write()
