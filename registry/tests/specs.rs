@@ -35,6 +35,9 @@ const KINDS: &[&[(&str, Runner)]] = &[
 
 /// Kinds that other crates run, with a test of the same form.
 const ELSEWHERE: &[&str] = &[
+    // Here, with the store.
+    "history",
+    "log-node",
     // node/tests/specs.rs
     "hello",
     "verdict",

@@ -159,7 +159,7 @@ fn log_root(input: &Value) -> Outcome {
 fn inclusion(input: &Value) -> Outcome {
     let (index, size) = (number(&input["index"]), number(&input["size"]));
     let (leaf, proof) = (tree::leaf_hash(&bytes(input, "entry")), hashes(input, "proof"));
-    let root = hash(&input["root"]);
+    let root = hash(&input["rootHash"]);
     tree::verify_inclusion(&leaf, index, size, &proof, &root).map_err(proof_code)?;
     let Ok(made) = tree::inclusion(&Grown::of(size), index, size);
     assert_eq!(made, Some(proof), "the same proof is made here");
@@ -272,10 +272,9 @@ fn witness_request(input: &Value) -> Outcome {
 }
 
 fn witness(input: &Value) -> Outcome {
-    let before = input["before"].as_object().map(|before| Cosigned {
-        size: number(&before["size"]),
-        root: hash(&before["root"]),
-    });
+    let before = input["before"]
+        .as_object()
+        .map(|before| Cosigned { size: number(&before["size"]), root: hash(&before["root"]) });
     let request = AddCheckpoint::parse(&bytes(input, "bytes")).unwrap();
     let cosigned = decide(&request, &nation(input), &keys(&input["keys"]), before)
         .map_err(|refusal| refusal_code(&refusal))?;
@@ -303,9 +302,7 @@ fn log_proof(input: &Value) -> Outcome {
     let known = witnesses.iter().map(|(nation, keys)| (nation, &keys[..]));
     let logged = proof.verify(&statement, &nation(input), &keys(&input["keys"]), known).map_err(code)?;
     let (index, size) = (logged.index.to_string(), logged.size.to_string());
-    Ok(
-        json!({ "index": index, "size": size, "witnesses": logged.witnesses, "witnessed": logged.witnessed }),
-    )
+    Ok(json!({ "index": index, "size": size, "witnesses": logged.witnesses, "witnessed": logged.witnessed }))
 }
 
 pub(crate) fn evidence_code(error: EvidenceError) -> String {

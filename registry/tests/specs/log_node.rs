@@ -5,8 +5,7 @@ use registry::log::ENTRY;
 use registry::log::checkpoint::SignedCheckpoint;
 use registry::log::evidence::Evidence;
 use registry::log::witness::AddCheckpoint;
-use registry::store::log::{Extended, LogError, OwnLog};
-use registry::store::{Put, Store};
+use registry::store::{Extended, LogError, OwnLog, Store};
 use registry::{Nation, Signed, Timestamp};
 use serde_json::{Value, json};
 
@@ -38,11 +37,13 @@ fn log_node(input: &Value) -> Outcome {
 }
 
 fn run(store: &Store, step: &Value, now: Timestamp) -> String {
-    let nation = step.get("nation").map_or_else(|| store.own(), |name| Nation::new(name.as_str().unwrap()).unwrap());
+    let nation =
+        step.get("nation").map_or_else(|| store.own(), |name| Nation::new(name.as_str().unwrap()).unwrap());
     let done = match text(step, "do") {
         "put" => {
-            let statement = store.trust().verify(&Signed::parse(&bytes(step, "signed")).unwrap(), now).unwrap();
-            Ok(if store.put_statement(&statement).unwrap() == Put::Known { "known" } else { "kept" }.to_owned())
+            let statement =
+                store.trust().verify(&Signed::parse(&bytes(step, "signed")).unwrap(), now).unwrap();
+            Ok(if store.put_statement(&statement).unwrap().new { "kept" } else { "known" }.to_owned())
         }
         "confirm" => Ok(own(store.confirm_log())),
         "append" => append(store, step),

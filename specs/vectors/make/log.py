@@ -144,7 +144,7 @@ def trees():
     f = "08/inclusion"
 
     def inclusion(name, index, size, proof, root, data=None, error=None):
-        given = {"entry": (data or entry(index)).hex(), "index": str(index), "size": str(size), "proof": [h.hex() for h in proof], "root": root.hex()}
+        given = {"entry": (data or entry(index)).hex(), "index": str(index), "size": str(size), "proof": [h.hex() for h in proof], "rootHash": root.hex()}
         vector(f, name, "log-inclusion", "LOG-003", given, error=error)
 
     for index, size in [(0, 1), (0, 2), (2, 3), (4, 7), (6, 7), (255, 256), (256, 257), (998, 1000)]:
@@ -195,7 +195,7 @@ def trees():
     continues("refused: the old root is another", 3, 7, good, tree(forked(3)), top, "root")
     continues("refused: the new root is another", 3, 7, good, old, tree(forked(7)), "root")
     continues("refused: the old entries were rewritten", 3, 7, consistency(3, forked(3) + seven[3:]), old, tree(forked(3) + seven[3:]), "root")
-    continues("refused: another old size", 2, 7, good, old, top, "root")
+    continues("refused: another old size", 2, 7, good, old, top, "length")
     continues("refused: hashes in another order", 3, 7, good[::-1], old, top, "root")
 
 

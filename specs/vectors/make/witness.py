@@ -193,7 +193,7 @@ def proofs():
     for defect, (data, more, code) in {
         "another statement": (write(), {"statement": other}, "root"), "another statement's place": (write(4), {}, "root"), "its number is the size": (write(7), {}, "outside"),
         "a number of 64 bits": (write(2**64 - 1), {}, "outside"), "a hash is missing": (write(hashes=path(2, some)[:-1]), {}, "length"), "a hash too many": (write(hashes=path(2, some) + [bytes(32)]), {}, "length"),
-        "64 hashes": (write(hashes=[bytes(32)] * 64), {}, "length"), "a longer log": (write(note=of(some + leaves(1))), {}, "length"), "another log's entries": (write(note=of(leaves(7))), {}, "root"),
+        "64 hashes": (write(hashes=[bytes(32)] * 64), {}, "length"), "a longer log": (write(note=of(some + leaves(1))), {}, "root"), "another log's entries": (write(note=of(leaves(7))), {}, "root"),
         "an outsider signed": (write(note=of(some, key=OUTSIDER)), {}, "unsigned"), "no key of the log known": (write(), {"keys": []}, "unsigned"), "another nation's log": (write(), {"log": "borea"}, "origin"),
         "witnesses alone": (write(note=base + "\n" + cosign(base, "borea") + cosign(base, "cora")), {}, "unsigned"), "an altered size": (write(note=note.replace("\n7\n", "\n6\n")), {}, "unsigned"),
         "an empty log": (write(0, [], of([])), {}, "outside"),
