@@ -349,6 +349,18 @@ impl<T> Verified<T> {
         Signed { envelopes: kept }
     }
 
+    /// This promise together with another one about the same payload: the signers of both count. `self` where it is another.
+    pub(crate) fn and_also<U>(mut self, other: &Verified<U>) -> Self {
+        if self.digest == other.digest {
+            for signer in &other.signers {
+                if !self.signers.contains(signer) {
+                    self.signers.push(*signer);
+                }
+            }
+        }
+        self
+    }
+
     /// The same promise about a part of the value; `None` where `part` finds none.
     pub(crate) fn narrow<U>(self, part: impl FnOnce(T) -> Option<U>) -> Option<Verified<U>> {
         let Self { value, digest, signers, signed } = self;
@@ -386,6 +398,14 @@ impl Verified<Statement> {
             Statement::Recall(recall) => Some(recall),
             _ => None,
         })
+    }
+}
+
+impl Verified<crate::statement::Root> {
+    /// The same promise about the statement as a whole.
+    pub fn into_statement(self) -> Verified<Statement> {
+        let Self { value, digest, signers, signed } = self;
+        Verified { value: Statement::Root(value), digest, signers, signed }
     }
 }
 
