@@ -100,7 +100,9 @@ fn active(producer: &Nation, member: &Member, admitted: bool) -> (bool, String) 
         }
         standing => (
             false,
-            format!("{producer} is {standing} and this was not admitted before; `steelyard trust activate {producer}` changes that"),
+            format!(
+                "{producer} is {standing} and this was not admitted before; `steelyard trust activate {producer}` changes that"
+            ),
         ),
     }
 }

@@ -178,7 +178,12 @@ impl Store {
     }
 
     /// Writes what a root changes in trust into `batch`.
-    pub(super) fn change_root(&self, batch: &mut Batch<'_>, signed: &Signed, root: &Root) -> Result<Change<'_>> {
+    pub(super) fn change_root(
+        &self,
+        batch: &mut Batch<'_>,
+        signed: &Signed,
+        root: &Root,
+    ) -> Result<Change<'_>> {
         let mut change = self.change();
         if change.after.rotate(signed, root.issued)? {
             put_later(batch, &change.after.member(&root.nation)?.root)?;

@@ -174,7 +174,8 @@ const STANDINGS: [(u8, Standing); 4] =
 /// What was said last of a nation, as a value.
 pub(super) fn said_to(said: &Said) -> Vec<u8> {
     let code = STANDINGS.iter().find(|(_, standing)| *standing == said.standing).map_or(0, |(code, _)| *code);
-    [&said.sequence.to_be_bytes()[..], &[code], said.fingerprint.as_bytes(), said.statement.as_bytes()].concat()
+    [&said.sequence.to_be_bytes()[..], &[code], said.fingerprint.as_bytes(), said.statement.as_bytes()]
+        .concat()
 }
 
 /// The inverse of [`said_to`].
@@ -182,7 +183,8 @@ pub(super) fn said_from(bytes: &[u8]) -> Result<Said, StoreError> {
     let mut reader = Reader::new(bytes, "a membership");
     let sequence = reader.u64()?;
     let code = reader.u8()?;
-    let standing = STANDINGS.iter().find(|(known, _)| *known == code).ok_or_else(|| corrupt("a membership"))?.1;
+    let standing =
+        STANDINGS.iter().find(|(known, _)| *known == code).ok_or_else(|| corrupt("a membership"))?.1;
     Ok(Said { standing, sequence, fingerprint: reader.digest()?, statement: reader.digest()? })
 }
 

@@ -337,11 +337,8 @@ impl Store {
                 let better = best.as_ref().is_none_or(|best| best.sequence < found.sequence);
                 let same = found.model == *model && found.channel == *channel;
                 if same && better && !self.is_superseded(&statement)? {
-                    best = Some(ChannelRecord {
-                        sequence: found.sequence,
-                        release: found.release,
-                        statement,
-                    });
+                    best =
+                        Some(ChannelRecord { sequence: found.sequence, release: found.release, statement });
                 }
             }
         }

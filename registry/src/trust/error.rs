@@ -98,7 +98,9 @@ pub enum TrustError {
         found: Digest,
     },
     /// The chain is too long.
-    #[error("`{0}` has had {MAX_ROOTS} roots, which is the limit; it must begin a new chain and be pinned anew")]
+    #[error(
+        "`{0}` has had {MAX_ROOTS} roots, which is the limit; it must begin a new chain and be pinned anew"
+    )]
     TooManyRoots(Nation),
     /// Signed by keys that a later root removed, and not proved to be older than that.
     #[error(
@@ -182,7 +184,11 @@ pub enum TrustError {
 fn advice(nation: &Nation, standing: Standing) -> String {
     match standing {
         Standing::Active => String::new(),
-        Standing::Invited | Standing::Suspended => format!("; `steelyard trust activate {nation}` changes that"),
-        Standing::Departed => format!("; only a new invitation changes that: `steelyard trust invite {nation}`"),
+        Standing::Invited | Standing::Suspended => {
+            format!("; `steelyard trust activate {nation}` changes that")
+        }
+        Standing::Departed => {
+            format!("; only a new invitation changes that: `steelyard trust invite {nation}`")
+        }
     }
 }

@@ -164,7 +164,9 @@ impl Trust {
         let said = self.said.get(&nation).copied();
         if let Some(said) = said.filter(|said| said.fingerprint != root.digest() && extends(said.standing)) {
             let pinned = root.digest();
-            return Err(MembershipError::Fingerprint { member: nation, named: said.fingerprint, pinned }.into());
+            return Err(
+                MembershipError::Fingerprint { member: nation, named: said.fingerprint, pinned }.into()
+            );
         }
         Ok(self.members.entry(nation).or_insert(Member { root: Chain::new(root), pinned, said }))
     }
@@ -294,7 +296,9 @@ impl Trust {
         let member = self.member(nation)?;
         match member.standing() {
             Standing::Invited => {
-                return Err(TrustError::NotActive { nation: nation.clone(), standing: Standing::Invited }.into());
+                return Err(
+                    TrustError::NotActive { nation: nation.clone(), standing: Standing::Invited }.into()
+                );
             }
             Standing::Active if member.root.expires <= now => {
                 let (nation, expired) = (nation.clone(), member.root.expires);
