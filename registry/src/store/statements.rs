@@ -17,7 +17,7 @@ pub const MAX_STATEMENTS: u64 = 100_000;
 /// Most recalls kept of one nation. All are read for each decision.
 pub const MAX_RECALLS: u64 = 16_384;
 /// Most membership statements kept of our own nation: some thirty about each nation that can be pinned.
-pub const MAX_MEMBERSHIPS: u64 = 16_384;
+const MAX_MEMBERSHIPS: u64 = 16_384;
 /// Most statements that one call to [`Store::feed`] returns.
 pub const MAX_FEED: usize = 1024;
 /// Bytes after which [`Store::feed`] stops, so that a page of large releases does not fill the memory.

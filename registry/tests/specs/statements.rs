@@ -190,7 +190,8 @@ fn root(input: &Value) -> Outcome {
 fn trust(input: &Value) -> Outcome {
     let trust = nations::trust_of(input)?;
     let verified = trust.verify_at(&signed(input, "signed")?, now(input), nations::log(input));
-    Ok(show(&verified.map_err(|e| trust_code(&e))?))
+    let verified = verified.map_err(|e| trust_code(&e))?;
+    Ok(show(&verified))
 }
 
 fn node_certificate(input: &Value) -> Outcome {
