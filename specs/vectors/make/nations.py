@@ -194,7 +194,8 @@ def order():
 
 
 BOREA_RECALL = Key(18)
-BOREA_ROOT = compact(root("borea", [BOREA, BOREA_RECALL], {name: ([BOREA], 1) for name in ("root", "release", "attest", "log", "node")} | {"recall": ([BOREA_RECALL], 1)}))
+BOREA_ROOT = compact(root("borea", [BOREA, BOREA_RECALL], {name: ([BOREA], 1) for name in ("root", "release", "attest", "log", "node")} | {"recall": ([BOREA_RECALL], 1)},
+                          expires="2030-11-01T00:00:00Z"))
 
 
 def membership(standing="suspended", sequence=1, subjects=None, **changes):
