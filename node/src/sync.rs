@@ -470,16 +470,10 @@ pub fn make_page(
     Ok((FeedPage { epoch, next, more, count: statements.len() as u16 }, statements))
 }
 
-/// Whether a nation may learn of a statement: recalls go to all; of a release, and of a channel that points to it, only
-/// those to whom it is releasable. A channel whose release is not known here is kept back.
+/// Whether a nation may learn of a statement ([`registry::releasable`]).
 fn may_have(store: &Store, nation: &Nation, signed: &Signed) -> Result<bool, StoreError> {
-    let release = |digest: &Digest| {
-        Ok::<_, StoreError>(store.release(digest)?.is_some_and(|r| r.releasable_to(nation)))
-    };
     match signed.peek() {
-        Ok(Statement::Recall(_)) => Ok(true),
-        Ok(Statement::Release(found)) => Ok(found.releasable_to(nation)),
-        Ok(Statement::Channel(channel)) => Ok(channel.model.nation == *nation || release(&channel.release)?),
-        Ok(_) | Err(_) => Ok(false),
+        Ok(statement) => registry::releasable::statement(store, &statement, nation),
+        Err(_) => Ok(false),
     }
 }

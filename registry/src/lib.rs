@@ -30,6 +30,8 @@ pub mod bundle;
 #[cfg(feature = "store")]
 pub mod publish;
 #[cfg(feature = "store")]
+pub mod releasable;
+#[cfg(feature = "store")]
 pub mod store;
 
 pub use admitted::Admitted;

@@ -383,6 +383,8 @@ impl<'a> Bundle<'a> {
             let size = staged.metadata().map_err(crate::store::io("could not look at", &staged))?.len();
             self.store.install(staged, &digest, size, None)?;
         }
+        // Whoever carried them had these bytes under this release.
+        store_sources(self.store, &release, &self.blobs)?;
         for file in &release.files {
             let Some(staged) = self.blobs.remove(&file.blake3) else { continue };
             if !self.store.has_blob(&file.blake3) {
@@ -405,6 +407,14 @@ impl<'a> Bundle<'a> {
         report.withdrawn = crate::admit::withdraw_recalled(self.store)?;
         Ok(report)
     }
+}
+
+fn store_sources(
+    store: &Store,
+    release: &Verified<Release>,
+    blobs: &BTreeMap<Digest, TempPath>,
+) -> Result<(), BundleError> {
+    Ok(store.came_under(&release.digest(), blobs.keys().copied())?)
 }
 
 /// Understands an entry's name; nothing but these exact forms is one.
