@@ -62,6 +62,8 @@ pub struct Config {
     pub transfer: Transfer,
     /// Worker processes.
     pub worker: Worker,
+    /// How long models are served when no ally is heard.
+    pub lease: crate::lease::Settings,
     /// What all mirror rules share.
     pub mirroring: Mirroring,
     /// What this node keeps without being asked; last in the file, since each is a table of its own.
@@ -273,6 +275,7 @@ impl Config {
         range("worker.threads", self.worker.threads.into(), 0, 4_096)?;
         range("worker.context", self.worker.context.into(), 0, 16 * 1024 * 1024)?;
         range("mirroring.pulls", self.mirroring.pulls.into(), 1, 16)?;
+        self.lease.check()?;
         check_rules(&self.mirror)?;
         self.http.address()?;
         self.worker.listen.parse::<SocketAddr>().map_err(|_| ConfigError::Value {

@@ -172,6 +172,8 @@ pub enum WorkerState {
     Loading,
     /// It serves.
     Ready,
+    /// Its lease ended; it is started again when enough allies are heard.
+    Suspended,
     /// It was told to stop.
     Stopping,
     /// It stopped.
@@ -197,6 +199,8 @@ pub enum StopCause {
     Withdrawn,
     /// Somebody asked for it, or the node shut down.
     Requested,
+    /// Its lease ended: too few allies were heard for too long.
+    LeaseEnded,
 }
 
 /// How and when a worker stopped.
@@ -249,6 +253,9 @@ pub struct WorkerInfo {
     pub verify_ms: Option<u64>,
     /// When it was started.
     pub started: Timestamp,
+    /// When its lease ends, unless it is renewed; nothing where it needs none.
+    #[serde(default)]
+    pub lease_ends: Option<Timestamp>,
     /// How it stopped.
     pub stop: Option<WorkerStop>,
     /// Why it failed, for people.

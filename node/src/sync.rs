@@ -12,7 +12,7 @@ use registry::publish::{self, Accepted, PublishError};
 use registry::statement::Statement;
 use registry::store::{Store, StoreError};
 use registry::trust::TrustError;
-use registry::{Digest, Nation, Signed, Timestamp};
+use registry::{Nation, Signed, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::events::{Event, Events};
@@ -184,6 +184,8 @@ async fn pages(node: &Node, peer: PeerId) -> Result<usize, SyncError> {
     let mut epoch = known.map(|cursor| cursor.epoch);
     let (mut new, mut bad) = (0, 0);
     for _ in 0..MAX_PAGES {
+        // Before the request leaves: what the answer holds was so then, or later.
+        let asked = node.leases().now();
         let request = FeedRequest { after, limit: MAX_PAGE };
         write_all(&mut stream, &request.encode()).await?;
         let (page, statements) = read_page(&mut stream).await?;
@@ -211,6 +213,12 @@ async fn pages(node: &Node, peer: PeerId) -> Result<usize, SyncError> {
         }
         if bad >= MAX_BAD {
             return Err(SyncError::Bad);
+        }
+        if !page.more && bad == 0 {
+            // All that this ally knew is known here.
+            if let Some(standing) = node.book().standing(&peer) {
+                node.leases().heard(standing.nation, asked);
+            }
         }
         if !page.more || !moved {
             break;

@@ -13,6 +13,7 @@ pub mod digest;
 pub mod envelope;
 pub mod format;
 pub mod key;
+pub mod lease;
 pub mod log;
 pub mod mapped;
 pub mod path;

@@ -146,6 +146,7 @@ impl From<ServingError> for Problem {
             ServingError::Admit(error) => error.into(),
             ServingError::NotFound(_) => Self::new(Code::NotFound, error),
             ServingError::TooMany(_) | ServingError::Stopping => Self::new(Code::Busy, error),
+            ServingError::Lease(_) => Self::new(Code::PolicyRefused, error),
             ServingError::Spawn { .. } => Self::new(Code::Worker, error),
         }
     }

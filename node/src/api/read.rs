@@ -68,6 +68,7 @@ pub(super) async fn status(State(api): State<Api>) -> Answer<Status> {
             partial_bytes: usage.partial_bytes,
             disk_free: usage.disk_free,
         },
+        lease: node.leases().status(),
     }))
 }
 
