@@ -12,6 +12,7 @@ use super::types::{
     ChannelEntry, Evidence, FileEntry, ModelEntry, PinEntry, Presence, RecallEntry, ReleaseDetail,
     ReleaseEntry, Resolved, SignedEntry,
 };
+use super::Access;
 use crate::error::{Code, Problem};
 
 /// One reading of the store's lists, so that an answer about many releases reads each list once.
@@ -26,7 +27,7 @@ pub(super) struct Catalogue<'a> {
 }
 
 impl<'a> Catalogue<'a> {
-    pub(super) fn read(store: &'a Store) -> Result<Self, Problem> {
+    fn read(store: &'a Store) -> Result<Self, Problem> {
         let admitted = store.admissions()?.into_iter().filter(|admission| admission.decision.allowed);
         let mirrored = store.mirrored()?.into_iter().filter(|it| it.kept);
         Ok(Self {
@@ -38,6 +39,19 @@ impl<'a> Catalogue<'a> {
             pins: store.pins()?.into_iter().map(|pin| (pin.release, pin)).collect(),
             mirrored: mirrored.map(|it| (it.release, it.rule)).collect(),
         })
+    }
+
+    /// The same as whoever has `access` may read it.
+    pub(super) fn read_for(store: &'a Store, access: Access) -> Result<Self, Problem> {
+        let mut all = Self::read(store)?;
+        if access == Access::Public {
+            let own = store.own();
+            let withheld: BTreeSet<Digest> =
+                all.releases.iter().filter(|(_, it)| !it.releasable_to(&own)).map(|(digest, _)| *digest).collect();
+            all.releases.retain(|digest, _| !withheld.contains(digest));
+            all.channels.retain(|(_, channel)| !withheld.contains(&channel.release));
+        }
+        Ok(all)
     }
 
     /// Every model, by name.
@@ -252,6 +266,18 @@ pub(super) fn resolve(store: &Store, text: &str) -> Result<Resolved, Problem> {
             version: release.version,
         }),
         None => Err(not_known(store, &reference)),
+    }
+}
+
+/// The same for whoever has `access`: what that one may not read is not known.
+pub(super) fn resolve_for(store: &Store, text: &str, access: Access) -> Result<Resolved, Problem> {
+    let found = resolve(store, text)?;
+    let own = store.own();
+    match store.release(&found.release)? {
+        Some(release) if access == Access::Public && !release.releasable_to(&own) => {
+            Err(Problem::new(Code::NotFound, format!("`{}` is not known here", parse(text)?)))
+        }
+        _ => Ok(found),
     }
 }
 
