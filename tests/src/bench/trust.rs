@@ -17,7 +17,7 @@ use super::options;
 use super::report::{Bar, Side, Table};
 use crate::net::Settings;
 use crate::wait::within;
-use crate::{Daemon, Home, Http, Net, tiny};
+use crate::{Daemon, Home, Http, Net, generate};
 
 /// The nations and how many nodes each has.
 const NATIONS: [(&str, usize); 4] = [("alba", 3), ("borea", 3), ("cora", 2), ("dora", 2)];
@@ -40,18 +40,12 @@ struct League {
     nodes: Vec<Option<Daemon>>,
 }
 
-/// What every node is set to besides.
-fn more(lease: u64) -> String {
-    format!(
-        "threads = 1\nmax_workers = 16\n\n[lease]\nseconds = {lease}\nnations = {LEASE_NATIONS}\n"
-    )
-}
-
+/// Sets a node to loopback, connected with `peers`, on a lease of so many seconds.
 fn configure(home: &Home, peers: &[String], lease: u64) {
     let text = format!(
         "[p2p]\nlisten = [\"/ip4/127.0.0.1/tcp/0\"]\npeers = {peers:?}\nredial_secs = 1\nsync_secs = 30\n\n\
-         [http]\nlisten = \"\"\n\n[worker]\nlisten = \"127.0.0.1:0\"\n{}",
-        more(lease)
+         [http]\nlisten = \"\"\n\n[worker]\nlisten = \"127.0.0.1:0\"\nthreads = 1\nmax_workers = 16\n\n\
+         [lease]\nseconds = {lease}\nnations = {LEASE_NATIONS}\n"
     );
     fs::write(home.path.join("config.toml"), text).expect("write config.toml");
 }
@@ -113,7 +107,7 @@ impl League {
     fn publish(&self, version: usize) -> String {
         let model = self.homes[0].path.with_extension("model");
         fs::create_dir_all(&model).expect("a folder");
-        fs::write(model.join("tiny.gguf"), tiny::gguf(Some(tiny::TEMPLATE))).expect("write the model");
+        fs::write(model.join("tiny.gguf"), generate::tiny_gguf()).expect("write the model");
         fs::write(model.join("README.md"), format!("# Version {version}\n")).expect("write the card");
         let release =
             self.homes[0].publish(&model, "tiny", &version.to_string(), &["--releasable-to", "all"]);
