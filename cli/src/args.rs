@@ -137,6 +137,7 @@ pub(crate) enum Command {
     Gc(commands::gc::Gc),
     Export(commands::export::Export),
     Import(commands::import::Import),
+    Have(commands::have::Have),
     Status(commands::status::Status),
     Peers(commands::peers::Peers),
     Transfers(commands::transfers::Transfers),

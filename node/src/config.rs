@@ -64,6 +64,8 @@ pub struct Config {
     pub worker: Worker,
     /// How long models are served when no ally is heard.
     pub lease: crate::lease::Settings,
+    /// Bundles that are imported.
+    pub bundle: Bundle,
     /// What all mirror rules share.
     pub mirroring: Mirroring,
     /// What this node keeps without being asked; last in the file, since each is a table of its own.
@@ -216,6 +218,14 @@ impl Default for Worker {
             start_secs: 900,
         }
     }
+}
+
+/// Bundles that are imported.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Bundle {
+    /// Seconds after which a bundle is too old to be imported; 0 for never.
+    pub max_age_secs: u64,
 }
 
 impl Config {

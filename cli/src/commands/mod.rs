@@ -6,6 +6,7 @@ pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod export;
 pub(crate) mod gc;
+pub(crate) mod have;
 pub(crate) mod import;
 pub(crate) mod init;
 pub(crate) mod limits;
@@ -48,6 +49,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::Gc(gc) => gc.run(context).await,
         Command::Export(export) => export.run(context).await,
         Command::Import(import) => import.run(context).await,
+        Command::Have(have) => have.run(context).await,
         Command::Status(status) => status.run(context).await,
         Command::Peers(peers) => peers.run(context).await,
         Command::Transfers(transfers) => transfers.run(context).await,

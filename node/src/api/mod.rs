@@ -146,6 +146,7 @@ fn routes() -> Vec<Route> {
     route("post", "/v1/verify", Local, post(jobs::verify));
     route("post", "/v1/export", Local, post(admin::export));
     route("post", "/v1/import", Local, post(admin::import));
+    route("post", "/v1/have", Local, post(admin::have));
     route("post", "/v1/workers", Local, post(jobs::serve));
     route("delete", "/v1/workers/{id}", Local, delete(admin::stop_worker));
     route("post", "/v1/peers", Local, post(admin::dial));

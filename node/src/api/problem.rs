@@ -120,7 +120,11 @@ impl From<BundleError> for Problem {
             BundleError::Admit(error) => (*error).into(),
             BundleError::Refused { decision, .. } => Self::refused(decision),
             BundleError::Exists { .. } => Self::new(Code::Conflict, error),
-            BundleError::NotPinned { .. } => Self::new(Code::PolicyRefused, error),
+            BundleError::NotPinned { .. }
+            | BundleError::ForAnother { .. }
+            | BundleError::Withheld { .. }
+            | BundleError::Stale { .. } => Self::new(Code::PolicyRefused, error),
+            BundleError::NoSuchFile(_) => Self::new(Code::NotFound, error),
             BundleError::Io { ref source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
                 Self::new(Code::NotFound, error)
             }

@@ -237,6 +237,35 @@ pub struct ExportRequest {
     pub reference: String,
     /// The file to write, as an absolute path; it must not exist.
     pub path: String,
+    /// The nation that it is for; this node's own if absent.
+    #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
+    pub to: Option<Nation>,
+    /// Only files whose path fits one of these, with `*` and `?`; all if empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<String>,
+    /// Statements and chunk maps alone.
+    #[serde(default)]
+    pub without_blobs: bool,
+    /// A list of what the other side has (`POST /v1/have` there), as an absolute path: that is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub have: Option<String>,
+}
+
+/// `POST /v1/have`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HaveRequest {
+    /// The file to write, as an absolute path; it must not exist.
+    pub path: String,
+}
+
+/// The answer to `POST /v1/have`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HaveList {
+    /// The file.
+    pub path: String,
+    /// Blobs in the list.
+    pub blobs: usize,
 }
 
 /// The answer to `POST /v1/export`.
@@ -254,6 +283,13 @@ pub struct Exported {
     pub bytes: u64,
     /// Which nations may have it: whoever carries the file is bound by that.
     pub releasable_to: String,
+    /// The nation that it is for.
+    #[serde(rename = "for")]
+    pub to: Nation,
+    /// Files of the release.
+    pub files: usize,
+    /// How many of them are in it.
+    pub files_in: usize,
 }
 
 /// `POST /v1/import`.
@@ -262,6 +298,9 @@ pub struct Exported {
 pub struct ImportRequest {
     /// The file to read, as an absolute path.
     pub path: String,
+    /// Seconds after which a bundle is too old; the setting `bundle.max_age_secs` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_age_secs: Option<u64>,
 }
 
 /// The answer to `POST /v1/import`.
@@ -283,6 +322,14 @@ pub struct Imported {
     pub new_statements: usize,
     /// Statements that were not kept, each with the reason.
     pub skipped: Vec<String>,
+    /// Files that are not here yet, when it was a part. Then it is not admitted.
+    pub missing: Vec<String>,
+    /// The nation whose node made it, as it says.
+    pub by: Option<Nation>,
+    /// When it was made, as it says: later recalls are not in it.
+    pub made: Option<Timestamp>,
+    /// Recalls that were new here.
+    pub recalls: usize,
     /// The policy's answer.
     pub decision: Decision,
 }
