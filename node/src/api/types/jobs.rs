@@ -4,7 +4,7 @@ use registry::policy::{Decision, UnsafeFile};
 use registry::serving::Options;
 use registry::statement::{File, Kind};
 use registry::store::GcRelease;
-use registry::{ChannelName, Digest, Model, Nation, Version};
+use registry::{ChannelName, Digest, Model, Nation, Timestamp, Version};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
