@@ -125,6 +125,7 @@ pub(crate) enum Command {
     Node(commands::node::Node),
     Trust(commands::trust::Trust),
     Publish(commands::publish::Publish),
+    Channel(commands::channel::Channel),
     Pull(commands::pull::Pull),
     Ls(commands::ls::Ls),
     Show(commands::show::Show),

@@ -353,6 +353,11 @@ async fn tell(node: &Node, accepted: &Accepted, signed: &Signed, statement: &Sta
     let nation = statement.nation().clone();
     tracing::info!(digest = %accepted.digest, kind = %accepted.kind, %nation, "a new statement");
     node.events().send(Event::Statement { digest: accepted.digest, kind: accepted.kind, nation });
+    if let Statement::Channel(channel) = statement {
+        let (store, channel) = (node.store().clone(), channel.clone());
+        let told = blocking(move || Ok::<_, StoreError>(Event::channel(&store, channel))).await;
+        told.into_iter().for_each(|event| node.events().send(event));
+    }
     if let Statement::Recall(recall) = statement {
         node.events().send(Event::Recall {
             digest: accepted.digest,

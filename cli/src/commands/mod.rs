@@ -1,5 +1,6 @@
 //! One file a command.
 
+pub(crate) mod channel;
 pub(crate) mod chat;
 pub(crate) mod completion;
 pub(crate) mod demo;
@@ -37,6 +38,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::Node(node) => node.run(context).await,
         Command::Trust(trust) => trust.run(context).await,
         Command::Publish(publish) => publish.run(context).await,
+        Command::Channel(channel) => channel.run(context).await,
         Command::Pull(pull) => pull.run(context).await,
         Command::Ls(ls) => ls.run(context).await,
         Command::Show(show) => show.run(context).await,

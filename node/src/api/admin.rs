@@ -74,6 +74,10 @@ pub(super) async fn statement(State(api): State<Api>, Raw(body): Raw) -> Answer<
         let events = api.node().events();
         let nation = statement.nation().clone();
         events.send(Event::Statement { digest: accepted.digest, kind: accepted.kind, nation });
+        if let Statement::Channel(channel) = &statement {
+            let (store, channel) = (api.store().clone(), channel.clone());
+            events.send(blocking(move || Ok(Event::channel(&store, channel))).await?);
+        }
         if let Statement::Recall(recall) = statement {
             events.send(Event::Recall {
                 digest: accepted.digest,

@@ -10,7 +10,7 @@ use registry::{Digest, Model, Reference, Timestamp};
 
 use super::types::{
     ChannelEntry, Evidence, FileEntry, ModelEntry, PinEntry, Presence, RecallEntry, ReleaseDetail,
-    ReleaseEntry, Resolved, SignedEntry,
+    ReleaseEntry, Resolved, RolledBack, SignedEntry,
 };
 use super::Access;
 use crate::error::{Code, Problem};
@@ -65,7 +65,7 @@ impl<'a> Catalogue<'a> {
         }
         for (_, channel) in &self.channels {
             let entry = models.entry(channel.model.clone()).or_insert_with(|| empty(&channel.model));
-            entry.channels.push(self.channel(channel));
+            entry.channels.push(self.channel(channel)?);
         }
         for entry in models.values_mut() {
             entry.releases.sort_by(|a, b| (b.issued, &b.version).cmp(&(a.issued, &a.version)));
@@ -74,15 +74,21 @@ impl<'a> Catalogue<'a> {
         Ok(models.into_values().collect())
     }
 
-    fn channel(&self, channel: &Channel) -> ChannelEntry {
-        ChannelEntry {
+    fn channel(&self, channel: &Channel) -> Result<ChannelEntry, Problem> {
+        let rolled_back_from = self
+            .store
+            .rolled_back_from(channel)?
+            .filter(|(release, _)| self.releases.contains_key(release))
+            .map(|(release, left)| RolledBack { release, version: left.version });
+        Ok(ChannelEntry {
             channel: channel.channel.clone(),
             sequence: channel.sequence,
             release: channel.release,
             version: self.releases.get(&channel.release).map(|release| release.version.clone()),
             reason: channel.reason.clone(),
             issued: channel.issued,
-        }
+            rolled_back_from,
+        })
     }
 
     fn entry(&self, digest: &Digest, release: &Release) -> Result<ReleaseEntry, Problem> {
@@ -156,7 +162,7 @@ impl<'a> Catalogue<'a> {
                 .iter()
                 .filter(|(_, channel)| channel.release == *digest)
                 .map(|(_, channel)| self.channel(channel))
-                .collect(),
+                .collect::<Result<_, _>>()?,
             recalls: self
                 .recalls
                 .iter()

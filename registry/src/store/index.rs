@@ -3,7 +3,8 @@
 //! ```text
 //! family      key                                      value
 //! meta        text                                     text or bytes: `own`, `count/…`, `note/KEY`, `mirror/RELEASE`,
-//!                                                      `under/` and blob and release digests (`audience.rs`)
+//!                                                      `under/` and blob and release digests (`audience.rs`);
+//!                                                      `before/` and a channel's key: payload digest
 //! nations     nation                                   pinned (i64), the root as JSON
 //! statements  payload digest                           arrival (u64), kind (u8), the envelopes as JSON
 //! feed        arrival (u64)                            payload digest

@@ -55,10 +55,24 @@ pub struct Pulled {
     pub pinned: bool,
     /// Channels that point to it, which keep it too.
     pub channels: Vec<ChannelName>,
+    /// Those of them that were moved back to it from a newer release, with why.
+    #[serde(default)]
+    pub rolled_back: Vec<Rollback>,
     /// What was fetched from whom.
     pub transfer: TransferInfo,
     /// Why it may be served here.
     pub decision: Decision,
+}
+
+/// A channel that was moved back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rollback {
+    /// The channel.
+    pub channel: ChannelName,
+    /// The version that it was moved away from.
+    pub from: Version,
+    /// Why, as its signer says.
+    pub reason: String,
 }
 
 /// `POST /v1/drafts`.
