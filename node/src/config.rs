@@ -226,6 +226,8 @@ impl Default for Worker {
 pub struct Bundle {
     /// Seconds after which a bundle is too old to be imported; 0 for never.
     pub max_age_secs: u64,
+    /// How many trusted nations must have cosigned the checkpoint in it.
+    pub witnesses: u32,
 }
 
 impl Config {

@@ -55,6 +55,13 @@ impl Import {
             let age = human::relative(made, registry::Timestamp::now());
             output::line(paint(DIM, format!("  made by {by} at {made}, {age}: later recalls are not in it")))?;
         }
+        if let Some(checkpoint) = &imported.checkpoint {
+            let by: Vec<String> = checkpoint.witnesses.iter().map(ToString::to_string).collect();
+            let by = if by.is_empty() { "by nobody that is trusted here".to_owned() } else { format!("by {}", by.join(", ")) };
+            let when = checkpoint.witnessed.map(|at| format!(" at {at}")).unwrap_or_default();
+            let size = checkpoint.size;
+            output::line(paint(DIM, format!("  proved in its producer's log of {size} entries, cosigned {by}{when}")))?;
+        }
         if imported.recalls > 0 {
             output::warn(format!("{} came with it", human::count(imported.recalls as u64, "new recall")));
         }

@@ -258,7 +258,8 @@ pub(super) async fn import(State(api): State<Api>, Body(request): Body<ImportReq
         (secs > 0).then_some(secs)
     });
     // More than fits is for ever.
-    let options = ImportOptions { max_age: max_age.and_then(|secs| i64::try_from(secs).ok()) };
+    let max_age = max_age.and_then(|secs| i64::try_from(secs).ok());
+    let options = ImportOptions { max_age, witnesses: api.node().config().bundle.witnesses };
     let taken = blocking(move || {
         let now = Timestamp::now();
         let report = registry::bundle::import_with(&store, &path, now, options)?;
@@ -282,6 +283,7 @@ pub(super) async fn import(State(api): State<Api>, Body(request): Body<ImportReq
             missing: report.missing,
             by: report.by,
             made: report.made,
+            checkpoint: report.checkpoint,
             recalls: recalls.len(),
             decision,
         };

@@ -92,6 +92,14 @@ pub enum BundleError {
         /// How old it is.
         why: String,
     },
+    /// A proof in it proves nothing.
+    #[error("the log proof of {statement} in the bundle is refused: {why}; nothing was kept but the recalls in it; ask its maker for another")]
+    Proof {
+        /// The statement.
+        statement: Digest,
+        /// Why.
+        why: String,
+    },
     /// The list of what the other side has can't be read.
     #[error("{path} is no list that `steelyard have` wrote: {why}")]
     NotAList {
@@ -170,6 +178,7 @@ impl BundleError {
             Self::ForAnother { .. } => "for-another",
             Self::Withheld { .. } => "withheld",
             Self::Stale { .. } => "stale",
+            Self::Proof { .. } => "proof",
             Self::NotAList { .. } => "not-a-list",
             Self::NoSuchFile(_) => "no-such-file",
             Self::Refused { .. } => "refused",

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tar::{Builder, EntryType, Header as TarHeader};
 
-use super::{BundleError, FORMAT, HEADER, Header, MAX_STATEMENTS, Matcher, VERSION, io};
+use super::{BundleError, FORMAT, HEADER, Header, MAX_PROOF_BYTES, MAX_STATEMENTS, Matcher, VERSION, io};
 use crate::admit;
 use crate::digest::Digest;
 use crate::envelope::Signed;
@@ -117,11 +117,13 @@ pub fn export_with(
     };
     let header = serde_json::to_vec(&header).unwrap_or_default();
     append(&mut archive, HEADER, header.len() as u64, &header[..]).map_err(&fail)?;
-    for (digest, statement) in evidence(store, *release, &known, signed, &to)? {
+    let evidence = evidence(store, *release, &known, signed, &to)?;
+    for (digest, statement) in &evidence {
         let json = statement.to_json();
         let name = format!("statements/{}.json", digest.to_hex());
         append(&mut archive, &name, json.len() as u64, &json[..]).map_err(&fail)?;
     }
+    proofs(store, &known.model.nation, &evidence, &mut archive, out)?;
     content(store, &known, &taken, &mut archive, out)?;
     let file = archive.into_inner().and_then(|writer| Ok(writer.into_inner()?)).map_err(&fail)?;
     file.as_file().sync_all().map_err(&fail)?;
@@ -142,6 +144,28 @@ pub fn export_with(
         to,
         releasable_to: known.releasable_to,
     })
+}
+
+/// That the producer's statements stand in its log, as far as this node knows.
+fn proofs(
+    store: &Store,
+    producer: &Nation,
+    evidence: &[(Digest, Signed)],
+    archive: &mut Builder<impl Write>,
+    out: &Path,
+) -> Result<(), BundleError> {
+    let mut bytes = 0;
+    for (digest, _) in evidence {
+        let Some(proof) = store.any_proof(producer, digest)? else { continue };
+        let text = proof.to_text();
+        bytes += text.len() as u64;
+        if bytes > MAX_PROOF_BYTES {
+            break;
+        }
+        append(archive, &format!("proofs/{}", digest.to_hex()), text.len() as u64, &text[..])
+            .map_err(io(out))?;
+    }
+    Ok(())
 }
 
 /// The chunk maps of all files, then the blobs of those taken.

@@ -1,5 +1,6 @@
 //! Reading a bundle: everything is verified before anything is kept.
 
+mod age;
 mod content;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tar::{Archive, Entry};
 use tempfile::TempPath;
 
+pub use self::age::{Checkpoint, ImportOptions};
 use self::content::{Name, parse, read};
 use super::{
     BundleError, FORMAT, HEADER, Header, MAX_HEADER, MAX_STATEMENT_BYTES, MAX_STATEMENTS, OLDEST, VERSION, io,
@@ -18,6 +20,7 @@ use super::{
 use crate::admit::{believe, judge};
 use crate::digest::Digest;
 use crate::envelope::{Signed, Verified};
+use crate::log::proof::LogProof;
 use crate::reference::{Model, Nation};
 use crate::statement::{Kind, MAX_FILES, Recall, Release, Statement};
 use crate::store::Store;
@@ -54,16 +57,10 @@ pub struct ImportReport {
     pub by: Option<Nation>,
     /// When it was made, as it says: later recalls are not in it.
     pub made: Option<Timestamp>,
+    /// Up to where it knows the producer's log, where that is proved.
+    pub checkpoint: Option<Checkpoint>,
     /// Files that are not here yet, when it was a part.
     pub missing: Vec<String>,
-}
-
-/// How it is taken.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct ImportOptions {
-    /// Oldest bundle that is taken, in seconds since it was made or, where it proves more, since it was witnessed. Recalls
-    /// made later than that are unknown to whoever takes it.
-    pub max_age: Option<i64>,
 }
 
 /// Imports the bundle at `path`, however old it is (see [`import_with`]).
@@ -116,6 +113,10 @@ struct Bundle<'a> {
     names: BTreeSet<Vec<u8>>,
     statements: BTreeMap<Digest, Signed>,
     statement_bytes: u64,
+    proofs: BTreeMap<Digest, LogProof>,
+    proof_bytes: u64,
+    /// What the proofs prove of the producer's log.
+    checkpoint: Option<Checkpoint>,
     /// Set when the first map or blob comes: from then on the release is believed and allowed.
     release: Option<Verified<Release>>,
     others: Vec<Verified<Statement>>,
@@ -136,6 +137,9 @@ impl<'a> Bundle<'a> {
             names: BTreeSet::new(),
             statements: BTreeMap::new(),
             statement_bytes: 0,
+            proofs: BTreeMap::new(),
+            proof_bytes: 0,
+            checkpoint: None,
             release: None,
             others: Vec::new(),
             skipped: Vec::new(),
@@ -188,9 +192,10 @@ impl<'a> Bundle<'a> {
         }
         match parse(&name) {
             None => refuse("a bundle has no such entry"),
-            Some(Name::Statement(_)) if self.release.is_some() => {
-                refuse("statements come before maps and blobs")
+            Some(Name::Statement(_) | Name::Proof(_)) if self.release.is_some() => {
+                refuse("statements and proofs come before maps and blobs")
             }
+            Some(Name::Proof(digest)) => self.read_proof(&mut entry, &shown, size, digest),
             Some(Name::Statement(digest)) => self.read_statement(&mut entry, &shown, size, digest),
             Some(Name::Map(digest)) => {
                 self.believe()?;
@@ -267,7 +272,7 @@ impl<'a> Bundle<'a> {
                 Err(error) => self.skipped.push(format!("{digest}: {error}")),
             }
         }
-        if let Err(error) = self.not_stale() {
+        if let Err(error) = self.prove(&release).and_then(|()| self.not_stale()) {
             return Err(self.refused(error));
         }
         let decision = judge(self.store, &release, &self.recalls()?, self.now, |_| Ok(None))?;
@@ -299,25 +304,6 @@ impl<'a> Bundle<'a> {
         match crate::admit::withdraw_recalled(self.store) {
             Ok(_) => error,
             Err(failed) => failed.into(),
-        }
-    }
-
-    /// How old what it says about recalls is, in seconds: since it was made, by its maker's clock.
-    fn age(&self) -> Option<i64> {
-        let made = self.header.as_ref()?.made?;
-        Some(self.now.unix().saturating_sub(made.unix()))
-    }
-
-    fn not_stale(&self) -> Result<(), BundleError> {
-        let stale = |why| Err(BundleError::Stale { why });
-        let Some(max_age) = self.options.max_age else { return Ok(()) };
-        match self.age() {
-            None => stale("it is of version 1 and does not say when it was made".to_owned()),
-            Some(age) if age < -crate::trust::MAX_CLOCK_SKEW => {
-                stale("it was made in the future, by its maker's clock; check both clocks".to_owned())
-            }
-            Some(age) if age > max_age => stale(format!("it is {age} s old, over the {max_age} s allowed")),
-            Some(_) => Ok(()),
         }
     }
 
@@ -381,6 +367,7 @@ impl<'a> Bundle<'a> {
             by: self.header.as_ref().and_then(|header| header.by.clone()),
             made: self.header.as_ref().and_then(|header| header.made),
             missing,
+            checkpoint: self.checkpoint.clone(),
             recalls: Vec::new(),
             release: release.digest(),
             model: release.model.clone(),
@@ -393,6 +380,10 @@ impl<'a> Bundle<'a> {
         // First what can be refused: a version that is another release here already.
         let put = self.store.put_statement(&release.clone().into_statement())?;
         report.new_statements += usize::from(put.new);
+        let nation = release.model.nation.clone();
+        for (statement, proof) in std::mem::take(&mut self.proofs) {
+            self.store.keep_proof(&nation, &statement, &proof)?;
+        }
         for (digest, staged) in std::mem::take(&mut self.maps) {
             let size = staged.metadata().map_err(crate::store::io("could not look at", &staged))?.len();
             self.store.install(staged, &digest, size, None)?;

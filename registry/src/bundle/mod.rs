@@ -6,11 +6,12 @@
 //! steelyard-bundle.json        {"format":"steelyard-bundle","version":2,"release":"b3:…","releasableTo":"…",
 //!                               "for":"cora","by":"borea","made":"2026-…Z","part":false}
 //! statements/HEX.json          roots, the release, channels, recalls, …: JSON arrays of DSSE envelopes
+//! proofs/HEX                   that a statement stands in its nation's log, with the cosigned checkpoint (C2SP tlog-proof)
 //! maps/HEX                     the chunk maps
 //! blobs/HEX                    the files, or in a part some of them
 //! ```
 //!
-//! HEX is the BLAKE3 digest of the content (of the payload for statements). Nothing in a bundle is believed: statements
+//! HEX is the BLAKE3 digest of the content (of the payload for statements and proofs). Nothing in a bundle is believed: statements
 //! are verified against the nations pinned here, the policy is asked before any blob is read, every map and blob is
 //! hashed, and only when all of it is right is anything kept; a recall that is believed is kept in any case. No name in a
 //! bundle becomes a path. Version 1 has neither `for`, `by`, `made` nor parts, and is read too.
@@ -31,7 +32,7 @@ use crate::timestamp::Timestamp;
 pub use error::BundleError;
 pub use export::{ExportOptions, ExportReport, export, export_with};
 pub use have::{MAX_HAVE, Matcher, read_have, write_have};
-pub use import::{ImportOptions, ImportReport, import, import_with};
+pub use import::{Checkpoint, ImportOptions, ImportReport, import, import_with};
 
 /// The name of a bundle's first entry.
 pub const HEADER: &str = "steelyard-bundle.json";
@@ -45,6 +46,8 @@ pub const OLDEST: u32 = 1;
 pub const MAX_HEADER: u64 = 64 * 1024;
 /// Most statements in a bundle: a release, roots, channels, and every recall that its producer may have made.
 pub const MAX_STATEMENTS: usize = 32 * 1024;
+/// Most bytes of all proofs together.
+pub const MAX_PROOF_BYTES: u64 = 64 * 1024 * 1024;
 /// Most bytes of all statements together: they are held in memory until all is verified.
 pub const MAX_STATEMENT_BYTES: u64 = 64 * 1024 * 1024;
 

@@ -4,7 +4,8 @@
 //! family      key                                      value
 //! meta        text                                     text or bytes: `own`, `count/…`, `note/KEY`, `mirror/RELEASE`,
 //!                                                      `under/` and blob and release digests (`audience.rs`);
-//!                                                      `before/` and a channel's key: payload digest
+//!                                                      `before/` and a channel's key: payload digest;
+//!                                                      `proof/` and payload digest: a log proof that came by hand
 //! nations     nation                                   pinned (i64), the root as JSON
 //! statements  payload digest                           arrival (u64), kind (u8), the envelopes as JSON
 //! feed        arrival (u64)                            payload digest

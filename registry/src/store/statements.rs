@@ -112,7 +112,7 @@ impl Store {
         let key = record::channel_key(&channel.model, &channel.channel);
         let named = || Box::new(Reference::Channel(channel.model.clone(), channel.channel.clone()));
         let kept = self.channel_record(&channel.model, &channel.channel)?;
-        if let Some(kept) = kept {
+        if let Some(kept) = &kept {
             if channel.sequence < kept.sequence {
                 return Err(StoreError::ChannelDowngrade {
                     channel: named(),

@@ -24,7 +24,8 @@ fn import(input: &Value) -> Outcome {
         let root = Signed::parse(&bytes(&json!({ "root": root }), "root")).unwrap();
         store.pin_nation(&root, root.digest(), pinned).unwrap();
     }
-    let options = ImportOptions { max_age: input.get("maxAge").map(|age| number(age) as i64) };
+    let max_age = input.get("maxAge").map(|age| number(age) as i64);
+    let options = ImportOptions { max_age, witnesses: input.get("witnesses").map_or(0, |n| number(n) as u32) };
     if input.get("before").is_some() {
         fs::write(&path, bytes(input, "before")).unwrap();
         // What it is refused for, if so, is in another vector.

@@ -342,6 +342,8 @@ pub struct Imported {
     pub by: Option<Nation>,
     /// When it was made, as it says: later recalls are not in it.
     pub made: Option<Timestamp>,
+    /// Up to where it knows the producer's log, where that is proved.
+    pub checkpoint: Option<registry::bundle::Checkpoint>,
     /// Recalls that were new here.
     pub recalls: usize,
     /// The policy's answer.

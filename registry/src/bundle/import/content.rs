@@ -4,18 +4,42 @@ use std::io::{Read, Write};
 
 use tempfile::NamedTempFile;
 
+use super::super::MAX_PROOF_BYTES;
 use super::{BLOCK, Bundle, BundleError, Input};
 use crate::chunk::{ChunkMap, MAX_ENCODED};
 use crate::digest::Digest;
+use crate::log::proof::{LogProof, MAX_PROOF_FILE};
 
 /// What an entry's name says that it is.
 pub(super) enum Name {
     Statement(Digest),
+    Proof(Digest),
     Map(Digest),
     Blob(Digest),
 }
 
 impl Bundle<'_> {
+    pub(super) fn read_proof(
+        &mut self,
+        entry: &mut Input<'_>,
+        name: &str,
+        size: u64,
+        statement: Digest,
+    ) -> Result<(), BundleError> {
+        let refuse = |why: String| BundleError::Entry { name: name.to_owned(), why };
+        self.proof_bytes = self.proof_bytes.saturating_add(size);
+        if size > MAX_PROOF_FILE as u64 || self.proof_bytes > MAX_PROOF_BYTES {
+            return Err(refuse("it is larger than any proof, or they are too many".to_owned()));
+        }
+        if !self.statements.contains_key(&statement) {
+            return Err(refuse("it is of a statement that does not come before it".to_owned()));
+        }
+        let bytes = read(entry, size).map_err(refuse)?;
+        let proof = LogProof::parse(&bytes).map_err(|error| refuse(error.to_string()))?;
+        self.proofs.insert(statement, proof);
+        Ok(())
+    }
+
     pub(super) fn read_map(
         &mut self,
         entry: &mut Input<'_>,
@@ -88,6 +112,7 @@ pub(super) fn parse(name: &[u8]) -> Option<Name> {
     let (folder, file) = name.split_once('/')?;
     match folder {
         "statements" => Digest::from_hex(file.strip_suffix(".json")?).ok().map(Name::Statement),
+        "proofs" => Digest::from_hex(file).ok().map(Name::Proof),
         "maps" => Digest::from_hex(file).ok().map(Name::Map),
         "blobs" => Digest::from_hex(file).ok().map(Name::Blob),
         _ => None,
