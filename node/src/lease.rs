@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use registry::lease::{Lease, MAX_NATIONS, MAX_SECONDS, Moment, Terms};
+use registry::statement::Standing;
 use registry::store::Store;
 use registry::{Nation, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -143,7 +144,7 @@ impl Leases {
         self.renewed.subscribe()
     }
 
-    /// The lease for models of `producer`. Only nations that are pinned now count.
+    /// The lease for models of `producer`. Only nations that are active allies now count.
     pub fn lease(&self, producer: &Nation) -> Lease {
         self.judge(self.settings.terms(producer))
     }
@@ -151,7 +152,7 @@ impl Leases {
     fn judge(&self, terms: Terms) -> Lease {
         let trust = self.store.trust();
         let mut heard = self.table().clone();
-        heard.retain(|nation, _| trust.member(nation).is_ok());
+        heard.retain(|nation, _| trust.member(nation).is_ok_and(|member| member.standing() == Standing::Active));
         terms.judge(trust.own(), &heard, self.now())
     }
 

@@ -6,16 +6,17 @@
 //!
 //! | what | who may have it |
 //! |---|---|
-//! | a release | its producer, and whom it names in `releasableTo`, while that nation is pinned here |
+//! | a release | its producer, and whom it names in `releasableTo`, while that nation is pinned here and an active ally |
 //! | its bytes and chunk maps | the same, as far as their bytes came here under releases that let that nation have them (`store/audience.rs`) |
 //! | a channel | who may have the release that it points to, and the channel's own nation |
 //! | an attestation | who may have the release that it is about, and whoever made it |
-//! | a recall, a root, a membership | everybody: they only take something away, or are what trust rests on |
+//! | a recall, a root | everybody: they only take something away, or are what trust rests on |
+//! | a membership statement | nodes of the nation that makes it: whom it trusts how far is its own affair |
 //! | a node certificate | nobody: it is shown by the node that it names |
 
 use crate::digest::Digest;
 use crate::reference::Nation;
-use crate::statement::{File, Kind, Releasable, Release, Statement};
+use crate::statement::{File, Kind, Releasable, Release, Standing, Statement};
 use crate::store::{Reader, Store, StoreError};
 
 /// Why a nation may not have a release from this node.
@@ -27,6 +28,9 @@ pub enum Withheld {
     /// The nation is not pinned.
     #[error("`{0}` is not pinned here; run `steelyard trust add` first")]
     NotPinned(Nation),
+    /// The nation is not an active ally.
+    #[error("`{0}` is {1} here, not an active ally")]
+    NotActive(Nation, Standing),
     /// Its producer does not release it to that nation.
     #[error(
         "{producer} releases it to {to}, not to `{nation}`; ask {producer} for a release that names `{nation}`"
@@ -59,8 +63,8 @@ pub fn release(
     nation: &Nation,
 ) -> Result<Result<Release, Withheld>, StoreError> {
     let Some(known) = store.release(digest)? else { return Ok(Err(Withheld::Unknown(*digest))) };
-    if store.trust().member(nation).is_err() {
-        return Ok(Err(Withheld::NotPinned(nation.clone())));
+    if let Err(withheld) = entitled(store, nation) {
+        return Ok(Err(withheld));
     }
     if !known.releasable_to(nation) {
         let (producer, to) = (known.model.nation.clone(), known.releasable_to.to_string());
@@ -73,6 +77,17 @@ pub fn release(
         }
     }
     Ok(Ok(known))
+}
+
+/// Whether `nation` is given anything: it is pinned here and an active ally, or our own.
+fn entitled(store: &Store, nation: &Nation) -> Result<(), Withheld> {
+    let trust = store.trust();
+    let Ok(member) = trust.member(nation) else { return Err(Withheld::NotPinned(nation.clone())) };
+    match member.standing() {
+        Standing::Active => Ok(()),
+        _ if nation == trust.own() => Ok(()),
+        standing => Err(Withheld::NotActive(nation.clone(), standing)),
+    }
 }
 
 /// Whether a node of `nation`, which may have a release that names `file`, may be given the file's bytes and chunk map as
@@ -102,7 +117,7 @@ pub fn is_open(release: &Release) -> bool {
 
 /// Whether `nation` may learn of a statement. A channel or an attestation whose release is not known here is kept back.
 pub fn statement(store: &Store, statement: &Statement, nation: &Nation) -> Result<bool, StoreError> {
-    if store.trust().member(nation).is_err() {
+    if entitled(store, nation).is_err() {
         return Ok(false);
     }
     let release = |digest: &Digest| {
@@ -114,7 +129,8 @@ pub fn statement(store: &Store, statement: &Statement, nation: &Nation) -> Resul
         Statement::Attestation(attestation) => {
             Ok(attestation.nation == *nation || release(&attestation.release)?)
         }
-        Statement::Recall(_) | Statement::Root(_) | Statement::Membership(_) => Ok(true),
+        Statement::Recall(_) | Statement::Root(_) => Ok(true),
+        Statement::Membership(said) => Ok(said.nation == *nation),
         Statement::Node(_) => Ok(false),
     }
 }
@@ -126,6 +142,6 @@ pub fn statement_to_everybody(store: &Store, statement: &Statement) -> Result<bo
         Statement::Release(known) => Ok(is_open(known)),
         Statement::Channel(channel) => open(&channel.release),
         Statement::Attestation(attestation) => open(&attestation.release),
-        other => Ok(matches!(other.kind(), Kind::Recall | Kind::Root | Kind::Membership)),
+        other => Ok(matches!(other.kind(), Kind::Recall | Kind::Root)),
     }
 }

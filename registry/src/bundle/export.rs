@@ -213,7 +213,7 @@ fn evidence(
     let producer = &known.model.nation;
     let mut evidence = Vec::new();
     if let Ok(member) = store.trust().member(producer) {
-        evidence.push((member.root.digest(), member.root.proven()));
+        evidence.extend(member.root.roots().map(|root| (root.digest(), root.proven())));
     }
     evidence.push((digest, signed));
     let ancestors = store.ancestors(&digest)?;

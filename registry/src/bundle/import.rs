@@ -263,9 +263,10 @@ impl<'a> Bundle<'a> {
         let digest = self.release_digest()?;
         let lacks = || BundleError::Lacks { what: format!("its release {digest}") };
         let signed = self.statements.remove(&digest).ok_or_else(lacks)?;
+        self.take_roots();
         let release = believe(self.store, &signed, self.now).map_err(|error| self.explain(error.into()))?;
         for (digest, signed) in std::mem::take(&mut self.statements) {
-            match self.store.trust().verify(&signed, self.now) {
+            match self.store.verify::<BundleError>(&signed, self.now) {
                 Ok(verified) if verified.kind() == Kind::Root => {}
                 Ok(verified) => self.others.push(verified),
                 // Evidence of a nation that is not pinned here helps nobody here, and harms nobody.
@@ -281,6 +282,25 @@ impl<'a> Bundle<'a> {
         }
         self.release = Some(release);
         Ok(())
+    }
+
+    /// Takes the later roots of pinned nations, in their order: what follows may be signed by keys that they brought, or no
+    /// longer by keys that they took away. Like a recall, one that is believed is kept whatever becomes of the rest.
+    fn take_roots(&mut self) {
+        let mut roots: Vec<(u64, &Signed)> = Vec::new();
+        for signed in self.statements.values() {
+            if let Ok(Statement::Root(root)) = signed.peek()
+                && root.version > 1
+            {
+                roots.push((root.version, signed));
+            }
+        }
+        roots.sort_by_key(|(version, _)| *version);
+        for (_, signed) in roots {
+            if let Err(error) = crate::publish::learn(self.store, signed, self.now) {
+                self.skipped.push(format!("{}: {error}", signed.digest()));
+            }
+        }
     }
 
     /// Every recall believed here, and those that the bundle brings.

@@ -6,7 +6,9 @@
 //!                                                      `under/` and blob and release digests (`audience.rs`);
 //!                                                      `before/` and a channel's key: payload digest;
 //!                                                      `proof/` and payload digest: a log proof that came by hand
-//! nations     nation                                   pinned (i64), the root as JSON
+//! meta        `membership/` nation                     sequence (u64), standing (u8), fingerprint, payload digest
+//! nations     nation                                   pinned (i64), the first root as JSON
+//! nations     nation 0 version (u64)                   issued (i64), a later root as JSON
 //! statements  payload digest                           arrival (u64), kind (u8), the envelopes as JSON
 //! feed        arrival (u64)                            payload digest
 //! releases    nation 0 name 0 version                  release digest
