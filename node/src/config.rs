@@ -62,6 +62,10 @@ pub struct Config {
     pub transfer: Transfer,
     /// Worker processes.
     pub worker: Worker,
+    /// How long models are served when no ally is heard.
+    pub lease: crate::lease::Settings,
+    /// Bundles that are imported.
+    pub bundle: Bundle,
     /// What all mirror rules share.
     pub mirroring: Mirroring,
     /// What this node keeps without being asked; last in the file, since each is a table of its own.
@@ -216,6 +220,16 @@ impl Default for Worker {
     }
 }
 
+/// Bundles that are imported.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Bundle {
+    /// Seconds after which a bundle is too old to be imported; 0 for never.
+    pub max_age_secs: u64,
+    /// How many trusted nations must have cosigned the checkpoint in it.
+    pub witnesses: u32,
+}
+
 impl Config {
     /// The defaults for `home`.
     pub fn new(home: impl Into<PathBuf>) -> Self {
@@ -273,6 +287,7 @@ impl Config {
         range("worker.threads", self.worker.threads.into(), 0, 4_096)?;
         range("worker.context", self.worker.context.into(), 0, 16 * 1024 * 1024)?;
         range("mirroring.pulls", self.mirroring.pulls.into(), 1, 16)?;
+        self.lease.check()?;
         check_rules(&self.mirror)?;
         self.http.address()?;
         self.worker.listen.parse::<SocketAddr>().map_err(|_| ConfigError::Value {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use libp2p::PeerId;
 use libp2p::gossipsub::MessageAcceptance;
-use registry::statement::{Kind, Releasable, Statement};
+use registry::statement::{Kind, Statement};
 use registry::store::Store;
 use registry::{Digest, Nation, Signed};
 use serde::{Deserialize, Serialize};
@@ -74,12 +74,7 @@ pub fn compose(store: &Store, signed: &Signed, statement: &Statement) -> Option<
         let json = String::from_utf8(signed.to_json()).ok()?;
         Announcement { version: VERSION, hint: None, recall: Some(RawValue::from_string(json).ok()?) }
     } else {
-        let release = match statement {
-            Statement::Release(release) => Some(release.clone()),
-            Statement::Channel(channel) => store.release(&channel.release).ok().flatten(),
-            _ => None,
-        };
-        let open = release.is_some_and(|release| matches!(release.releasable_to, Releasable::All));
+        let open = registry::releasable::statement_to_everybody(store, statement).unwrap_or(false);
         let nonce = if open {
             None
         } else {

@@ -24,6 +24,7 @@ use crate::config::Config;
 use crate::discovery;
 use crate::events::{Events, PeerInfo, TransferInfo};
 use crate::layout::Layout;
+use crate::lease::Leases;
 use crate::mirror::Mirror;
 use crate::peers::{PeerBook, Refused};
 use crate::reach::{self, Reach};
@@ -80,6 +81,7 @@ pub(crate) struct Inner {
     maps: Maps,
     sources: Sources,
     limiter: Arc<Limiter>,
+    leases: Arc<Leases>,
     serving: Arc<Semaphore>,
     feeds: Arc<Semaphore>,
     /// Grows with every recall and change of trust: whoever serves looks again.
@@ -154,6 +156,7 @@ impl Node {
         let inner = Inner {
             serving: Arc::new(Semaphore::new(config.transfer.max_serving as usize)),
             feeds: Arc::new(Semaphore::new(MAX_FEEDS)),
+            leases: Arc::new(Leases::new(config.lease.clone(), store.clone())),
             config,
             store,
             events,
@@ -185,6 +188,7 @@ impl Node {
         self.spawn("notices", self.clone().watch_notices(notices));
         self.spawn("trust", self.clone().watch_trust());
         self.spawn("synchronisation", self.clone().sync_regularly());
+        self.spawn("lease", crate::lease::keep(self.clone()));
         self.spawn("provide", self.clone().provide_all());
         self.spawn("mirroring", crate::mirror::run(self.clone()));
         let Incoming { mut sync, mut blob } = incoming;
@@ -270,6 +274,11 @@ impl Node {
 
     pub(crate) fn limiter(&self) -> &Arc<Limiter> {
         &self.inner.limiter
+    }
+
+    /// The lease on which this node serves.
+    pub fn leases(&self) -> &Arc<Leases> {
+        &self.inner.leases
     }
 
     /// The bandwidth limits in force.

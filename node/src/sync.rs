@@ -12,7 +12,7 @@ use registry::publish::{self, Accepted, PublishError};
 use registry::statement::{Standing, Statement};
 use registry::store::{Store, StoreError};
 use registry::trust::{MembershipError, TrustError};
-use registry::{Digest, Nation, Signed, Timestamp};
+use registry::{Nation, Signed, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::events::{Event, Events};
@@ -194,6 +194,8 @@ async fn pages(node: &Node, peer: PeerId) -> Result<usize, SyncError> {
     let mut epoch = known.map(|cursor| cursor.epoch);
     let (mut new, mut bad) = (0, 0);
     for _ in 0..MAX_PAGES {
+        // Before the request leaves: what the answer holds was so then, or later.
+        let asked = node.leases().now();
         let request = FeedRequest { after, limit: MAX_PAGE };
         write_all(&mut stream, &request.encode()).await?;
         let (page, statements) = read_page(&mut stream).await?;
@@ -221,6 +223,12 @@ async fn pages(node: &Node, peer: PeerId) -> Result<usize, SyncError> {
         }
         if bad >= MAX_BAD {
             return Err(SyncError::Bad);
+        }
+        if !page.more && bad == 0 {
+            // All that this ally knew is known here.
+            if let Some(standing) = node.book().standing(&peer) {
+                node.leases().heard(standing.nation, asked);
+            }
         }
         if !page.more || !moved {
             break;
@@ -362,6 +370,11 @@ async fn tell(node: &Node, accepted: &Accepted, signed: &Signed, statement: &Sta
     let nation = statement.nation().clone();
     tracing::info!(digest = %accepted.digest, kind = %accepted.kind, %nation, "a new statement");
     node.events().send(Event::Statement { digest: accepted.digest, kind: accepted.kind, nation });
+    if let Statement::Channel(channel) = statement {
+        let (store, channel) = (node.store().clone(), channel.clone());
+        let told = blocking(move || Ok::<_, StoreError>(Event::channel(&store, channel))).await;
+        told.into_iter().for_each(|event| node.events().send(event));
+    }
     if let Statement::Recall(recall) = statement {
         node.events().send(Event::Recall {
             digest: accepted.digest,
@@ -491,17 +504,10 @@ pub fn make_page(
     Ok((FeedPage { epoch, next, more, count: statements.len() as u16 }, statements))
 }
 
-/// Whether a nation may learn of a statement: recalls and roots go to all, membership statements to the own nation's nodes
-/// alone; of a release, and of a channel that points to it, only those to whom it is releasable learn. A channel whose release is not known here is kept back.
+/// Whether a nation may learn of a statement ([`registry::releasable`]).
 fn may_have(store: &Store, nation: &Nation, signed: &Signed) -> Result<bool, StoreError> {
-    let release = |digest: &Digest| {
-        Ok::<_, StoreError>(store.release(digest)?.is_some_and(|r| r.releasable_to(nation)))
-    };
     match signed.peek() {
-        Ok(Statement::Recall(_) | Statement::Root(_)) => Ok(true),
-        Ok(Statement::Membership(said)) => Ok(said.nation == *nation),
-        Ok(Statement::Release(found)) => Ok(found.releasable_to(nation)),
-        Ok(Statement::Channel(channel)) => Ok(channel.model.nation == *nation || release(&channel.release)?),
-        Ok(_) | Err(_) => Ok(false),
+        Ok(statement) => registry::releasable::statement(store, &statement, nation),
+        Err(_) => Ok(false),
     }
 }

@@ -1,6 +1,8 @@
 //! The documents in `specs/` against the code: each identifier has a vector, and each vector comes out as it says.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "specs/bundles.rs"]
+mod bundles;
 #[path = "specs/codec.rs"]
 mod codec;
 #[path = "specs/content.rs"]
@@ -18,8 +20,14 @@ use std::collections::BTreeSet;
 use vectors::Runner;
 
 /// What this crate runs: one function a kind. A new document adds a module beside `content` and its kinds here.
-const KINDS: &[&[(&str, Runner)]] =
-    &[content::KINDS, statements::KINDS, nations::KINDS, history::KINDS, codec::KINDS];
+const KINDS: &[&[(&str, Runner)]] = &[
+    content::KINDS,
+    statements::KINDS,
+    nations::KINDS,
+    history::KINDS,
+    codec::KINDS,
+    bundles::KINDS,
+];
 
 /// Kinds that other crates run, with a test of the same form.
 const ELSEWHERE: &[&str] = &[

@@ -45,6 +45,12 @@ impl Noise {
     }
 }
 
+/// A GGUF file of a real if useless model of 150 KB, which a worker loads in a moment and answers with, thousands of tokens
+/// a second.
+pub fn tiny_gguf() -> Vec<u8> {
+    crate::tiny::gguf(Some(crate::tiny::TEMPLATE))
+}
+
 /// Writes a safetensors file of about `size` bytes (BF16 tensors of noise) at `path`.
 pub fn safetensors(path: &Path, size: u64, seed: u64) -> io::Result<()> {
     let mut header = String::from("{\"__metadata__\":{\"format\":\"pt\"}");

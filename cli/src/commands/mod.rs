@@ -1,11 +1,13 @@
 //! One file a command.
 
+pub(crate) mod channel;
 pub(crate) mod chat;
 pub(crate) mod completion;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod export;
 pub(crate) mod gc;
+pub(crate) mod have;
 pub(crate) mod import;
 pub(crate) mod init;
 pub(crate) mod key;
@@ -42,6 +44,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::Root(root) => root.run(context).await,
         Command::Sign(sign) => sign.run(context).await,
         Command::Publish(publish) => publish.run(context).await,
+        Command::Channel(channel) => channel.run(context).await,
         Command::Pull(pull) => pull.run(context).await,
         Command::Ls(ls) => ls.run(context).await,
         Command::Show(show) => show.run(context).await,
@@ -54,6 +57,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::Gc(gc) => gc.run(context).await,
         Command::Export(export) => export.run(context).await,
         Command::Import(import) => import.run(context).await,
+        Command::Have(have) => have.run(context).await,
         Command::Status(status) => status.run(context).await,
         Command::Peers(peers) => peers.run(context).await,
         Command::Transfers(transfers) => transfers.run(context).await,

@@ -4,7 +4,7 @@ use clap::Args;
 use node::api::types::{Evidence, ReleaseDetail, Resolved};
 use registry::{Reference, Timestamp};
 
-use super::pull;
+use super::{ls, pull};
 use crate::client::{Client, Need, segment};
 use crate::context::Context;
 use crate::failure::Failure;
@@ -69,7 +69,7 @@ fn report(detail: &ReleaseDetail) -> Result<(), Failure> {
         (false, None) => signers.join(", "),
     };
     let channels: Vec<String> =
-        detail.channels.iter().map(|c| format!("{} (move {})", c.channel, c.sequence)).collect();
+        detail.channels.iter().map(|c| format!("{}, move {}", ls::named(c), c.sequence)).collect();
     let lineage: Vec<String> = detail
         .derived_from
         .iter()
@@ -83,7 +83,7 @@ fn report(detail: &ReleaseDetail) -> Result<(), Failure> {
     output::print(&output::facts(&[
         ("release", entry.release.to_string()),
         ("signed", format!("{} ({}), {}", entry.issued, human::relative(entry.issued, now), signed)),
-        ("channels", if channels.is_empty() { nothing("none points to it") } else { channels.join(", ") }),
+        ("channels", if channels.is_empty() { nothing("none points to it") } else { channels.join("\n") }),
         ("contents", human::contents(entry.files, entry.size, &entry.format)),
         ("licence", entry.licence.clone()),
         ("releasable to", detail.releasable_to.clone()),

@@ -6,6 +6,10 @@
 //! in process               everything, no socket (Access::Local)
 //! ```
 //!
+//! **Who reads.** Nobody proves a nation over TCP: whoever reaches the port is taken for somebody of this node's own nation,
+//! whose operator decided who may. So it shows what is releasable to that nation and nothing else; a release that another
+//! nation let slip here is shown to the operator alone.
+//!
 //! Answers are JSON; failures are problem details (RFC 9457, [`crate::error::Problem`]); long jobs are server-sent events.
 //! `openapi.json` beside this file describes every route, and a test holds the two together.
 
@@ -55,7 +59,7 @@ pub enum Access {
 
 /// What every handler works on. Cheap to clone.
 #[derive(Clone)]
-pub struct Api(Arc<Inner>);
+pub struct Api(Arc<Inner>, Access);
 
 struct Inner {
     node: Node,
@@ -71,7 +75,8 @@ impl Api {
     /// cancelled by `POST /v1/shutdown` and ends live streams.
     pub fn new(node: Node, workers: Workers, running: bool, stop: CancellationToken) -> Self {
         let started = Timestamp::now();
-        Self(Arc::new(Inner { node, workers, started, running, http: OnceLock::new(), stop }))
+        let inner = Inner { node, workers, started, running, http: OnceLock::new(), stop };
+        Self(Arc::new(inner), Access::Local)
     }
 
     /// Tells where the public interface listens, once it does.
@@ -85,6 +90,10 @@ impl Api {
 
     fn store(&self) -> &Store {
         self.0.node.store()
+    }
+
+    fn access(&self) -> Access {
+        self.1
     }
 
     fn workers(&self) -> &Workers {
@@ -138,6 +147,7 @@ fn routes() -> Vec<Route> {
     route("post", "/v1/verify", Local, post(jobs::verify));
     route("post", "/v1/export", Local, post(admin::export));
     route("post", "/v1/import", Local, post(admin::import));
+    route("post", "/v1/have", Local, post(admin::have));
     route("post", "/v1/workers", Local, post(jobs::serve));
     route("delete", "/v1/workers/{id}", Local, delete(admin::stop_worker));
     route("post", "/v1/peers", Local, post(admin::dial));
@@ -156,6 +166,7 @@ pub fn router(api: Api, access: Access, hosts: &[String]) -> Router {
         };
         router = router.route(route.path, handler);
     }
+    let api = Api(api.0, access);
     let router = router.fallback(unknown).method_not_allowed_fallback(wrong_method).with_state(api);
     let router = match access {
         Access::Local => router.layer(DefaultBodyLimit::max(MAX_BODY)),

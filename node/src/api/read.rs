@@ -73,6 +73,7 @@ pub(super) async fn status(State(api): State<Api>) -> Answer<Status> {
             partial_bytes: usage.partial_bytes,
             disk_free: usage.disk_free,
         },
+        lease: node.leases().status(),
     }))
 }
 
@@ -90,8 +91,8 @@ fn endings(trust: &Trust, now: Timestamp) -> Vec<RootEnding> {
 }
 
 pub(super) async fn models(State(api): State<Api>) -> Answer<Vec<ModelEntry>> {
-    let store = api.store().clone();
-    Ok(Json(blocking(move || catalogue::Catalogue::read(&store)?.models()).await?))
+    let (store, access) = (api.store().clone(), api.access());
+    Ok(Json(blocking(move || catalogue::Catalogue::read_for(&store, access)?.models()).await?))
 }
 
 pub(super) async fn model(
@@ -99,22 +100,22 @@ pub(super) async fn model(
     Path((nation, name)): Path<(String, String)>,
 ) -> Answer<ModelEntry> {
     let model: Model = format!("{nation}/{name}").parse()?;
-    let store = api.store().clone();
-    let models = blocking(move || catalogue::Catalogue::read(&store)?.models()).await?;
+    let (store, access) = (api.store().clone(), api.access());
+    let models = blocking(move || catalogue::Catalogue::read_for(&store, access)?.models()).await?;
     let missing = || Problem::new(Code::NotFound, format!("no release of `{model}` is known here"));
     models.into_iter().find(|entry| entry.model == model).map(Json).ok_or_else(missing)
 }
 
 pub(super) async fn release(State(api): State<Api>, Path(digest): Path<String>) -> Answer<ReleaseDetail> {
     let digest = digest.parse()?;
-    let store = api.store().clone();
-    Ok(Json(blocking(move || catalogue::Catalogue::read(&store)?.detail(&digest)).await?))
+    let (store, access) = (api.store().clone(), api.access());
+    Ok(Json(blocking(move || catalogue::Catalogue::read_for(&store, access)?.detail(&digest)).await?))
 }
 
 pub(super) async fn evidence(State(api): State<Api>, Path(digest): Path<String>) -> Answer<Evidence> {
     let digest = digest.parse()?;
-    let store = api.store().clone();
-    Ok(Json(blocking(move || catalogue::Catalogue::read(&store)?.evidence(&digest)).await?))
+    let (store, access) = (api.store().clone(), api.access());
+    Ok(Json(blocking(move || catalogue::Catalogue::read_for(&store, access)?.evidence(&digest)).await?))
 }
 
 #[derive(Deserialize)]
@@ -124,8 +125,8 @@ pub(super) struct ResolveQuery {
 }
 
 pub(super) async fn resolve(State(api): State<Api>, Query(query): Query<ResolveQuery>) -> Answer<Resolved> {
-    let store = api.store().clone();
-    Ok(Json(blocking(move || catalogue::resolve(&store, &query.reference)).await?))
+    let (store, access) = (api.store().clone(), api.access());
+    Ok(Json(blocking(move || catalogue::resolve_for(&store, &query.reference, access)).await?))
 }
 
 pub(super) async fn nations(State(api): State<Api>) -> Answer<Vec<NationEntry>> {
@@ -179,8 +180,8 @@ pub(super) async fn roots(State(api): State<Api>, Path(nation): Path<String>) ->
 }
 
 pub(super) async fn recalls(State(api): State<Api>) -> Answer<Vec<RecallEntry>> {
-    let store = api.store().clone();
-    Ok(Json(blocking(move || Ok(catalogue::Catalogue::read(&store)?.recalls())).await?))
+    let (store, access) = (api.store().clone(), api.access());
+    Ok(Json(blocking(move || Ok(catalogue::Catalogue::read_for(&store, access)?.recalls())).await?))
 }
 
 pub(super) async fn peers(State(api): State<Api>) -> Json<Vec<PeerInfo>> {
@@ -226,6 +227,6 @@ pub(super) async fn mirror(State(api): State<Api>) -> Answer<MirrorStatus> {
 }
 
 pub(super) async fn pins(State(api): State<Api>) -> Answer<Vec<PinEntry>> {
-    let store = api.store().clone();
-    Ok(Json(blocking(move || Ok(catalogue::Catalogue::read(&store)?.pins())).await?))
+    let (store, access) = (api.store().clone(), api.access());
+    Ok(Json(blocking(move || Ok(catalogue::Catalogue::read_for(&store, access)?.pins())).await?))
 }

@@ -16,4 +16,5 @@ pub use crate::events::{
     Direction, Event, PeerInfo, PeerShare, PeerState, StopCause, TransferInfo, TransferState, WorkerInfo,
     WorkerState, WorkerStop,
 };
+pub use crate::lease::{Heard, Status as LeaseStatus};
 pub use crate::reach::{Reach, Reachability, RelayInfo, RelayState, Relaying};

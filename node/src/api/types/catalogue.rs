@@ -34,6 +34,18 @@ pub struct ChannelEntry {
     pub reason: String,
     /// When it was signed.
     pub issued: Timestamp,
+    /// What it was rolled back from by its last move, which its signer gave `reason` for.
+    #[serde(default)]
+    pub rolled_back_from: Option<RolledBack>,
+}
+
+/// A release that a channel was moved away from, to an older one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolledBack {
+    /// The release.
+    pub release: Digest,
+    /// Its version.
+    pub version: Version,
 }
 
 /// How much of a release is here.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use futures::{AsyncWrite, AsyncWriteExt};
 use registry::chunk::ChunkMap;
 use registry::codec::{Encoder, Encoding, Layouts};
+use registry::releasable;
 use registry::store::StoreError;
 use rustix::io::ReadWriteFlags;
 
@@ -67,11 +68,15 @@ impl<'a, W: AsyncWrite + Unpin> Stream<'a, W> {
     }
 
     async fn map(&mut self, file: u32) -> Result<(), WireError> {
-        let digest = self.file(file)?.chunk_map;
-        let store = self.asker.node.store().clone();
+        let wanted = self.file(file)?.clone();
+        let digest = wanted.chunk_map;
+        let (store, nation) = (self.asker.node.store().clone(), self.asker.nation.clone());
         let bytes = blocking(move || {
-            // Through the map: its bytes are checked against its digest on the way.
-            Ok::<_, StoreError>(store.chunk_map(&digest)?.map(|map| map.encode()))
+            // Through the map: its bytes are checked against its digest on the way. One of another file is not this
+            // release's to give.
+            let map = store.chunk_map(&digest)?.filter(|map| map.blob() == wanted.blake3);
+            let given = map.is_some() && releasable::file(&store, &wanted, &nation)?;
+            Ok::<_, StoreError>(map.filter(|_| given).map(|map| map.encode()))
         });
         match bytes.await {
             Ok(Some(bytes)) => {
@@ -119,13 +124,17 @@ impl<'a, W: AsyncWrite + Unpin> Stream<'a, W> {
 
     /// The file's map, and its blob if that is whole.
     async fn look_up(&mut self, file: u32) -> Result<Option<&Open>, WireError> {
-        let wanted = self.file(file)?;
+        let wanted = self.file(file)?.clone();
         let (blob, digest) = (wanted.blake3, wanted.chunk_map);
         // A blob that was being fetched may have become whole.
         let stale = self.open.as_ref().is_none_or(|open| open.file != file || open.blob.is_none());
         if stale {
-            let node = self.asker.node.clone();
+            let (node, nation) = (self.asker.node.clone(), self.asker.nation.clone());
             let found = blocking(move || {
+                // Bytes may have come since the release was opened, and under another release.
+                if !releasable::file(node.store(), &wanted, &nation)? {
+                    return Ok(None);
+                }
                 let map = match node.maps().get(&digest) {
                     Some(map) => map,
                     None => match node.store().chunk_map(&digest)? {
@@ -137,6 +146,9 @@ impl<'a, W: AsyncWrite + Unpin> Stream<'a, W> {
                         None => return Ok(None),
                     },
                 };
+                if map.blob() != blob {
+                    return Ok(None);
+                }
                 let whole = node.store().has_blob(&blob);
                 let file = whole.then(|| node.store().open_blob(&blob)).transpose()?;
                 let layouts = file.as_ref().map(Layouts::read).unwrap_or_default();

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::PeerId;
 use registry::admit::binding_recall;
+use registry::releasable;
 use registry::statement::{Capability, Release};
 use registry::store::{Store, StoreError};
 use registry::{Digest, Nation};
@@ -175,16 +176,20 @@ async fn open(node: &Node, digest: Digest, nation: &Nation) -> Result<Opened, Re
     })
 }
 
-/// Whether a node of `nation` may have the release from us: it is releasable to that nation, and not recalled for us.
+/// Whether a node of `nation` may have the release from us: it and what is here of its bytes are releasable to that nation
+/// ([`registry::releasable`]), and it is not recalled for us. What is not for it, it is not told to exist.
 pub fn permission(
     store: &Store,
     digest: &Digest,
     nation: &Nation,
 ) -> Result<Result<Release, Refusal>, StoreError> {
-    let Some(release) = store.release(digest)? else { return Ok(Err(Refusal::NotFound)) };
-    if !release.releasable_to(nation) {
-        return Ok(Err(Refusal::NotFound));
-    }
+    let release = match releasable::release(store, digest, nation)? {
+        Ok(release) => release,
+        Err(withheld) => {
+            tracing::debug!(%digest, %nation, "not served: {withheld}");
+            return Ok(Err(Refusal::NotFound));
+        }
+    };
     if binding_recall(store, digest)?.is_some() { Ok(Err(Refusal::Recalled)) } else { Ok(Ok(release)) }
 }
 

@@ -21,6 +21,7 @@
 mod append;
 mod error;
 mod extend;
+mod kept;
 mod read;
 mod witness;
 

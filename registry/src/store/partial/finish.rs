@@ -112,6 +112,7 @@ impl Inner {
             sync_folder(&store.home().join("partial"))?;
             let mut batch = store.inner.index.batch();
             batch.put(Family::Blobs, blob.as_bytes(), &record.encode())?;
+            store.came_whole(&mut batch, &blob)?;
             journal::forget_in(&store.inner.index, &mut batch, &blob)?;
             batch.commit()
         })?;

@@ -44,6 +44,8 @@ const MAX_NOTED: u64 = MAX_UNSYNCED + FLUSH_BYTES;
 #[derive(Clone)]
 pub struct Partial {
     inner: Arc<Inner>,
+    /// The release under which this handle's bytes come.
+    under: Option<Digest>,
 }
 
 pub(super) struct Inner {
@@ -53,6 +55,8 @@ pub(super) struct Inner {
     path: PathBuf,
     file: File,
     repeats: Repeats,
+    /// The releases under which bytes came by now, as far as this process noted them.
+    came: Mutex<BTreeSet<Digest>>,
     state: Mutex<State>,
     /// Held by the one thread that syncs.
     flushing: Mutex<()>,
@@ -92,7 +96,7 @@ impl Store {
         let inner = Arc::new(Inner::open(self, map)?);
         open.retain(|_, inner| inner.strong_count() > 0);
         open.insert(blob, Arc::downgrade(&inner));
-        Ok(Partial { inner })
+        Ok(Partial { inner, under: None })
     }
 
     /// Which chunks of a blob that is being fetched are here; nothing when it isn't being fetched.
@@ -106,6 +110,11 @@ impl Store {
             None
         });
         journal.map(|(_, have)| have)
+    }
+
+    /// Whether a blob is being fetched, or was.
+    pub(super) fn partial_record(&self, blob: &Digest) -> Result<bool> {
+        journal::is_known(&self.inner.index, blob)
     }
 
     fn open_partial(&self, blob: &Digest) -> Option<Arc<Inner>> {
@@ -182,6 +191,7 @@ impl Inner {
             .open(&path)
             .map_err(io("could not create", &path))?;
         if fresh {
+            store.forget_parts(&blob)?;
             if let Err(error) = set_aside(&file, map.size()) {
                 // Nothing is lost with it, and a full disk needs the room.
                 let _ = fs::remove_file(&path);
@@ -202,6 +212,7 @@ impl Inner {
             path,
             file,
             repeats: Repeats::of(map),
+            came: Mutex::default(),
             state: Mutex::new(state),
             flushing: Mutex::new(()),
             hashed: AtomicU64::new(0),
@@ -210,6 +221,17 @@ impl Inner {
 }
 
 impl Inner {
+    /// Bytes are about to come under a release: it is noted before the first of them is kept (`audience.rs`).
+    fn comes(&self, under: Option<Digest>) -> Result<()> {
+        let Some(release) = under else { return Ok(()) };
+        let mut came = locked(&self.came);
+        if !came.contains(&release) {
+            self.store.comes_under(&self.map.blob(), &release)?;
+            came.insert(release);
+        }
+        Ok(())
+    }
+
     /// Counts a chunk that was verified and written as here, and syncs when that is due.
     fn wrote(&self, index: usize, len: u32) -> Result<()> {
         let (due, wait) = {
@@ -271,6 +293,12 @@ fn take_up(map: &ChunkMap, file: &File, noted: &Bitmap, have: &mut Bitmap) -> (B
 }
 
 impl Partial {
+    /// The same, for bytes that come under `release`: who may be given them later depends on that.
+    pub fn under(mut self, release: Digest) -> Self {
+        self.under = Some(release);
+        self
+    }
+
     /// The blob that is being fetched.
     pub fn blob(&self) -> Digest {
         self.inner.map.blob()
@@ -320,6 +348,7 @@ impl Partial {
         if self.have(index) {
             return Ok(());
         }
+        inner.comes(self.under)?;
         inner.file.write_all_at(bytes, offset).map_err(io("could not write", &inner.path))?;
         Ok(inner.wrote(index, chunk.len)?)
     }
