@@ -90,11 +90,13 @@ impl<'a> Problems<'a> {
     }
 
     /// Nothing where no defect was found.
-    pub(super) fn into_result(mut self) -> Result<(), PolicyError> {
-        if self.found.is_empty() {
-            return Ok(());
-        }
+    pub(super) fn into_result(self) -> Result<(), PolicyError> {
+        if self.found.is_empty() { Ok(()) } else { Err(self.into_error()) }
+    }
+
+    /// What was found, in the order of the file.
+    pub(super) fn into_error(mut self) -> PolicyError {
         self.found.sort_by_key(|problem| (problem.line, problem.column));
-        Err(PolicyError { name: self.name.to_owned(), problems: self.found })
+        PolicyError { name: self.name.to_owned(), problems: self.found }
     }
 }

@@ -21,6 +21,11 @@ const DEFAULT_NAME: &str = "default.cedar";
 pub const MAX_POLICY: usize = 256 * 1024;
 /// Most rules of a policy, the default's included. Each is asked for every decision.
 pub const MAX_RULES: usize = 256;
+/// Most words and signs of one rule, strings counted as one: a list of several hundred nations. What is parsed and walked
+/// by recursion can't be nested deeper than that.
+const MAX_TOKENS: usize = 2000;
+/// Stack for reading a policy: [`MAX_TOKENS`] frames of the library's parser and type checker, which don't look at theirs.
+const STACK: usize = 64 * 1024 * 1024;
 /// Longest name of a rule, in bytes.
 const MAX_ID: usize = 64;
 /// Longest sentence of a rule, in bytes.
@@ -75,11 +80,23 @@ impl Policy {
     }
 
     fn load(texts: &[(&str, &str)], witnesses: u32) -> Result<Self, PolicyError> {
-        let mut policy = Self { rules: Vec::new(), set: PolicySet::new(), texts: Vec::new(), witnesses };
-        for (name, text) in texts {
-            policy.add(name, text)?;
-        }
-        Ok(policy)
+        let read = || {
+            let mut policy = Self { rules: Vec::new(), set: PolicySet::new(), texts: Vec::new(), witnesses };
+            texts.iter().try_for_each(|(name, text)| policy.add(name, text))?;
+            Ok(policy)
+        };
+        std::thread::scope(|scope| {
+            let reader = std::thread::Builder::new().name("policy".to_owned()).stack_size(STACK);
+            match reader.spawn_scoped(scope, read).map(std::thread::ScopedJoinHandle::join) {
+                Ok(Ok(read)) => read,
+                Ok(Err(_)) | Err(_) => {
+                    let (name, text) = texts.last().copied().unwrap_or_default();
+                    let mut problems = Problems::new(name, text);
+                    problems.at(0, "it could not be read for want of a thread, or by a fault of the parser", None);
+                    Err(problems.into_error())
+                }
+            }
+        })
     }
 
     /// How many other nations must have witnessed what is admitted.
@@ -113,6 +130,12 @@ impl Policy {
             problems.at(0, format!("{} bytes is over the limit of {MAX_POLICY}", text.len()), None);
             return problems.into_result();
         }
+        let mut places = Places::of(text);
+        if let Some(offset) = places.overlong {
+            let help = "divide it into several".to_owned();
+            problems.at(offset, format!("a rule of more than {MAX_TOKENS} words and signs"), Some(help));
+            return problems.into_result();
+        }
         let parsed: PolicySet = match text.parse() {
             Ok(parsed) => parsed,
             Err(errors) => {
@@ -121,7 +144,6 @@ impl Policy {
                 return problems.into_result();
             }
         };
-        let mut places = Places::of(text);
         if parsed.templates().next().is_some() {
             problems.at(0, "a policy has no templates (`?principal`, `?resource`)", None);
         }
@@ -297,7 +319,8 @@ fn read(policy: &cedar_policy::Policy, file: &str, places: &mut Places<'_>) -> R
     Ok(Rule {
         id: id.to_owned(),
         forbids,
-        actions: actions(policy.action_constraint()),
+        actions: actions(policy.action_constraint())
+            .map_err(|name| defect(format!("`{name}` is no action"), "admit, mirror, serve and release are"))?,
         passed: said("passed"),
         reason: said("reason"),
         advice: said("advice"),
@@ -305,18 +328,18 @@ fn read(policy: &cedar_policy::Policy, file: &str, places: &mut Places<'_>) -> R
     })
 }
 
-fn actions(constraint: ActionConstraint) -> Vec<Action> {
-    let named = |uids: Vec<EntityUid>| {
-        Action::ALL
-            .into_iter()
-            .filter(|action| uids.iter().any(|uid| uid.id().unescaped() == action.as_str()))
-            .collect()
+/// The actions of a rule's scope; else the name of one that is none.
+fn actions(constraint: ActionConstraint) -> Result<Vec<Action>, String> {
+    let uids = match constraint {
+        ActionConstraint::Any => return Ok(Action::ALL.to_vec()),
+        ActionConstraint::In(uids) => uids,
+        ActionConstraint::Eq(uid) => vec![uid],
     };
-    match constraint {
-        ActionConstraint::Any => Action::ALL.to_vec(),
-        ActionConstraint::In(uids) => named(uids),
-        ActionConstraint::Eq(uid) => named(vec![uid]),
-    }
+    let named = uids.iter().map(|uid| {
+        let name: &str = uid.id().unescaped();
+        name.parse::<Action>().map_err(|_| crate::shorten(name))
+    });
+    named.collect()
 }
 
 /// The parser names rules `policy0`, `policy1`, … in the order of the file.
@@ -329,15 +352,19 @@ fn number(id: &PolicyId) -> usize {
 struct Places<'a> {
     text: &'a str,
     starts: std::vec::IntoIter<usize>,
+    /// Where a rule begins that is longer than any may be.
+    overlong: Option<usize>,
 }
 
 impl<'a> Places<'a> {
     fn of(text: &'a str) -> Self {
         let mut starts = Vec::new();
-        let (mut begin, mut quoted, mut at) = (None, false, 0);
+        let (mut begin, mut quoted, mut word, mut at) = (None, false, false, 0);
+        let (mut tokens, mut overlong) = (0, None);
         let bytes = text.as_bytes();
         while let Some(byte) = bytes.get(at) {
             let rest = bytes.get(at..).unwrap_or_default();
+            let within = std::mem::replace(&mut word, byte.is_ascii_alphanumeric() || *byte == b'_');
             match byte {
                 b'\\' if quoted => at += 1,
                 b'"' => quoted = !quoted,
@@ -346,15 +373,23 @@ impl<'a> Places<'a> {
                     at += rest.iter().position(|b| *b == b'\n').unwrap_or(rest.len());
                     continue;
                 }
-                b';' => starts.extend(begin.take()),
+                b';' => {
+                    starts.extend(begin.take());
+                    tokens = 0;
+                }
                 byte if byte.is_ascii_whitespace() => {}
-                _ => {
-                    begin.get_or_insert(at);
+                byte => {
+                    let begin = *begin.get_or_insert(at);
+                    // Commas and colons hold lists and names together; nothing nests by them.
+                    tokens += usize::from(!(within && word) && !matches!(byte, b',' | b':'));
+                    if tokens > MAX_TOKENS {
+                        overlong.get_or_insert(begin);
+                    }
                 }
             }
             at += 1;
         }
-        Self { text, starts: starts.into_iter() }
+        Self { text, starts: starts.into_iter(), overlong }
     }
 
     /// Where the next rule begins.

@@ -272,7 +272,7 @@ fn a_broken_policy_is_refused_with_line_and_column() {
         (rule("forbid (principal, action, resource) when { context.nope };"), 3, 45, "nope"),
         (rule("forbid (principal, action, resource) when { resource.size == \"1\" };"), 3, 45, "Long"),
         (rule("forbid (principal, action, resource) when { resource.getTag(\"b s\").age > 1 };"), 3, 45, "tag"),
-        (rule("forbid (principal, action == Action::\"fly\", resource);"), 2, 1, "fly"),
+        (rule("forbid (principal, action == Action::\"fly\", resource);"), 2, 1, "`fly` is no action"),
         (rule("forbid (principal, action, resource) when {"), 3, 44, "unexpected"),
         (rule("forbid (principal == ?principal, action, resource);"), 1, 1, "template"),
         ("\nforbid (principal, action, resource);".to_owned(), 2, 1, "@id"),
@@ -298,13 +298,21 @@ fn policies_are_bounded() {
         (0..MAX_RULES).map(|n| format!("@id(\"r{n}\") permit (principal, action, resource);\n")).collect();
     assert!(defect(&many).2.contains("rules"));
     assert!(Policy::own("own.cedar", &many, true, 0).is_ok());
-    // Nested as deeply as fits: an answer, not a crash.
-    let deep = format!(
-        "@id(\"d\") permit (principal, action, resource) when {{ {}true{} }};",
-        "(".repeat(50_000),
-        ")".repeat(50_000)
-    );
-    let _ = Policy::own("own.cedar", &deep, true, 0);
+    // Nested as deeply as fits: an answer, not a crash; deeper is not read at all.
+    let nested = |open: &str, close: &str, depth: usize| {
+        let (open, close) = (open.repeat(depth), close.repeat(depth));
+        format!("@id(\"d\") permit (principal, action, resource) when {{ {open}true{close} }};")
+    };
+    for (open, close, tokens) in
+        [("(", ")", 2), ("!", "", 1), ("true && ", "", 3), ("if true then true else ", "", 5), ("[", "].contains(true)", 6)]
+    {
+        let deep = nested(open, close, (2000 - 20) / tokens);
+        if let Ok(policy) = Policy::own("own.cedar", &deep, true, 0) {
+            let _ = policy.decide(Action::Admit, &good());
+        }
+        let error = Policy::own("own.cedar", &nested(open, close, 4000), true, 0).unwrap_err();
+        assert!(error.to_string().contains("words and signs"), "{error}");
+    }
 }
 
 #[test]
