@@ -100,7 +100,7 @@ pub fn export(store: &Store, release: &Digest, out: &Path) -> Result<ExportRepor
     })
 }
 
-/// The release, its nation's root, the channels that point to it and the recalls of it.
+/// The release, its nation's root, the channels that point to it, the recalls of it and what nations attest about it.
 fn evidence(store: &Store, digest: Digest, signed: Signed) -> Result<Vec<(Digest, Signed)>, BundleError> {
     let mut evidence = Vec::new();
     if let Ok(statement) = signed.peek()
@@ -111,7 +111,9 @@ fn evidence(store: &Store, digest: Digest, signed: Signed) -> Result<Vec<(Digest
     evidence.push((digest, signed));
     let recalls = store.recalls()?.into_iter().filter(|(_, recall)| recall.target.digest() == digest);
     let channels = store.channels()?.into_iter().filter(|(_, channel)| channel.release == digest);
-    let others = recalls.map(|(digest, _)| digest).chain(channels.map(|(digest, _)| digest));
+    let attestations = store.attestations(&digest)?.into_iter().map(|(digest, _)| digest);
+    let others =
+        recalls.map(|(digest, _)| digest).chain(channels.map(|(digest, _)| digest)).chain(attestations);
     for other in others.take(MAX_STATEMENTS - 2) {
         evidence.extend(store.statement(&other)?.map(|signed| (other, signed)));
     }

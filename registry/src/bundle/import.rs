@@ -12,12 +12,12 @@ use tempfile::{NamedTempFile, TempPath};
 use super::{
     BundleError, FORMAT, HEADER, Header, MAX_HEADER, MAX_STATEMENT_BYTES, MAX_STATEMENTS, VERSION, io,
 };
-use crate::admit::{believe, judge};
+use crate::admit::{Brought, believe, judge};
 use crate::chunk::{ChunkMap, MAX_ENCODED};
 use crate::digest::Digest;
 use crate::envelope::{Signed, Verified};
 use crate::reference::Model;
-use crate::statement::{Kind, MAX_FILES, Recall, Release, Statement};
+use crate::statement::{Attestation, Kind, MAX_FILES, Recall, Release, Statement};
 use crate::store::Store;
 use crate::timestamp::Timestamp;
 use crate::trust::{TrustError, self_signed_root};
@@ -240,12 +240,23 @@ impl<'a> Bundle<'a> {
                 Err(error) => self.skipped.push(format!("{digest}: {error}")),
             }
         }
-        let decision = judge(self.store, &release, &recalls, self.now, |_| Ok(None))?;
+        let attestations = self.attestations();
+        let brought = Brought { recalls: &recalls, attestations: &attestations };
+        let decision = judge(self.store, &release, &brought, self.now, |_| Ok(None))?;
         if !decision.allowed {
             return Err(BundleError::Refused { release: digest, decision });
         }
         self.release = Some(release);
         Ok(())
+    }
+
+    /// The believed attestations that the bundle brings.
+    fn attestations(&self) -> Vec<Attestation> {
+        let attestation = |other: &Verified<Statement>| match other.get() {
+            Statement::Attestation(attestation) => Some(attestation.clone()),
+            _ => None,
+        };
+        self.others.iter().filter_map(attestation).collect()
     }
 
     fn release_digest(&self) -> Result<Digest, BundleError> {
@@ -352,9 +363,11 @@ impl<'a> Bundle<'a> {
             Statement::Recall(recall) => Some(recall.clone()),
             _ => None,
         }));
+        let attestations = self.attestations();
+        let brought = Brought { recalls: &recalls, attestations: &attestations };
         // Again, now that there is content to look at.
         let decision =
-            judge(self.store, &release, &recalls, self.now, |file| match self.blobs.get(&file.blake3) {
+            judge(self.store, &release, &brought, self.now, |file| match self.blobs.get(&file.blake3) {
                 Some(staged) => {
                     File::open(staged).map(Some).map_err(crate::store::io("could not read", staged))
                 }

@@ -32,10 +32,9 @@ pub fn in_force<'a>(
     now: Timestamp,
 ) -> Vec<&'a Attestation> {
     let mut newest: BTreeMap<(&Nation, &str), &Attestation> = BTreeMap::new();
-    let rank = |it: &Attestation| (it.issued, it.verdict, std::cmp::Reverse(it.valid_until));
     for attestation in attestations.into_iter().filter(|it| it.release == *release) {
         let kept = newest.entry((&attestation.nation, &attestation.suite.name)).or_insert(attestation);
-        if rank(attestation) > rank(kept) {
+        if attestation.replaces(kept) {
             *kept = attestation;
         }
     }
@@ -43,10 +42,7 @@ pub fn in_force<'a>(
 }
 
 /// Counts distinct nations. `attestations` are in force; each nation is counted once, however many suites it ran.
-pub fn tally<'a>(
-    attestations: impl IntoIterator<Item = (&'a Nation, Verdict)>,
-    producer: &Nation,
-) -> Tally {
+pub fn tally<'a>(attestations: impl IntoIterator<Item = (&'a Nation, Verdict)>, producer: &Nation) -> Tally {
     let mut verdicts: BTreeMap<&Nation, BTreeSet<Verdict>> = BTreeMap::new();
     for (nation, verdict) in attestations {
         verdicts.entry(nation).or_default().insert(verdict);

@@ -87,7 +87,11 @@ impl Case {
         let refusing: Vec<&str> = decision.refusals().map(|check| check.rule.as_str()).collect();
         let expected = self.refused_by.as_ref().map(|rules| rules.iter().map(String::as_str));
         let as_expected = expected.is_none_or(|rules| sorted(rules) == sorted(refusing.iter().copied()));
-        let said = if refusing.is_empty() { "allowed".to_owned() } else { format!("refused by {}", refusing.join(", ")) };
+        let said = if refusing.is_empty() {
+            "allowed".to_owned()
+        } else {
+            format!("refused by {}", refusing.join(", "))
+        };
         let why = match (self.expect, decision.allowed) {
             (Expected::Allow, false) => Some(format!("it was {said}, and should be allowed")),
             (Expected::Refuse, true) => Some("it was allowed, and should be refused".to_owned()),

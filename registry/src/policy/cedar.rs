@@ -209,7 +209,8 @@ mod tests {
             let context = Context::from_pairs(pairs).unwrap();
             let (principal, action) = (request.principal().unwrap(), request.action().unwrap());
             let resource = request.resource().unwrap();
-            Request::new(principal.clone(), action.clone(), resource.clone(), context, Some(&schema)).unwrap();
+            Request::new(principal.clone(), action.clone(), resource.clone(), context, Some(&schema))
+                .unwrap();
         }
     }
 }

@@ -5,11 +5,14 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DEFAULT_WITNESSES, Evidence, Tally, UnsafeFile, in_force, recall_binds, tally};
+use super::{Ancestors, DEFAULT_WITNESSES, Evidence, Tally, UnsafeFile, in_force, recall_binds, tally};
 use crate::digest::Digest;
+use crate::key::KeyId;
 use crate::log::Logged;
 use crate::reference::{Model, Name, Nation, Version};
-use crate::statement::{Recall, RecallTarget, Releasable, RoleName, Severity, Standing, Verdict};
+use crate::statement::{
+    Attestation, Recall, RecallTarget, Releasable, Release, RoleName, Severity, Standing, Verdict,
+};
 use crate::timestamp::{DAY, Timestamp};
 use crate::trust::Trust;
 
@@ -178,6 +181,20 @@ fn standing(trust: &Trust, nation: &Nation) -> Option<Standing> {
     trust.member(nation).ok().map(|_| Standing::Active)
 }
 
+/// The parts of [`Evidence`], for whoever knows of the release by another way than by verifying it just now.
+pub(crate) struct Parts<'a> {
+    pub(crate) digest: Digest,
+    pub(crate) release: &'a Release,
+    pub(crate) signers: &'a [KeyId],
+    pub(crate) recalls: &'a [Recall],
+    pub(crate) ancestors: &'a Ancestors,
+    pub(crate) unsafe_files: &'a [UnsafeFile],
+    pub(crate) logged: Option<&'a Logged>,
+    pub(crate) attestations: &'a [Attestation],
+    pub(crate) admitted: bool,
+    pub(crate) lease_age: Option<i64>,
+}
+
 impl Facts {
     /// What was verified, for a decision whether `nation` may get the release.
     pub fn gather(
@@ -187,13 +204,35 @@ impl Facts {
         witnesses_required: u32,
         now: Timestamp,
     ) -> Self {
-        let release = evidence.release.get();
-        let digest = evidence.release.digest();
+        let parts = Parts {
+            digest: evidence.release.digest(),
+            release: evidence.release.get(),
+            signers: evidence.release.signers(),
+            recalls: evidence.recalls,
+            ancestors: evidence.ancestors,
+            unsafe_files: evidence.unsafe_files,
+            logged: evidence.logged,
+            attestations: evidence.attestations,
+            admitted: evidence.admitted,
+            lease_age: evidence.lease_age,
+        };
+        Self::of(&parts, nation, trust, witnesses_required, now)
+    }
+
+    /// See [`Self::gather`].
+    pub(crate) fn of(
+        evidence: &Parts<'_>,
+        nation: &Nation,
+        trust: &Trust,
+        witnesses_required: u32,
+        now: Timestamp,
+    ) -> Self {
+        let (release, digest) = (evidence.release, evidence.digest);
         let producer = &release.model.nation;
         let member = trust.member(producer).ok();
         let role = member.map(|member| member.root.role(RoleName::Release));
         let counts = |id| role.as_ref().is_some_and(|role| role.keys.contains_key(id));
-        let signers = evidence.release.signers().iter().filter(|id| counts(id));
+        let signers = evidence.signers.iter().filter(|id| counts(id));
         Self {
             own: trust.own().clone(),
             nation: nation.clone(),
@@ -261,7 +300,7 @@ impl Facts {
     }
 }
 
-fn bases(evidence: &Evidence<'_>) -> Vec<Base> {
+fn bases(evidence: &Parts<'_>) -> Vec<Base> {
     let base = |(release, known): (&Digest, &Option<super::Ancestor>)| Base {
         release: *release,
         producer: known.as_ref().map(|it| it.producer.clone()),
@@ -271,9 +310,9 @@ fn bases(evidence: &Evidence<'_>) -> Vec<Base> {
 }
 
 /// Recalls that name the release, or as a lineage something that it derives from; those that bind come first.
-fn recalls(evidence: &Evidence<'_>, own: &Nation) -> Vec<RecallFact> {
-    let digest = evidence.release.digest();
-    let producer = &evidence.release.get().model.nation;
+fn recalls(evidence: &Parts<'_>, own: &Nation) -> Vec<RecallFact> {
+    let digest = evidence.digest;
+    let producer = &evidence.release.model.nation;
     let named = |recall: &&Recall| match recall.target {
         RecallTarget::Release(target) => target == digest,
         RecallTarget::Lineage(target) => target == digest || evidence.ancestors.contains_key(&target),
@@ -296,8 +335,8 @@ fn recalls(evidence: &Evidence<'_>, own: &Nation) -> Vec<RecallFact> {
 }
 
 /// What active nations found, in force.
-fn found(evidence: &Evidence<'_>, trust: &Trust, now: Timestamp) -> Vec<Found> {
-    in_force(evidence.attestations, &evidence.release.digest(), now)
+fn found(evidence: &Parts<'_>, trust: &Trust, now: Timestamp) -> Vec<Found> {
+    in_force(evidence.attestations, &evidence.digest, now)
         .into_iter()
         .filter(|it| standing(trust, &it.nation) == Some(Standing::Active))
         .map(|it| Found {

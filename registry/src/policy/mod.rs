@@ -33,6 +33,8 @@ pub use attestations::{Tally, in_force, tally};
 pub use cases::{Case, CaseOutcome, Cases, Expected, MAX_CASES};
 #[cfg(feature = "policy")]
 pub use check::{PolicyError, PolicyProblem};
+#[cfg(feature = "store")]
+pub(crate) use facts::Parts;
 pub use facts::{Base, Facts, Found, RecallFact};
 #[cfg(feature = "policy")]
 pub use rules::{DEFAULT, MAX_POLICY, MAX_RULES, Policy, Rule, SCHEMA};
@@ -50,6 +52,9 @@ use crate::trust::Trust;
 /// How many other nations must have cosigned the checkpoint that proves a foreign release's place in its nation's log,
 /// unless the setting `policy.witnesses` says otherwise. 0: neither log nor witnesses are asked for.
 pub const DEFAULT_WITNESSES: u32 = 0;
+
+/// The rule that a recall refuses by: workers and peers are told of a recall, not of a policy.
+pub const RULE_RECALLED: &str = "not-recalled";
 
 /// What is to be decided about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

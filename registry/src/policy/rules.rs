@@ -76,7 +76,11 @@ impl Policy {
     /// A policy of one's own: added to the shipped rules, or with `alone` in their place.
     pub fn own(name: &str, text: &str, alone: bool, witnesses: u32) -> Result<Self, PolicyError> {
         let own = (name, text);
-        if alone { Self::load(&[own], witnesses) } else { Self::load(&[(DEFAULT_NAME, DEFAULT), own], witnesses) }
+        if alone {
+            Self::load(&[own], witnesses)
+        } else {
+            Self::load(&[(DEFAULT_NAME, DEFAULT), own], witnesses)
+        }
     }
 
     fn load(texts: &[(&str, &str)], witnesses: u32) -> Result<Self, PolicyError> {
@@ -92,7 +96,11 @@ impl Policy {
                 Ok(Err(_)) | Err(_) => {
                     let (name, text) = texts.last().copied().unwrap_or_default();
                     let mut problems = Problems::new(name, text);
-                    problems.at(0, "it could not be read for want of a thread, or by a fault of the parser", None);
+                    problems.at(
+                        0,
+                        "it could not be read for want of a thread, or by a fault of the parser",
+                        None,
+                    );
                     Err(problems.into_error())
                 }
             }
@@ -166,7 +174,11 @@ impl Policy {
                 let (file, line) = &known.place;
                 let offset = places.offset_of(&rule.id);
                 let help = "choose another name".to_owned();
-                problems.at(offset, format!("the rule `{}` is there already: {file}:{line}", rule.id), Some(help));
+                problems.at(
+                    offset,
+                    format!("the rule `{}` is there already: {file}:{line}", rule.id),
+                    Some(help),
+                );
                 continue;
             }
             // The name is new, so this can't fail; were it not, the rule would be reported, not dropped.
@@ -224,10 +236,16 @@ impl Policy {
             let refuses = rule.forbids && !allowed && determining.contains(&rule.id.as_str());
             if let Some(why) = failed.get(rule.id.as_str()) {
                 // Cedar leaves a rule out that it can't evaluate. Here that refuses: the rule was written to be asked.
-                let detail = format!("the rule can't be evaluated: {why}; mend it, or guard what may be missing with `has`");
+                let detail = format!(
+                    "the rule can't be evaluated: {why}; mend it, or guard what may be missing with `has`"
+                );
                 checks.push(Check { rule: rule.id.clone(), passed: false, detail });
             } else if rule.forbids {
-                checks.push(Check { rule: rule.id.clone(), passed: !refuses, detail: rule.detail(refuses, facts) });
+                checks.push(Check {
+                    rule: rule.id.clone(),
+                    passed: !refuses,
+                    detail: rule.detail(refuses, facts),
+                });
             }
         }
         if !allowed && checks.iter().all(|check| check.passed) {
@@ -262,7 +280,7 @@ fn floor(action: Action, facts: &Facts, checks: &mut Vec<Check>) {
         refuse("releasable-to-us", sight::say(text, facts));
     }
     if facts.binding_recall().is_some() {
-        refuse("not-recalled", sight::say("{recall}; move to a release that is not recalled", facts));
+        refuse(super::RULE_RECALLED, sight::say("{recall}; move to a release that is not recalled", facts));
     }
     if action != Action::Release && facts.signed_by.len() < facts.threshold {
         let text = "signed by {signers} of the {threshold} required release keys of {producer}: {signed-by}";
@@ -274,7 +292,10 @@ impl Rule {
     /// What it says.
     fn detail(&self, refuses: bool, facts: &Facts) -> String {
         if !refuses {
-            return self.passed.as_ref().map_or_else(|| "satisfied".to_owned(), |text| sight::say(text, facts));
+            return self
+                .passed
+                .as_ref()
+                .map_or_else(|| "satisfied".to_owned(), |text| sight::say(text, facts));
         }
         let sentences = [&self.reason, &self.advice].into_iter().flatten();
         let said: Vec<String> = sentences.map(|text| sight::say(text, facts)).collect();
@@ -319,8 +340,9 @@ fn read(policy: &cedar_policy::Policy, file: &str, places: &mut Places<'_>) -> R
     Ok(Rule {
         id: id.to_owned(),
         forbids,
-        actions: actions(policy.action_constraint())
-            .map_err(|name| defect(format!("`{name}` is no action"), "admit, mirror, serve and release are"))?,
+        actions: actions(policy.action_constraint()).map_err(|name| {
+            defect(format!("`{name}` is no action"), "admit, mirror, serve and release are")
+        })?,
         passed: said("passed"),
         reason: said("reason"),
         advice: said("advice"),

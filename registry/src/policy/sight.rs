@@ -59,14 +59,17 @@ fn word(facts: &Facts, word: &str) -> Option<String> {
         "standing" => standing(facts.standing),
         "nation-standing" => standing(facts.nation_standing),
         "root-expires" => facts.root_expires.to_string(),
-        "root-ends" => if facts.root_expires > facts.now { "is valid until" } else { "expired at" }.to_owned(),
+        "root-ends" => {
+            if facts.root_expires > facts.now { "is valid until" } else { "expired at" }.to_owned()
+        }
         "signers" => facts.signed_by.len().to_string(),
         "threshold" => facts.threshold.to_string(),
         "signed-by" => listed(facts.signed_by.iter().map(String::as_str), "nobody"),
         "releasable-to" => listed_nations(&facts.releasable_to.to_string()),
-        "restricted-bases" => {
-            listed(facts.restricted_bases().map(restricted).collect::<Vec<_>>().iter().map(String::as_str), "nothing")
-        }
+        "restricted-bases" => listed(
+            facts.restricted_bases().map(restricted).collect::<Vec<_>>().iter().map(String::as_str),
+            "nothing",
+        ),
         "recall" => recall(facts),
         "recalled-by" => names(facts.recalls.iter().map(|recall| &recall.nation), "nobody"),
         "unsafe-files" => unsafe_files(facts),
@@ -79,7 +82,9 @@ fn word(facts: &Facts, word: &str) -> Option<String> {
         "passed-by" => names(&facts.tally().passed_by, "nobody"),
         "fails" => facts.tally().failed_by.len().to_string(),
         "failed-by" => names(&facts.tally().failed_by, "nobody"),
-        "lease-age" => facts.lease_age.map_or_else(|| "no lease is in use".to_owned(), |age| format!("{age} s")),
+        "lease-age" => {
+            facts.lease_age.map_or_else(|| "no lease is in use".to_owned(), |age| format!("{age} s"))
+        }
         _ => return None,
     })
 }
@@ -137,7 +142,9 @@ fn listed<'a>(items: impl Iterator<Item = &'a str>, none: &str) -> String {
     let all: Vec<&str> = items.collect();
     match all.get(..MAX_TOLD) {
         _ if all.is_empty() => none.to_owned(),
-        Some(told) if all.len() > MAX_TOLD => format!("{} and {} more", told.join(", "), all.len() - MAX_TOLD),
+        Some(told) if all.len() > MAX_TOLD => {
+            format!("{} and {} more", told.join(", "), all.len() - MAX_TOLD)
+        }
         _ => all.join(", "),
     }
 }
@@ -206,6 +213,9 @@ mod tests {
         for broken in ["{king}", "{producer", "producer}", "{{producer}}", "{}"] {
             assert!(parts(broken).is_err(), "{broken}");
         }
-        assert_eq!(parts("a{nation}{own}").unwrap(), [Part::Text("a"), Part::Word("nation"), Part::Word("own")]);
+        assert_eq!(
+            parts("a{nation}{own}").unwrap(),
+            [Part::Text("a"), Part::Word("nation"), Part::Word("own")]
+        );
     }
 }

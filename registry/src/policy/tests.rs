@@ -70,7 +70,10 @@ fn what_was_admitted_goes_on_being_served_when_the_ally_does_not() {
     ended.root_expires = ended.now;
     expect(&ended, &["active-nation"], &["active-nation"], &NONE, &NONE);
     let detail = &Policy::shipped(1).decide(Action::Admit, &ended).checks[0].detail;
-    assert!(detail.contains("its root expired at") && detail.contains("steelyard trust show alba"), "{detail}");
+    assert!(
+        detail.contains("its root expired at") && detail.contains("steelyard trust show alba"),
+        "{detail}"
+    );
 }
 
 #[test]
@@ -127,7 +130,12 @@ fn a_restriction_on_a_base_reaches_what_was_made_of_it() {
     let rule: &[&str] = &["bases-releasable"];
     expect(&with(base("borea", to("alba"))), rule, rule, &NONE, rule);
     // Known to be open, released to us, made by us, or its producer made the derivative too and decided about both.
-    for fits in [base("borea", Releasable::All), base("borea", to("cora")), base("cora", to("alba")), base("alba", to("dora"))] {
+    for fits in [
+        base("borea", Releasable::All),
+        base("borea", to("cora")),
+        base("cora", to("alba")),
+        base("alba", to("dora")),
+    ] {
         expect(&with(fits), &NONE, &NONE, &NONE, &NONE);
     }
     let unknown = Base { release: Digest::of(b"base"), producer: None, releasable_to: None };
@@ -166,7 +174,12 @@ fn files_that_run_code_are_neither_admitted_nor_served() {
 }
 
 fn found(nation_name: &str, suite: &str, verdict: Verdict) -> Found {
-    Found { nation: nation(nation_name), suite: suite.into(), verdict, issued: Facts::default().now.plus(-3600) }
+    Found {
+        nation: nation(nation_name),
+        suite: suite.into(),
+        verdict,
+        issued: Facts::default().now.plus(-3600),
+    }
 }
 
 const TWO_VOUCH: &str = r#"
@@ -192,7 +205,10 @@ fn m_of_n_distinct_nations() {
     let facts = Facts { attestations: vec![pass("borea", "a")], ..good() };
     let decision = policy.decide(Action::Admit, &facts);
     let check = decision.refusals().next().unwrap();
-    assert_eq!(check.detail, "1 allies vouch (borea), 2 must; ask allies to evaluate it: `steelyard attest alba/model`");
+    assert_eq!(
+        check.detail,
+        "1 allies vouch (borea), 2 must; ask allies to evaluate it: `steelyard attest alba/model`"
+    );
     // Only the action that the rule names.
     assert_eq!(refusing(&policy, Action::Mirror, &facts), NONE);
 }
@@ -217,10 +233,17 @@ forbid (principal, action, resource) when { context.recalledBy.contains(Nation::
     let mut stale = fresh.clone();
     stale.attestations[0].issued = stale.now.plus(-86400);
     assert_eq!(refusing(&policy, Action::Admit, &stale), ["red-team"]);
-    let base = Base { release: Digest::of(b"b"), producer: Some(nation("dora")), releasable_to: Some(Releasable::All) };
+    let base = Base {
+        release: Digest::of(b"b"),
+        producer: Some(nation("dora")),
+        releasable_to: Some(Releasable::All),
+    };
     let derived = Facts { bases: vec![base], ..fresh.clone() };
     assert_eq!(refusing(&policy, Action::Serve, &derived), ["no-dora"]);
-    assert_eq!(refusing(&policy, Action::Serve, &Facts { model: "dora/m".parse().unwrap(), ..fresh.clone() }), ["no-dora"]);
+    assert_eq!(
+        refusing(&policy, Action::Serve, &Facts { model: "dora/m".parse().unwrap(), ..fresh.clone() }),
+        ["no-dora"]
+    );
     let recall = RecallFact {
         nation: nation("borea"),
         binds: false,
@@ -262,7 +285,11 @@ fn defect(text: &str) -> (usize, usize, String) {
     let error = Policy::own("own.cedar", text, false, 0).unwrap_err();
     assert!(error.to_string().contains("own.cedar") && error.to_string().contains("steelyard policy check"));
     let problem = &error.problems[0];
-    (problem.line, problem.column, format!("{} {}", problem.message, problem.help.clone().unwrap_or_default()))
+    (
+        problem.line,
+        problem.column,
+        format!("{} {}", problem.message, problem.help.clone().unwrap_or_default()),
+    )
 }
 
 #[test]
@@ -271,16 +298,31 @@ fn a_broken_policy_is_refused_with_line_and_column() {
     for (text, line, column, says) in [
         (rule("forbid (principal, action, resource) when { context.nope };"), 3, 45, "nope"),
         (rule("forbid (principal, action, resource) when { resource.size == \"1\" };"), 3, 45, "Long"),
-        (rule("forbid (principal, action, resource) when { resource.getTag(\"b s\").age > 1 };"), 3, 45, "tag"),
+        (
+            rule("forbid (principal, action, resource) when { resource.getTag(\"b s\").age > 1 };"),
+            3,
+            45,
+            "tag",
+        ),
         (rule("forbid (principal, action == Action::\"fly\", resource);"), 2, 1, "`fly` is no action"),
         (rule("forbid (principal, action, resource) when {"), 3, 44, "unexpected"),
         (rule("forbid (principal == ?principal, action, resource);"), 1, 1, "template"),
         ("\nforbid (principal, action, resource);".to_owned(), 2, 1, "@id"),
         ("@id(\"a b\") permit (principal, action, resource);".to_owned(), 1, 1, "no rule's name"),
         ("@id(\"x\") forbid (principal, action, resource);".to_owned(), 1, 1, "without saying why"),
-        ("@id(\"x\") @reason(\"{king}\") @advice(\"a\") forbid (principal, action, resource);".to_owned(), 1, 1, "king"),
+        (
+            "@id(\"x\") @reason(\"{king}\") @advice(\"a\") forbid (principal, action, resource);".to_owned(),
+            1,
+            1,
+            "king",
+        ),
         ("@id(\"x\") @because(\"r\") permit (principal, action, resource);".to_owned(), 1, 1, "because"),
-        ("\n @id(\"logged\") permit (principal, action, resource);".to_owned(), 2, 6, "there already: default.cedar"),
+        (
+            "\n @id(\"logged\") permit (principal, action, resource);".to_owned(),
+            2,
+            6,
+            "there already: default.cedar",
+        ),
     ] {
         let (at_line, at_column, message) = defect(&text);
         assert!(message.contains(says), "{text}: {message}");
@@ -303,9 +345,13 @@ fn policies_are_bounded() {
         let (open, close) = (open.repeat(depth), close.repeat(depth));
         format!("@id(\"d\") permit (principal, action, resource) when {{ {open}true{close} }};")
     };
-    for (open, close, tokens) in
-        [("(", ")", 2), ("!", "", 1), ("true && ", "", 3), ("if true then true else ", "", 5), ("[", "].contains(true)", 6)]
-    {
+    for (open, close, tokens) in [
+        ("(", ")", 2),
+        ("!", "", 1),
+        ("true && ", "", 3),
+        ("if true then true else ", "", 5),
+        ("[", "].contains(true)", 6),
+    ] {
         let deep = nested(open, close, (2000 - 20) / tokens);
         if let Ok(policy) = Policy::own("own.cedar", &deep, true, 0) {
             let _ = policy.decide(Action::Admit, &good());
@@ -344,15 +390,29 @@ fn cases_are_compared_with_the_answer() {
     let outcomes: Vec<_> = cases.run(&Policy::shipped(0)).collect();
     let passed: Vec<bool> = outcomes.iter().map(|outcome| outcome.passed).collect();
     assert_eq!(passed, [true, true, false, false, true], "{outcomes:?}");
-    assert!(outcomes[3].why.as_ref().unwrap().contains("refused by active-nation, and should be refused by logged"));
+    assert!(
+        outcomes[3]
+            .why
+            .as_ref()
+            .unwrap()
+            .contains("refused by active-nation, and should be refused by logged")
+    );
     assert!(Cases::default().check().is_err());
-    assert!(serde_json::from_str::<Cases>("{\"case\": [{\"name\": \"x\", \"expect\": \"allow\", \"evidence\": {\"colour\": 1}}]}").is_err());
+    assert!(
+        serde_json::from_str::<Cases>(
+            "{\"case\": [{\"name\": \"x\", \"expect\": \"allow\", \"evidence\": {\"colour\": 1}}]}"
+        )
+        .is_err()
+    );
 }
 
 #[test]
 fn a_thousand_decisions_take_well_under_a_second() {
     let policy = Policy::own("own.cedar", TWO_VOUCH, false, 1).unwrap();
-    let facts = Facts { attestations: (0..32).map(|n| found("borea", &format!("s{n}"), Verdict::Pass)).collect(), ..good() };
+    let facts = Facts {
+        attestations: (0..32).map(|n| found("borea", &format!("s{n}"), Verdict::Pass)).collect(),
+        ..good()
+    };
     let begun = std::time::Instant::now();
     for _ in 0..1000 {
         let _ = policy.decide(Action::Admit, &facts);

@@ -92,7 +92,7 @@ pub enum PublishError {
         limit: u64,
     },
     /// Such a statement is not published.
-    #[error("a {0} is not published; only releases, channels and recalls are")]
+    #[error("a {0} is not published; only releases, channels, recalls and attestations are")]
     Kind(Kind),
     /// Another nation's statement.
     #[error("this {kind} is by `{nation}`, this node belongs to `{own}`; publish it on a node of `{nation}`")]
@@ -332,6 +332,9 @@ pub fn accept(store: &Store, signed: &Signed, now: Timestamp) -> Result<Accepted
                 });
             }
         }
+        Statement::Attestation(attestation) if store.release(&attestation.release)?.is_none() => {
+            return Err(PublishError::UnknownRelease { kind, release: attestation.release });
+        }
         _ => {}
     }
     let accepted = keep(store, &verified)?;
@@ -349,7 +352,7 @@ pub fn learn(store: &Store, signed: &Signed, now: Timestamp) -> Result<Accepted,
 
 fn keep(store: &Store, verified: &Verified<Statement>) -> Result<Accepted, PublishError> {
     let kind = verified.kind();
-    if !matches!(kind, Kind::Release | Kind::Channel | Kind::Recall) {
+    if !matches!(kind, Kind::Release | Kind::Channel | Kind::Recall | Kind::Attestation) {
         return Err(PublishError::Kind(kind));
     }
     let put = store.put_statement(verified)?;

@@ -9,6 +9,7 @@
 //! releases    nation 0 name 0 version                  release digest
 //! channels    nation 0 name 0 channel                  sequence (u64), release digest, payload digest
 //! recalls     nation 0 sequence (u64) payload digest   digest of the release that is its target
+//! attestations  release digest, nation 0, suite digest  payload digest of the one in force
 //! blobs       blob digest                              size (u64), map digest or zeros, held until (i64), added (i64)
 //! chunks      chunk digest, blob digest                offset (u64), length (u32)
 //! chunks      chunk digest                             blob digest, offset (u64), length (u32): as written before
@@ -67,6 +68,7 @@ pub(super) enum Family {
     Releases,
     Channels,
     Recalls,
+    Attestations,
     Blobs,
     Chunks,
     Partials,
@@ -75,7 +77,7 @@ pub(super) enum Family {
 }
 
 impl Family {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Meta,
         Self::Nations,
         Self::Statements,
@@ -83,6 +85,7 @@ impl Family {
         Self::Releases,
         Self::Channels,
         Self::Recalls,
+        Self::Attestations,
         Self::Blobs,
         Self::Chunks,
         Self::Partials,
@@ -99,6 +102,7 @@ impl Family {
             Self::Releases => "releases",
             Self::Channels => "channels",
             Self::Recalls => "recalls",
+            Self::Attestations => "attestations",
             Self::Blobs => "blobs",
             Self::Chunks => "chunks",
             Self::Partials => "partials",
@@ -134,7 +138,8 @@ impl Index {
 
         let mut options = Options::default();
         options.create_if_missing(create);
-        options.create_missing_column_families(create);
+        // Families that a later version added to an older store.
+        options.create_missing_column_families(true);
         options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
         options.set_paranoid_checks(true);
         // A log file that is missing as a whole is refused too.
