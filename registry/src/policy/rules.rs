@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use cedar_policy::{
-    ActionConstraint, Authorizer, Effect, EntityUid, PolicyId, PolicySet, Schema, ValidationMode, Validator,
+    ActionConstraint, Authorizer, Effect, PolicyId, PolicySet, Schema, ValidationMode, Validator,
 };
 
 use super::check::Problems;

@@ -13,10 +13,10 @@ use std::sync::Arc;
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::PeerId;
-use registry::admit::binding_recall;
+use registry::admit::{Door, Permission};
 use registry::statement::{Capability, Release};
 use registry::store::{Store, StoreError};
-use registry::{Digest, Nation};
+use registry::{Digest, Nation, Timestamp};
 
 use self::answer::Stream;
 pub(crate) use self::maps::Maps;
@@ -175,17 +175,20 @@ async fn open(node: &Node, digest: Digest, nation: &Nation) -> Result<Opened, Re
     })
 }
 
-/// Whether a node of `nation` may have the release from us: it is releasable to that nation, and not recalled for us.
+/// Whether a node of `nation` may have the release from us: it is releasable to that nation, not recalled for
+/// us, and our policy lets it go there.
 pub fn permission(
     store: &Store,
     digest: &Digest,
     nation: &Nation,
 ) -> Result<Result<Release, Refusal>, StoreError> {
     let Some(release) = store.release(digest)? else { return Ok(Err(Refusal::NotFound)) };
-    if !release.releasable_to(nation) {
-        return Ok(Err(Refusal::NotFound));
-    }
-    if binding_recall(store, digest)?.is_some() { Ok(Err(Refusal::Recalled)) } else { Ok(Ok(release)) }
+    // What a rule of ours refuses looks to the asker as if it were not here: our policy is not theirs to read.
+    Ok(match Door::open(store, Timestamp::now())?.may_have(digest, nation)? {
+        Permission::Allowed => Ok(release),
+        Permission::Recalled => Err(Refusal::Recalled),
+        Permission::Unknown | Permission::NotReleasable | Permission::Refused(_) => Err(Refusal::NotFound),
+    })
 }
 
 /// Who asks on a stream, and for what.
