@@ -1,6 +1,8 @@
 //! The documents in `specs/` against the code: each identifier has a vector, and each vector comes out as it says.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "specs/attestations.rs"]
+mod attestations;
 #[path = "specs/codec.rs"]
 mod codec;
 #[path = "specs/content.rs"]
@@ -16,7 +18,7 @@ use std::collections::BTreeSet;
 use vectors::Runner;
 
 /// What this crate runs: one function a kind. A new document adds a module beside `content` and its kinds here.
-const KINDS: &[&[(&str, Runner)]] = &[content::KINDS, statements::KINDS, history::KINDS, codec::KINDS];
+const KINDS: &[&[(&str, Runner)]] = &[content::KINDS, statements::KINDS, history::KINDS, codec::KINDS, attestations::KINDS];
 
 /// Kinds that other crates run, with a test of the same form.
 const ELSEWHERE: &[&str] = &[
