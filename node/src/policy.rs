@@ -26,7 +26,9 @@ const ALERT: &str = "policy";
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// It can't be read.
-    #[error("the policy file {path} can't be read: {source}; mend it or change `policy.file` in the settings")]
+    #[error(
+        "the policy file {path} can't be read: {source}; mend it or change `policy.file` in the settings"
+    )]
     Io {
         /// The file.
         path: PathBuf,

@@ -490,8 +490,7 @@ pub fn make_page(
 /// Whether a nation may learn of a statement: recalls go to all; of a release, of a channel that points to it and of what is
 /// attested about it, only those who may have it. Statements about a release that is not known here are kept back.
 fn may_have(door: &Door<'_>, nation: &Nation, signed: &Signed) -> Result<bool, StoreError> {
-    let about =
-        |release: &Digest| Ok::<_, StoreError>(door.may_have(release, nation)?.allows_statement());
+    let about = |release: &Digest| Ok::<_, StoreError>(door.may_have(release, nation)?.allows_statement());
     match signed.peek() {
         Ok(Statement::Recall(_)) => Ok(true),
         Ok(Statement::Release(found)) => {

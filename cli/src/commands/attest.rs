@@ -170,25 +170,32 @@ impl Attest {
 
 /// Reads names and values. A number keeps its digits as they were written: they are part of what is signed.
 fn read_results(path: &Path) -> Result<Vec<Measure>, Failure> {
-    let failed = |why: &dyn std::fmt::Display| Failure::usage(format!("the results {}: {why}", path.display()));
+    let failed =
+        |why: &dyn std::fmt::Display| Failure::usage(format!("the results {}: {why}", path.display()));
     let mut text = String::new();
     let file = File::open(path).map_err(|error| failed(&error))?;
     file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(|error| failed(&error))?;
     if text.len() as u64 > MAX_FILE {
         return Err(failed(&format!("more than {MAX_FILE} bytes")));
     }
-    let values: BTreeMap<String, Box<RawValue>> = serde_json::from_str(&text)
-        .map_err(|error| failed(&error).help("a JSON object is expected, such as {\"accuracy\": 0.713}"))?;
+    parse_results(&text).map_err(|why| {
+        let help = "a JSON object is expected, such as {\"accuracy\": 0.713}; nested results get names such as \"mmlu/law\"";
+        failed(&why).help(help)
+    })
+}
+
+fn parse_results(text: &str) -> Result<Vec<Measure>, String> {
+    let values: BTreeMap<String, Box<RawValue>> =
+        serde_json::from_str(text).map_err(|error| error.to_string())?;
     if values.len() > MAX_RESULTS {
-        return Err(failed(&format!("more than {MAX_RESULTS} results")));
+        return Err(format!("more than {MAX_RESULTS} results"));
     }
     let measure = |(name, raw): (String, Box<RawValue>)| match serde_json::from_str(raw.get()) {
         Ok(serde_json::Value::String(value)) => Ok(Measure { name, value }),
         Ok(serde_json::Value::Number(_) | serde_json::Value::Bool(_)) => {
             Ok(Measure { name, value: raw.get().to_owned() })
         }
-        _ => Err(failed(&format!("`{name}` is no number, text, true or false"))
-            .help("nested results get names such as \"mmlu/law\"")),
+        _ => Err(format!("`{name}` is no number, text, true or false")),
     };
     values.into_iter().map(measure).collect()
 }
@@ -213,15 +220,12 @@ mod tests {
 
     #[test]
     fn numbers_keep_their_digits() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("r.json");
-        std::fs::write(&path, r#"{"b": 0.7130, "a": "high", "c": true}"#).unwrap();
-        let results: Vec<_> = read_results(&path).unwrap().into_iter().map(|m| (m.name, m.value)).collect();
+        let results = parse_results(r#"{"b": 0.7130, "a": "high", "c": true}"#).unwrap();
+        let results: Vec<_> = results.into_iter().map(|m| (m.name, m.value)).collect();
         let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
         assert_eq!(results, [pair("a", "high"), pair("b", "0.7130"), pair("c", "true")]);
         for broken in ["[]", "{\"a\": [1]}", "{\"a\": null}", "{\"a\": {}}", "{"] {
-            std::fs::write(&path, broken).unwrap();
-            assert!(read_results(&path).is_err(), "{broken}");
+            assert!(parse_results(broken).is_err(), "{broken}");
         }
     }
 }

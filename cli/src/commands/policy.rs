@@ -187,14 +187,21 @@ impl Check {
         let text = read_policy(&path)?;
         let alone = self.alone || !config.policy.shipped;
         let checked = match Rules::own(&name, &text, alone, config.policy.witnesses) {
-            Ok(policy) => PolicyChecked { name, sound: true, rules: policy.rules().len(), problems: Vec::new() },
+            Ok(policy) => {
+                PolicyChecked { name, sound: true, rules: policy.rules().len(), problems: Vec::new() }
+            }
             Err(error) => PolicyChecked { name, sound: false, rules: 0, problems: error.problems },
         };
         if context.json {
             output::json(&checked)?;
         } else if checked.sound {
             let beside = if alone { "" } else { ", the shipped ones included" };
-            output::line(format!("{} {} is sound: {} rules{beside}.", output::mark(true), checked.name, checked.rules))?;
+            output::line(format!(
+                "{} {} is sound: {} rules{beside}.",
+                output::mark(true),
+                checked.name,
+                checked.rules
+            ))?;
         } else {
             for problem in &checked.problems {
                 let place = paint(BOLD, format!("{}:{}:{}:", checked.name, problem.line, problem.column));
@@ -248,7 +255,8 @@ fn explain(explained: &Explained) -> Result<(), Failure> {
     output::line(format!("{name}: {} for {} is {verdict}.\n", explained.action, explained.nation))?;
     for check in &explained.decision.checks {
         let place = explained.rules.iter().find(|rule| rule.rule == check.rule);
-        let place = place.map_or_else(|| "built in".to_owned(), |rule| format!("{}:{}", rule.file, rule.line));
+        let place =
+            place.map_or_else(|| "built in".to_owned(), |rule| format!("{}:{}", rule.file, rule.line));
         output::line(format!(
             "{} {}  {}\n    {}",
             output::mark(check.passed),
@@ -274,7 +282,14 @@ fn explain(explained: &Explained) -> Result<(), Failure> {
             "log",
             evidence.logged.as_ref().map_or_else(
                 || paint(DIM, "not proved here"),
-                |logged| format!("entry {} of {}, witnessed by {}", logged.index, logged.size, names(&logged.witnesses)),
+                |logged| {
+                    format!(
+                        "entry {} of {}, witnessed by {}",
+                        logged.index,
+                        logged.size,
+                        names(&logged.witnesses)
+                    )
+                },
             ),
         ),
         ("vouched for by", names(&tally.passed_by)),
@@ -304,7 +319,8 @@ impl Test {
         if failed == 0 {
             return Ok(());
         }
-        let failure = Failure::new(Exit::Policy, format!("{failed} of {} cases came out otherwise", outcomes.len()));
+        let failure =
+            Failure::new(Exit::Policy, format!("{failed} of {} cases came out otherwise", outcomes.len()));
         Err(if context.json { failure.reported() } else { failure })
     }
 }

@@ -193,7 +193,9 @@ fn show_card(detail: &ReleaseDetail, card: &Card) -> Result<(), Failure> {
     }
     if card.truncated {
         let size = human::bytes(card.size);
-        output::note(format!("The card goes on; it has {size}. It lies in the store as a blob of the release."));
+        output::note(format!(
+            "The card goes on; it has {size}. It lies in the store as a blob of the release."
+        ));
     }
     Ok(())
 }

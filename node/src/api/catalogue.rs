@@ -9,8 +9,8 @@ use registry::trust::TrustError;
 use registry::{Digest, Model, Nation, Reference, Timestamp};
 
 use super::types::{
-    AttestationEntry, ChannelEntry, Evidence, FileEntry, ModelEntry, PinEntry, Presence, RecallEntry, ReleaseDetail,
-    ReleaseEntry, Resolved, SignedEntry,
+    AttestationEntry, ChannelEntry, Evidence, FileEntry, ModelEntry, PinEntry, Presence, RecallEntry,
+    ReleaseDetail, ReleaseEntry, Resolved, SignedEntry,
 };
 use crate::error::{Code, Problem};
 

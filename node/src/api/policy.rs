@@ -11,9 +11,7 @@ use serde::Deserialize;
 
 use super::guard::{Body, Path, Query};
 use super::stream::blocking;
-use super::types::{
-    Card, Explained, PolicyCheckRequest, PolicyChecked, PolicyRule, PolicyText, PolicyView,
-};
+use super::types::{Card, Explained, PolicyCheckRequest, PolicyChecked, PolicyRule, PolicyText, PolicyView};
 use super::{Api, catalogue};
 use crate::error::{Code, Problem};
 
@@ -65,8 +63,7 @@ fn explained(store: &Store, query: &ExplainQuery) -> Result<Explained, Problem> 
     let own = store.own();
     let nation = query.nation.clone().unwrap_or_else(|| own.clone());
     // Whoever asks about another nation asks whether it may have it.
-    let action =
-        query.action.unwrap_or(if nation == own { Action::Admit } else { Action::Release });
+    let action = query.action.unwrap_or(if nation == own { Action::Admit } else { Action::Release });
     let (_, facts) = registry::admit::facts(store, &nation, &resolved.release, Timestamp::now())?;
     let policy = store.policy();
     let decision = policy.decide(action, &facts);
@@ -125,8 +122,7 @@ fn read_card(store: &Store, digest: &Digest) -> Result<Card, Problem> {
 /// Foreign text as a terminal or a page may show it: lines and tabs stay, everything else that controls or reorders goes.
 fn plain(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
-    let reorders =
-        |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let reorders = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     text.chars().filter(|c| matches!(c, '\n' | '\t') || !(c.is_control() || reorders(*c))).collect()
 }
 

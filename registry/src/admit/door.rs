@@ -84,11 +84,11 @@ impl<'a> Door<'a> {
         }
         let facts = self.facts(digest, release, signed, nation)?;
         let decision = self.policy.decide(Action::Release, &facts);
-        let mut refusing = decision.refusals().map(|check| check.rule.as_str());
-        Ok(match refusing.next() {
-            None => Permission::Allowed,
-            Some(RULE_RECALLED) if refusing.next().is_none() => Permission::Recalled,
-            Some(_) => Permission::Refused(decision),
+        let refusing: Vec<&str> = decision.refusals().map(|check| check.rule.as_str()).collect();
+        Ok(match refusing.as_slice() {
+            [] => Permission::Allowed,
+            [RULE_RECALLED] => Permission::Recalled,
+            _ => Permission::Refused(decision),
         })
     }
 

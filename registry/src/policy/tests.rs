@@ -421,3 +421,31 @@ fn a_thousand_decisions_take_well_under_a_second() {
     // Ten times what a loaded machine needs without optimisation.
     assert!(begun.elapsed().as_secs() < 30);
 }
+
+/// The blocks of a language in a Markdown text.
+fn blocks(text: &str, language: &str) -> Vec<String> {
+    let fence = format!("```{language}\n");
+    text.split(&fence)
+        .skip(1)
+        .filter_map(|rest| rest.split_once("```").map(|(block, _)| block.to_owned()))
+        .collect()
+}
+
+#[test]
+fn the_examples_for_operators_are_sound() {
+    let examples = blocks(include_str!("../../../docs/policy.md"), "cedar");
+    assert_eq!(examples.len(), 5);
+    let all = examples.concat();
+    let policy = Policy::own("docs/policy.md", &all, false, 0).unwrap();
+    let attestations = vec![found("borea", "mmlu", Verdict::Pass), found("dora", "mmlu", Verdict::Pass)];
+    let fits = Facts { attestations, format: "safetensors".into(), ..good() };
+    assert_eq!(refusing(&policy, Action::Admit, &fits), NONE);
+    let base = Base {
+        release: Digest::of(b"b"),
+        producer: Some(nation("nowaria")),
+        releasable_to: Some(Releasable::All),
+    };
+    let health = Facts { bases: vec![base], model: "alba/health-triage".parse().unwrap(), ..fits.clone() };
+    assert_eq!(refusing(&policy, Action::Serve, &health), ["no-nowaria-for-health"]);
+    assert_eq!(refusing(&policy, Action::Admit, &good()), ["two-of-three-vouch", "only-safetensors"]);
+}
