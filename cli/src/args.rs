@@ -139,6 +139,8 @@ pub(crate) enum Command {
     Verify(commands::verify::Verify),
     Serve(commands::serve::Serve),
     Chat(commands::chat::Chat),
+    Attest(commands::attest::Attest),
+    Policy(commands::policy::Policy),
     Recall(commands::recall::Recall),
     Pin(commands::pin::Pin),
     Unpin(commands::pin::Unpin),

@@ -58,6 +58,8 @@ pub struct Config {
     pub p2p: P2p,
     /// The HTTP interface.
     pub http: Http,
+    /// Which rules decide.
+    pub policy: PolicySettings,
     /// Fetching and serving chunks.
     pub transfer: Transfer,
     /// Worker processes.
@@ -152,6 +154,24 @@ impl Http {
             setting: "http.listen",
             rule: format!("`{}` is not an address and port such as `127.0.0.1:4800`", shown(&self.listen)),
         })
+    }
+}
+
+/// Which rules decide what is admitted, mirrored, served and given to allies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PolicySettings {
+    /// A file of rules of one's own, in Cedar; relative to the home folder, empty for none.
+    pub file: String,
+    /// Whether the shipped rules hold beside those of the file. Without a file they always hold.
+    pub shipped: bool,
+    /// How many other nations must have witnessed the log entry of what is admitted; 0 asks for no log at all.
+    pub witnesses: u32,
+}
+
+impl Default for PolicySettings {
+    fn default() -> Self {
+        Self { file: String::new(), shipped: true, witnesses: registry::policy::DEFAULT_WITNESSES }
     }
 }
 
@@ -286,6 +306,7 @@ impl Config {
         range("worker.start_secs", self.worker.start_secs, 1, 86_400)?;
         range("worker.threads", self.worker.threads.into(), 0, 4_096)?;
         range("worker.context", self.worker.context.into(), 0, 16 * 1024 * 1024)?;
+        range("policy.witnesses", self.policy.witnesses.into(), 0, registry::trust::MAX_MEMBERS as u64)?;
         range("mirroring.pulls", self.mirroring.pulls.into(), 1, 16)?;
         self.lease.check()?;
         check_rules(&self.mirror)?;

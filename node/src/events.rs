@@ -337,6 +337,13 @@ pub enum Event {
         /// Whether it is pinned and active now.
         pinned: bool,
     },
+    /// Another policy is in force.
+    Policy {
+        /// What tells it from others.
+        digest: Digest,
+        /// How many rules it has.
+        rules: usize,
+    },
     /// Something that an operator should see.
     Alert {
         /// A short name, such as `corrupt_chunk`.
@@ -365,13 +372,24 @@ impl Event {
             Self::Admitted { .. } => "admitted",
             Self::Worker(_) => "worker",
             Self::Trust { .. } => "trust",
+            Self::Policy { .. } => "policy",
             Self::Alert { .. } => "alert",
         }
     }
 
     /// Every name.
-    pub const NAMES: [&'static str; 10] = [
-        "peer_up", "peer_down", "statement", "transfer", "recall", "channel", "admitted", "worker", "trust", "alert",
+    pub const NAMES: [&'static str; 11] = [
+        "peer_up",
+        "peer_down",
+        "statement",
+        "transfer",
+        "recall",
+        "channel",
+        "admitted",
+        "worker",
+        "trust",
+        "policy",
+        "alert",
     ];
 }
 

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use libp2p::PeerId;
 use libp2p::gossipsub::MessageAcceptance;
+use registry::admit::Door;
 use registry::statement::{Kind, Statement};
 use registry::store::Store;
-use registry::{Digest, Nation, Signed};
+use registry::{Digest, Nation, Signed, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -74,7 +75,18 @@ pub fn compose(store: &Store, signed: &Signed, statement: &Statement) -> Option<
         let json = String::from_utf8(signed.to_json()).ok()?;
         Announcement { version: VERSION, hint: None, recall: Some(RawValue::from_string(json).ok()?) }
     } else {
-        let open = registry::releasable::statement_to_everybody(store, statement).unwrap_or(false);
+        let release = match statement {
+            Statement::Release(_) => Some(signed.digest()),
+            Statement::Channel(channel) => Some(channel.release),
+            Statement::Attestation(attestation) => Some(attestation.release),
+            _ => None,
+        };
+        // Named only where every ally may know of it.
+        let open = registry::releasable::statement_to_everybody(store, statement).unwrap_or(false)
+            && release.is_none_or(|release| {
+                let door = Door::open(store, Timestamp::now());
+                door.and_then(|door| door.may_be_announced(&release)).unwrap_or(false)
+            });
         let nonce = if open {
             None
         } else {

@@ -14,6 +14,7 @@ pub mod mirror;
 pub mod nation_file;
 pub mod node;
 pub mod peers;
+pub mod policy;
 pub mod reach;
 pub mod serving;
 pub mod swarm;

@@ -63,6 +63,9 @@ pub enum NodeError {
     /// The network could not start.
     #[error(transparent)]
     Network(#[from] StartError),
+    /// The policy file can't be loaded.
+    #[error(transparent)]
+    Policy(#[from] crate::policy::LoadError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -84,8 +87,10 @@ pub(crate) struct Inner {
     leases: Arc<Leases>,
     serving: Arc<Semaphore>,
     feeds: Arc<Semaphore>,
-    /// Grows with every recall and change of trust: whoever serves looks again.
-    generation: AtomicU64,
+    /// Grows with every recall and change of trust or policy: whoever serves looks again.
+    pub(crate) generation: AtomicU64,
+    /// Why the policy file as it is now can't be loaded.
+    policy_error: Mutex<Option<String>>,
     stop: CancellationToken,
     tasks: TaskTracker,
     swarm_task: Mutex<Option<JoinHandle<()>>>,
@@ -130,9 +135,18 @@ where
     }
 }
 
+impl Inner {
+    /// Notes why the policy file can't be loaded, or that it can; whether it could not be before.
+    pub(crate) fn set_policy_error(&self, error: Option<String>) -> bool {
+        let mut kept = self.policy_error.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *kept, error).is_some()
+    }
+}
+
 impl Node {
     /// Starts a node on an open store, with its network unless `config.offline`.
     pub async fn start(config: Config, store: Store) -> Result<Self, NodeError> {
+        store.set_policy(crate::policy::load(&config)?);
         let layout = Layout::new(&config.home);
         let key = SecretKey::load(&layout.peer_key())?;
         let keypair =
@@ -170,6 +184,7 @@ impl Node {
             sources: Sources::default(),
             limiter,
             generation: AtomicU64::new(0),
+            policy_error: Mutex::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             swarm_task: Mutex::default(),
@@ -190,6 +205,7 @@ impl Node {
         self.spawn("synchronisation", self.clone().sync_regularly());
         self.spawn("lease", crate::lease::keep(self.clone()));
         self.spawn("provide", self.clone().provide_all());
+        self.spawn("policy", crate::policy::watch(self.clone()));
         self.spawn("mirroring", crate::mirror::run(self.clone()));
         let Incoming { mut sync, mut blob } = incoming;
         let node = self.clone();
@@ -279,6 +295,11 @@ impl Node {
     /// The lease on which this node serves.
     pub fn leases(&self) -> &Arc<Leases> {
         &self.inner.leases
+    }
+
+    /// Why the policy file as it is now can't be loaded; the policy before it is in force.
+    pub fn policy_error(&self) -> Option<String> {
+        self.inner.policy_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The bandwidth limits in force.

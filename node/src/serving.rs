@@ -2,7 +2,8 @@
 //!
 //! A worker's process gets the release as a [`registry::admitted::Handoff`] on its standard input
 //! ([`registry::serving`]), and an empty environment. While it lives its blobs are leased, so that garbage collection
-//! keeps them. Whenever a recall arrives or a nation is removed, every worker's release is decided anew; one that is no longer
+//! keeps them. Whenever a recall or an attestation
+//! arrives, a nation is removed or the policy changes, every worker's release is decided anew; one that is no longer
 //! allowed is told to stop, and killed if it takes longer than `process::STOP_GRACE`.
 //!
 //! Where the settings ask for a lease ([`crate::lease`]), the worker is told its end and every later one, and stops by
@@ -16,7 +17,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use registry::lease::Lease;
+use registry::policy::{Action, RULE_RECALLED};
 use registry::serving::{Launch, Options, StopCode};
+use registry::statement::Kind;
 use registry::store::Store;
 use registry::{Digest, Timestamp};
 use tokio::sync::{broadcast, mpsc, watch};
@@ -156,7 +159,7 @@ impl Workers {
         }
         let store = self.shared.store.clone();
         let admitted =
-            tokio::task::spawn_blocking(move || registry::admit::admit(&store, &release, Timestamp::now()))
+            tokio::task::spawn_blocking(move || registry::admit::serve(&store, &release, Timestamp::now()))
                 .await
                 .map_err(|_| ServingError::Stopping)??;
         let kept = self.shared.store.lease(admitted.files().iter().map(|file| file.blob));
@@ -312,10 +315,10 @@ impl Drop for StopGuard {
 
 /// Why `release` may not be served, if so. What can't be decided is not served.
 fn refusal(store: &Store, release: &Digest, now: Timestamp) -> Option<(StopCause, String)> {
-    match registry::admit::decide(store, release, now) {
+    match registry::admit::decide_for(store, Action::Serve, &store.own(), release, now) {
         Ok((_, decision)) if decision.allowed => None,
         Ok((_, decision)) => {
-            let recalled = decision.refusals().any(|check| check.rule == "not-recalled");
+            let recalled = decision.refusals().any(|check| check.rule == RULE_RECALLED);
             let cause = if recalled { StopCause::Recalled } else { StopCause::Withdrawn };
             let why: Vec<&str> = decision.refusals().map(|check| check.detail.as_str()).collect();
             Some((cause, why.join("; ")))
@@ -343,7 +346,8 @@ async fn watch_decisions(workers: Workers, mut watched: broadcast::Receiver<Even
     loop {
         let known = tokio::select! {
             event = watched.recv() => match event {
-                Ok(Event::Recall { .. } | Event::Trust { .. }) => Instant::now(),
+                Ok(Event::Recall { .. } | Event::Trust { .. } | Event::Policy { .. }) => Instant::now(),
+                Ok(Event::Statement { kind: Kind::Attestation, .. }) => Instant::now(),
                 // Something was missed; it may have been a recall.
                 Err(broadcast::error::RecvError::Lagged(_)) => Instant::now(),
                 Err(broadcast::error::RecvError::Closed) => return,

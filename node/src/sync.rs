@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::PeerId;
+use registry::admit::Door;
 use registry::publish::{self, Accepted, PublishError};
 use registry::statement::{Standing, Statement};
 use registry::store::{Store, StoreError};
@@ -446,7 +447,12 @@ async fn answer<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         let request = FeedRequest::decode(kind, &body)?;
         let Some(_permit) = node.feed_permit().await else { return Ok(()) };
         let (store, nation, epoch) = (node.store().clone(), nation.clone(), node.inner().syncer.epoch);
-        let page = match blocking(move || make_page(&store, &nation, epoch, request)).await {
+        let page = match blocking(move || {
+            let epoch = feed_name(epoch, &store);
+            make_page(&store, &nation, epoch, request)
+        })
+        .await
+        {
             Ok(page) => page,
             Err(error) => {
                 tracing::error!("a feed could not be read: {error}");
@@ -462,6 +468,16 @@ async fn answer<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     }
 }
 
+/// The feed's name to those who read it: another one under another policy, so that whoever was not told of something asks
+/// again from the beginning.
+fn feed_name(epoch: [u8; 16], store: &Store) -> [u8; 16] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&epoch).update(store.policy().digest().as_bytes());
+    let mut name = [0; 16];
+    hasher.finalize_xof().fill(&mut name);
+    name
+}
+
 /// A page of what `nation` may have.
 pub fn make_page(
     store: &Store,
@@ -469,6 +485,7 @@ pub fn make_page(
     epoch: [u8; 16],
     request: FeedRequest,
 ) -> Result<(FeedPage, Vec<Vec<u8>>), StoreError> {
+    let door = Door::open(store, Timestamp::now())?;
     let (mut after, mut bytes, mut scanned) = (request.after, 0, 0);
     let mut statements: Vec<Vec<u8>> = Vec::new();
     let mut more = false;
@@ -479,7 +496,7 @@ pub fn make_page(
         }
         for (seq, signed) in entries {
             scanned += 1;
-            if may_have(store, nation, &signed)? {
+            if may_have(store, &door, nation, &signed)? {
                 let json = signed.to_json();
                 if !statements.is_empty() && bytes + json.len() > PAGE_BYTES {
                     more = true;
@@ -504,10 +521,27 @@ pub fn make_page(
     Ok((FeedPage { epoch, next, more, count: statements.len() as u16 }, statements))
 }
 
-/// Whether a nation may learn of a statement ([`registry::releasable`]).
-fn may_have(store: &Store, nation: &Nation, signed: &Signed) -> Result<bool, StoreError> {
-    match signed.peek() {
-        Ok(statement) => registry::releasable::statement(store, &statement, nation),
-        Err(_) => Ok(false),
+/// Whether a nation may learn of a statement: what [`registry::releasable`] keeps back is kept back whatever the policy says;
+/// of a release, of a channel that points to it and of what is attested about it, the policy decides too.
+fn may_have(
+    store: &Store,
+    door: &Door<'_>,
+    nation: &Nation,
+    signed: &Signed,
+) -> Result<bool, StoreError> {
+    let Ok(statement) = signed.peek() else { return Ok(false) };
+    if !registry::releasable::statement(store, &statement, nation)? {
+        return Ok(false);
+    }
+    let about = |release: &Digest| Ok::<_, StoreError>(door.may_have(release, nation)?.allows_statement());
+    match &statement {
+        Statement::Release(found) => {
+            Ok(door.may_have_this(signed.digest(), found, signed, nation)?.allows_statement())
+        }
+        Statement::Channel(channel) => Ok(channel.model.nation == *nation || about(&channel.release)?),
+        Statement::Attestation(attestation) => {
+            Ok(attestation.nation == *nation || about(&attestation.release)?)
+        }
+        Statement::Recall(_) | Statement::Root(_) | Statement::Membership(_) | Statement::Node(_) => Ok(true),
     }
 }

@@ -3,6 +3,8 @@
 
 #[path = "specs/bundles.rs"]
 mod bundles;
+#[path = "specs/attestations.rs"]
+mod attestations;
 #[path = "specs/codec.rs"]
 mod codec;
 #[path = "specs/content.rs"]
@@ -26,6 +28,7 @@ const KINDS: &[&[(&str, Runner)]] = &[
     nations::KINDS,
     history::KINDS,
     codec::KINDS,
+    attestations::KINDS,
     bundles::KINDS,
 ];
 

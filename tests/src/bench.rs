@@ -1,5 +1,6 @@
 //! What the benchmarks share: samples, their table, and the yardsticks to compare with; and the parts of `bench-transfer`.
 
+pub mod admission;
 pub mod cpu;
 pub mod growth;
 pub mod guard;

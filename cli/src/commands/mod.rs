@@ -1,6 +1,7 @@
 //! One file a command.
 
 pub(crate) mod channel;
+pub(crate) mod attest;
 pub(crate) mod chat;
 pub(crate) mod completion;
 pub(crate) mod demo;
@@ -17,6 +18,7 @@ pub(crate) mod mirror;
 pub(crate) mod node;
 pub(crate) mod peers;
 pub(crate) mod pin;
+pub(crate) mod policy;
 pub(crate) mod publish;
 pub(crate) mod pull;
 pub(crate) mod recall;
@@ -51,6 +53,8 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::Verify(verify) => verify.run(context).await,
         Command::Serve(serve) => serve.run(context).await,
         Command::Chat(chat) => chat.run(context).await,
+        Command::Attest(attest) => attest.run(context).await,
+        Command::Policy(policy) => policy.run(context).await,
         Command::Recall(recall) => recall.run(context).await,
         Command::Pin(pin) => pin.run(context).await,
         Command::Unpin(unpin) => unpin.run(context).await,

@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use registry::policy::recall_binds;
-use registry::statement::{Channel, Recall, RecallTarget, Release, RoleName, Statement};
+use registry::statement::{Channel, Recall, RecallTarget, Release, RoleName, Statement, Verdict};
 use registry::store::{Pin, Store};
 use registry::trust::TrustError;
-use registry::{Digest, Model, Reference, Timestamp};
+use registry::{Digest, Model, Nation, Reference, Timestamp};
 
 use super::types::{
-    ChannelEntry, Evidence, FileEntry, ModelEntry, PinEntry, Presence, RecallEntry, ReleaseDetail,
-    ReleaseEntry, Resolved, RolledBack, SignedEntry,
+    AttestationEntry, ChannelEntry, Evidence, FileEntry, ModelEntry, PinEntry, Presence, RecallEntry,
+    ReleaseDetail, ReleaseEntry, Resolved, RolledBack, SignedEntry,
 };
 use super::Access;
 use crate::error::{Code, Problem};
@@ -169,10 +169,42 @@ impl<'a> Catalogue<'a> {
                 .filter(|(_, recall)| named(recall))
                 .map(|(id, recall)| self.recall(id, recall))
                 .collect(),
+            attestations: self.attestations(digest, &release.model.nation)?,
             decision,
             distrust,
             pin: self.pins.get(digest).map(|pin| pin.reason.clone()),
         })
+    }
+
+    /// What nations attest about a release, and whether each counts now.
+    fn attestations(&self, release: &Digest, producer: &Nation) -> Result<Vec<AttestationEntry>, Problem> {
+        let now = Timestamp::now();
+        let believed = registry::admit::attestations(self.store, release, now)?;
+        let mut entries = Vec::new();
+        for (id, attestation) in self.store.attestations(release)? {
+            let why = if attestation.valid_until <= now {
+                Some("it has expired".to_owned())
+            } else if !believed.contains(&attestation) {
+                Some(format!("`{}` is not believed here now", attestation.nation))
+            } else if attestation.nation == *producer && attestation.verdict == Verdict::Pass {
+                Some("a producer does not vouch for itself".to_owned())
+            } else {
+                None
+            };
+            entries.push(AttestationEntry {
+                attestation: id,
+                nation: attestation.nation,
+                suite: attestation.suite,
+                verdict: attestation.verdict,
+                results: attestation.results,
+                summary: attestation.summary,
+                issued: attestation.issued,
+                valid_until: attestation.valid_until,
+                counts: why.is_none(),
+                why,
+            });
+        }
+        Ok(entries)
     }
 
     fn recall(&self, id: &Digest, recall: &Recall) -> RecallEntry {
@@ -227,7 +259,9 @@ impl<'a> Catalogue<'a> {
             let target = recall.target.digest();
             target == *digest || ancestors.contains_key(&target)
         });
-        for id in [digest].into_iter().chain(channels).chain(recalls.map(|(id, _)| id)) {
+        let attestations = self.store.attestations(digest)?;
+        let attested = attestations.iter().map(|(id, _)| id);
+        for id in [digest].into_iter().chain(channels).chain(recalls.map(|(id, _)| id)).chain(attested) {
             statements.extend(self.store.statement(id)?);
         }
         let entry = |signed: registry::Signed| -> Result<SignedEntry, Problem> {

@@ -17,6 +17,7 @@ mod admin;
 mod catalogue;
 mod guard;
 mod jobs;
+mod policy;
 mod problem;
 mod read;
 pub mod server;
@@ -122,6 +123,7 @@ fn routes() -> Vec<Route> {
     route("get", "/v1/models/{nation}/{name}", Public, get(read::model));
     route("get", "/v1/releases/{digest}", Public, get(read::release));
     route("get", "/v1/releases/{digest}/evidence", Public, get(read::evidence));
+    route("get", "/v1/releases/{digest}/card", Public, get(policy::card));
     route("get", "/v1/resolve", Public, get(read::resolve));
     route("get", "/v1/nations", Public, get(read::nations));
     route("get", "/v1/nations/{nation}/roots", Public, get(read::roots));
@@ -133,6 +135,9 @@ fn routes() -> Vec<Route> {
     route("get", "/v1/workers", Public, get(read::workers));
     route("get", "/v1/pins", Public, get(read::pins));
     route("get", "/v1/mirror", Public, get(read::mirror));
+    route("get", "/v1/policy", Local, get(policy::show));
+    route("get", "/v1/policy/explain", Local, get(policy::explain));
+    route("post", "/v1/policy/check", Local, post(policy::check));
     route("get", "/v1/bandwidth", Local, get(admin::bandwidth));
     route("put", "/v1/bandwidth", Local, put(admin::set_bandwidth));
     route("get", "/v1/sequences", Local, get(admin::sequences));

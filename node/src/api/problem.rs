@@ -185,6 +185,7 @@ impl From<NodeError> for Problem {
             NodeError::Key(_) => Self::new(Code::NotFound, error),
             NodeError::Certificate { .. } | NodeError::Own(_) => Self::new(Code::VerificationFailed, error),
             NodeError::Network(_) => Self::new(Code::Network, error),
+            NodeError::Policy(_) => Self::new(Code::Usage, error),
         }
     }
 }

@@ -3,11 +3,13 @@
 mod catalogue;
 mod jobs;
 mod mirror;
+mod policy;
 mod status;
 
 pub use self::catalogue::*;
 pub use self::jobs::*;
 pub use self::mirror::*;
+pub use self::policy::*;
 pub use self::status::*;
 pub use registry::store::{GcReason, GcRelease};
 

@@ -224,6 +224,7 @@ fn evidence(
     let others = recalls
         .map(|(id, _)| id)
         .chain(channels.map(|(id, _)| id))
+        .chain(store.attestations(&digest)?.into_iter().map(|(id, _)| id))
         .chain(ancestors.keys().copied().take(MAX_ANCESTORS));
     let mut seen = BTreeSet::from([digest]);
     for other in others.filter(|other| seen.insert(*other)) {

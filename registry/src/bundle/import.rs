@@ -17,12 +17,12 @@ use self::content::{Name, parse, read};
 use super::{
     BundleError, FORMAT, HEADER, Header, MAX_HEADER, MAX_STATEMENT_BYTES, MAX_STATEMENTS, OLDEST, VERSION, io,
 };
-use crate::admit::{believe, judge};
+use crate::admit::{Brought, believe, judge};
 use crate::digest::Digest;
 use crate::envelope::{Signed, Verified};
 use crate::log::proof::LogProof;
 use crate::reference::{Model, Nation};
-use crate::statement::{Kind, MAX_FILES, Recall, Release, Statement};
+use crate::statement::{Attestation, Kind, MAX_FILES, Recall, Release, Statement};
 use crate::store::Store;
 use crate::timestamp::Timestamp;
 use crate::trust::{TrustError, self_signed_root};
@@ -276,7 +276,9 @@ impl<'a> Bundle<'a> {
         if let Err(error) = self.prove(&release).and_then(|()| self.not_stale()) {
             return Err(self.refused(error));
         }
-        let decision = judge(self.store, &release, &self.recalls()?, self.now, |_| Ok(None))?;
+        let (recalls, attestations) = (self.recalls()?, self.attestations());
+        let brought = Brought { recalls: &recalls, attestations: &attestations };
+        let decision = judge(self.store, &release, &brought, self.now, |_| Ok(None))?;
         if !decision.allowed {
             return Err(self.refused(BundleError::Refused { release: digest, decision }));
         }
@@ -311,6 +313,15 @@ impl<'a> Bundle<'a> {
             _ => None,
         }));
         Ok(recalls)
+    }
+
+    /// The believed attestations that the bundle brings.
+    fn attestations(&self) -> Vec<Attestation> {
+        let attestation = |other: &Verified<Statement>| match other.get() {
+            Statement::Attestation(attestation) => Some(attestation.clone()),
+            _ => None,
+        };
+        self.others.iter().filter_map(attestation).collect()
     }
 
     /// Refuses the bundle, and keeps the recalls in it all the same.
@@ -367,9 +378,10 @@ impl<'a> Bundle<'a> {
             }
         }
         // Again, now that there is content to look at.
-        let recalls = self.recalls()?;
+        let (recalls, attestations) = (self.recalls()?, self.attestations());
+        let brought = Brought { recalls: &recalls, attestations: &attestations };
         let decision =
-            judge(self.store, &release, &recalls, self.now, |file| match self.blobs.get(&file.blake3) {
+            judge(self.store, &release, &brought, self.now, |file| match self.blobs.get(&file.blake3) {
                 Some(staged) => {
                     File::open(staged).map(Some).map_err(crate::store::io("could not read", staged))
                 }

@@ -332,6 +332,9 @@ pub fn accept(store: &Store, signed: &Signed, now: Timestamp) -> Result<Accepted
                 });
             }
         }
+        Statement::Attestation(attestation) if store.release(&attestation.release)?.is_none() => {
+            return Err(PublishError::UnknownRelease { kind, release: attestation.release });
+        }
         _ => {}
     }
     let accepted = keep(store, &verified)?;

@@ -7,7 +7,7 @@ use super::record::{self, ChannelRecord, StatementRecord, corrupt};
 use super::{Result, Store, StoreError, locked};
 use crate::digest::Digest;
 use crate::envelope::{Signed, Verified};
-use crate::policy::Ancestors;
+use crate::policy::{Ancestor, Ancestors};
 use crate::reference::{ChannelName, Model, Nation, Reference};
 use crate::statement::{Channel, Kind, Recall, Release, Statement};
 use crate::trust::TrustError;
@@ -93,9 +93,7 @@ impl Store {
                 self.count(&mut batch, "memberships", &membership.nation, MAX_MEMBERSHIPS)?;
                 change = Some(self.change_membership(&mut batch, digest, membership)?);
             }
-            Statement::Attestation(attestation) => {
-                self.count(&mut batch, "statements", &attestation.nation, MAX_STATEMENTS)?;
-            }
+            Statement::Attestation(attestation) => self.index_attestation(&mut batch, digest, attestation)?,
             other @ Statement::Node(_) => return Err(StoreError::Kind(other.kind())),
         }
         self.inner.keeper.keeping(blobs, || batch.commit())?;
@@ -181,7 +179,13 @@ impl Store {
     }
 
     /// Counts one more statement of `nation`, unless it has said too much.
-    fn count(&self, batch: &mut Batch<'_>, what: &'static str, nation: &Nation, limit: u64) -> Result<()> {
+    pub(super) fn count(
+        &self,
+        batch: &mut Batch<'_>,
+        what: &'static str,
+        nation: &Nation,
+        limit: u64,
+    ) -> Result<()> {
         let key = format!("count/{what}/{nation}");
         let count = match self.inner.index.get(Family::Meta, key.as_bytes())? {
             Some(value) => record::number(&value, "a nation's count")?,
@@ -334,7 +338,9 @@ impl Store {
             }
             let base = self.release(&digest)?;
             queue.extend(base.iter().flat_map(|base| base.derived_from.iter().map(|edge| edge.release)));
-            found.insert(digest, base.map(|base| base.model.nation));
+            let known =
+                base.map(|base| Ancestor { producer: base.model.nation, releasable_to: base.releasable_to });
+            found.insert(digest, known);
         }
         Ok(found)
     }

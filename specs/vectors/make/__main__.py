@@ -1,4 +1,4 @@
-"""Writes the test vectors of documents 02 to 07 and 10.
+"""Writes the test vectors of documents 02 to 07, 09 and 10.
 
 It shares no code with the implementation: keys and hashes come from the Python packages `cryptography` and `blake3`,
 compressed blocks from `zstandard`, the JSON is made by hand. The files that it writes are kept in the repository; run it again only when a rule is added:
@@ -6,6 +6,7 @@ compressed blocks from `zstandard`, the JSON is made by hand. The files that it 
     python3 -m venv venv && venv/bin/pip install blake3 cryptography zstandard && venv/bin/python specs/vectors/make
 """
 
+import attestation
 import bundle
 import codec
 import common
@@ -31,4 +32,5 @@ wire.announcements()
 codec.chunks()
 bundle.bundles()
 bundle.leases()
+attestation.all_of_it()
 common.write()

@@ -13,11 +13,11 @@ use std::sync::Arc;
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::PeerId;
-use registry::admit::binding_recall;
+use registry::admit::{Door, Permission};
 use registry::releasable;
 use registry::statement::{Capability, Release};
 use registry::store::{Store, StoreError};
-use registry::{Digest, Nation};
+use registry::{Digest, Nation, Timestamp};
 
 use self::answer::Stream;
 pub(crate) use self::maps::Maps;
@@ -177,7 +177,8 @@ async fn open(node: &Node, digest: Digest, nation: &Nation) -> Result<Opened, Re
 }
 
 /// Whether a node of `nation` may have the release from us: it and what is here of its bytes are releasable to that nation
-/// ([`registry::releasable`]), and it is not recalled for us. What is not for it, it is not told to exist.
+/// ([`registry::releasable`]), it is not recalled for us, and our policy lets it go there. What is not for it, it is not told to
+/// exist, and our policy is not its to read.
 pub fn permission(
     store: &Store,
     digest: &Digest,
@@ -190,7 +191,11 @@ pub fn permission(
             return Ok(Err(Refusal::NotFound));
         }
     };
-    if binding_recall(store, digest)?.is_some() { Ok(Err(Refusal::Recalled)) } else { Ok(Ok(release)) }
+    Ok(match Door::open(store, Timestamp::now())?.may_have(digest, nation)? {
+        Permission::Allowed => Ok(release),
+        Permission::Recalled => Err(Refusal::Recalled),
+        Permission::Unknown | Permission::NotReleasable | Permission::Refused(_) => Err(Refusal::NotFound),
+    })
 }
 
 /// Who asks on a stream, and for what.
