@@ -143,13 +143,14 @@ pub(crate) struct Brought<'a> {
     pub(crate) attestations: &'a [Attestation],
 }
 
-/// Verifies a release's signatures against the trust of this moment.
+/// Verifies a release's signatures against the trust of this moment, and the log order where its keys were replaced. The
+/// standing of its nation is left to the policy.
 pub(crate) fn believe(
     store: &Store,
     signed: &Signed,
     now: Timestamp,
 ) -> Result<Verified<Release>, AdmitError> {
-    let verified = store.trust().verify(signed, now)?;
+    let verified: Verified<Statement> = store.verify_kept::<AdmitError>(signed, now)?;
     let (digest, kind) = (verified.digest(), verified.kind());
     verified.into_release().ok_or(AdmitError::NotARelease { digest, kind })
 }
@@ -205,11 +206,10 @@ fn logged(_store: &Store, _release: &Digest) -> Result<Option<Logged>, StoreErro
 
 /// The attestations about a release that the trust of this moment believes.
 pub fn attestations(store: &Store, release: &Digest, now: Timestamp) -> Result<Vec<Attestation>, StoreError> {
-    let trust = store.trust();
     let mut believed = Vec::new();
     for (digest, _) in store.attestations(release)? {
         let Some(signed) = store.statement(&digest)? else { continue };
-        if let Ok(verified) = trust.verify(&signed, now)
+        if let Ok(verified) = store.verify::<AdmitError>(&signed, now)
             && let Statement::Attestation(attestation) = verified.get()
         {
             believed.push(attestation.clone());

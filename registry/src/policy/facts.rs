@@ -178,7 +178,7 @@ fn standing(trust: &Trust, nation: &Nation) -> Option<Standing> {
     if trust.own() == nation {
         return Some(Standing::Active);
     }
-    trust.member(nation).ok().map(|_| Standing::Active)
+    trust.member(nation).ok().map(|member| member.standing())
 }
 
 /// The parts of [`Evidence`], for whoever knows of the release by another way than by verifying it just now.
@@ -230,7 +230,11 @@ impl Facts {
         let (release, digest) = (evidence.release, evidence.digest);
         let producer = &release.model.nation;
         let member = trust.member(producer).ok();
-        let role = member.map(|member| member.root.role(RoleName::Release));
+        // The one threshold check was done; this says under which of the nation's roots.
+        let role = member.map(|member| {
+            let root = member.root_of(RoleName::Release, evidence.signers).unwrap_or(&member.root);
+            root.role(RoleName::Release)
+        });
         let counts = |id| role.as_ref().is_some_and(|role| role.keys.contains_key(id));
         let signers = evidence.signers.iter().filter(|id| counts(id));
         Self {
