@@ -15,11 +15,12 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::publish::sign_and_send;
+use super::sign;
 use crate::client::{Client, Need, segment};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::human;
-use crate::keys;
+use crate::keys::{self, Signing};
 use crate::output::{self, BOLD, NAME, paint};
 
 /// Largest file of results: the most results of the longest names and values.
@@ -62,9 +63,8 @@ pub(crate) struct Attest {
     /// Days until it counts no more
     #[arg(long, value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_DAYS)))]
     valid_days: u32,
-    /// The folder of your nation's keys [default: keys in the node's folder]
-    #[arg(long, value_name = "FOLDER", env = "STEELYARD_KEYS")]
-    keys: Option<PathBuf>,
+    #[command(flatten)]
+    signing: Signing,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -105,7 +105,7 @@ impl Attest {
         let client = Client::open(context, Need::Folder).await?;
         let attested = self.attest(context, &client, results, digest).await;
         client.close().await;
-        let (attested, name) = attested?;
+        let Some((attested, name)) = attested? else { return Ok(()) };
         if context.json {
             return output::json(&attested);
         }
@@ -135,8 +135,11 @@ impl Attest {
         client: &Client,
         results: Vec<Measure>,
         digest: Option<Digest>,
-    ) -> Result<(Attested, String), Failure> {
-        let key = keys::load(context, client, self.keys.as_ref(), RoleName::Attest).await?;
+    ) -> Result<Option<(Attested, String)>, Failure> {
+        let key = match self.signing.draft {
+            Some(_) => None,
+            None => Some(keys::load(context, client, self.signing.keys.as_ref(), RoleName::Attest).await?),
+        };
         let resolved: Resolved =
             client.get(&format!("/v1/resolve?ref={}", segment(&self.reference.to_string()))).await?;
         let status: Status = client.get("/v1/status").await?;
@@ -151,7 +154,16 @@ impl Attest {
             issued,
             valid_until: issued.plus(i64::from(self.valid_days) * DAY),
         };
-        let accepted = sign_and_send(client, Statement::Attestation(attestation.clone()), &key).await?;
+        let statement = Statement::Attestation(attestation.clone());
+        let key = match (&key, &self.signing.draft) {
+            (Some(key), _) => key,
+            (None, Some(file)) => {
+                sign::write_draft(context, vec![statement], file)?;
+                return Ok(None);
+            }
+            (None, None) => return Err(Failure::usage("neither a key nor --draft")),
+        };
+        let accepted = sign_and_send(client, statement, key).await?;
         let attested = Attested {
             attestation: accepted.digest,
             release: resolved.release,
@@ -164,7 +176,7 @@ impl Attest {
             valid_until: attestation.valid_until,
             announced: client.is_running(),
         };
-        Ok((attested, format!("{}@{}", resolved.model, resolved.version)))
+        Ok(Some((attested, format!("{}@{}", resolved.model, resolved.version))))
     }
 }
 

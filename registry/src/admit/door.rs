@@ -120,7 +120,7 @@ impl<'a> Door<'a> {
     ) -> Result<Facts, StoreError> {
         let ancestors = self.store.ancestors_of(release.derived_from.iter().map(|base| base.release))?;
         let attestations = super::attestations(self.store, &digest, self.now)?;
-        let logged = super::logged(self.store, &digest)?;
+        let logged = self.store.logged(&digest)?;
         let signers: Vec<_> = signed.envelopes().iter().map(crate::envelope::Envelope::key).collect();
         let evidence = crate::policy::Parts {
             digest,

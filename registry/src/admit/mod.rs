@@ -16,7 +16,6 @@ use crate::admitted::Admitted;
 use crate::digest::Digest;
 use crate::envelope::{Signed, Verified};
 use crate::format::{FormatError, Safety, detect, inspect};
-use crate::log::Logged;
 use crate::policy::{self, Action, Decision, Evidence, Facts, UnsafeFile};
 use crate::reference::Nation;
 use crate::statement::{self, Attestation, Kind, Recall, Release, Statement};
@@ -185,7 +184,7 @@ fn gather(
     let digest = release.digest();
     let mut attestations = attestations(store, &digest, now)?;
     attestations.extend_from_slice(brought.attestations);
-    let logged = logged(store, &digest)?;
+    let logged = store.logged(&digest)?;
     let evidence = Evidence {
         release,
         recalls: brought.recalls,
@@ -199,18 +198,12 @@ fn gather(
     Ok(Facts::gather(&evidence, nation, &store.trust(), store.policy().witnesses(), now))
 }
 
-/// What is proved about a release's place in its nation's log.
-fn logged(store: &Store, release: &Digest) -> Result<Option<Logged>, StoreError> {
-    store.logged(release)
-}
-
 /// The attestations about a release that the trust of this moment believes.
 pub fn attestations(store: &Store, release: &Digest, now: Timestamp) -> Result<Vec<Attestation>, StoreError> {
-    let trust = store.trust();
     let mut believed = Vec::new();
     for (digest, _) in store.attestations(release)? {
         let Some(signed) = store.statement(&digest)? else { continue };
-        if let Ok(verified) = trust.verify(&signed, now)
+        if let Ok(verified) = store.verify::<AdmitError>(&signed, now)
             && let Statement::Attestation(attestation) = verified.get()
         {
             believed.push(attestation.clone());

@@ -232,8 +232,8 @@ impl Facts {
         let member = trust.member(producer).ok();
         // The one threshold check was done; this says under which of the nation's roots.
         let role = member.map(|member| {
-            let root = member.root_of(RoleName::Release, evidence.signers);
-            root.map_or_else(|| member.root.role(RoleName::Release), |root| root.role(RoleName::Release))
+            let root = member.root_of(RoleName::Release, evidence.signers).unwrap_or(&member.root);
+            root.role(RoleName::Release)
         });
         let counts = |id| role.as_ref().is_some_and(|role| role.keys.contains_key(id));
         let signers = evidence.signers.iter().filter(|id| counts(id));

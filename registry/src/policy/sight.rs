@@ -15,7 +15,7 @@ pub(super) fn standing(standing: Option<Standing>) -> String {
 }
 
 /// Every word that a sentence may hold in braces.
-pub(super) const WORDS: [&str; 27] = [
+pub(super) const WORDS: [&str; 28] = [
     "producer",
     "nation",
     "own",
@@ -28,6 +28,7 @@ pub(super) const WORDS: [&str; 27] = [
     "nation-standing",
     "root-expires",
     "root-ends",
+    "admitted-before",
     "signers",
     "threshold",
     "signed-by",
@@ -62,6 +63,7 @@ fn word(facts: &Facts, word: &str) -> Option<String> {
         "root-ends" => {
             if facts.root_expires > facts.now { "is valid until" } else { "expired at" }.to_owned()
         }
+        "admitted-before" => if facts.admitted { "; this was admitted before" } else { "" }.to_owned(),
         "signers" => facts.signed_by.len().to_string(),
         "threshold" => facts.threshold.to_string(),
         "signed-by" => listed(facts.signed_by.iter().map(String::as_str), "nobody"),
@@ -206,7 +208,10 @@ mod tests {
     fn every_word_becomes_something_and_no_other_is_known() {
         let facts = Facts::default();
         for name in WORDS {
-            assert!(word(&facts, name).is_some_and(|text| !text.is_empty()), "{name}");
+            assert!(
+                word(&facts, name).is_some_and(|text| !text.is_empty() || name == "admitted-before"),
+                "{name}"
+            );
         }
         assert_eq!(word(&facts, "king"), None);
         assert_eq!(say("made by {producer}, {fails} fail", &facts), "made by alba, 0 fail");

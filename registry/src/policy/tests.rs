@@ -65,13 +65,18 @@ fn what_was_admitted_goes_on_being_served_when_the_ally_does_not() {
     for standing in [Some(Standing::Suspended), Some(Standing::Departed), Some(Standing::Invited), None] {
         let facts = Facts { standing, ..good() };
         expect(&facts, &["active-nation"], &["active-nation"], &NONE, &NONE);
+        let admitted = Facts { admitted: true, ..facts };
+        match standing {
+            Some(Standing::Suspended | Standing::Departed) => expect(&admitted, &NONE, &NONE, &NONE, &NONE),
+            _ => expect(&admitted, &["active-nation"], &["active-nation"], &NONE, &NONE),
+        }
     }
     let mut ended = good();
     ended.root_expires = ended.now;
     expect(&ended, &["active-nation"], &["active-nation"], &NONE, &NONE);
     let detail = &Policy::shipped(1).decide(Action::Admit, &ended).checks[0].detail;
     assert!(
-        detail.contains("its root expired at") && detail.contains("steelyard trust show alba"),
+        detail.contains("its root expired at") && detail.contains("steelyard trust activate alba"),
         "{detail}"
     );
 }

@@ -84,7 +84,7 @@ pub(super) enum Family {
 }
 
 impl Family {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Meta,
         Self::Nations,
         Self::Statements,

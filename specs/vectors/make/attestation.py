@@ -247,6 +247,10 @@ def deciding():
     inactive = {action: ["active-nation"] for action in ("admit", "mirror")}
     for standing in ("invited", "suspended", "departed"):
         decide(f"refused: its producer is {standing}", "POL-010", inactive, actions=ACTIONS, standing=standing)
+    for standing in ("suspended", "departed"):
+        decide(f"admitted before its producer was {standing}", "POL-010", [], actions=ACTIONS, standing=standing, admitted=True)
+    decide("refused: admitted, and its producer is only invited", "POL-010", inactive, actions=ACTIONS, standing="invited", admitted=True)
+    decide("refused: admitted, and its producer's root has ended", "POL-010", inactive, actions=ACTIONS, rootExpires=NOW, admitted=True)
     decide("refused: its producer is not pinned", "POL-010", inactive, actions=ACTIONS, standing=None)
     decide("refused: its producer's root has ended", "POL-010", inactive, actions=ACTIONS, rootExpires=NOW)
     for standing in ("invited", "suspended", "departed", None):
