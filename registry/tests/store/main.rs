@@ -12,4 +12,5 @@ mod lifecycle;
 mod mirroring;
 mod partials;
 mod publishing;
+mod rotation;
 mod statements;
