@@ -92,7 +92,9 @@ pub enum PublishError {
         limit: u64,
     },
     /// Such a statement is not published.
-    #[error("this {0} is not published: node certificates are shown by their nodes, and a nation's first root is pinned by people")]
+    #[error(
+        "this {0} is not published: node certificates are shown by their nodes, and a nation's first root is pinned by people"
+    )]
     Kind(Kind),
     /// Another nation's statement.
     #[error("this {kind} is by `{nation}`, this node belongs to `{own}`; publish it on a node of `{nation}`")]
