@@ -140,6 +140,7 @@ fn routes() -> Vec<Route> {
     route("post", "/v1/policy/check", Local, post(policy::check));
     route("get", "/v1/bandwidth", Local, get(admin::bandwidth));
     route("put", "/v1/bandwidth", Local, put(admin::set_bandwidth));
+    route("get", "/v1/memberships", Local, get(read::memberships));
     route("get", "/v1/sequences", Local, get(admin::sequences));
     route("post", "/v1/pull", Local, post(jobs::pull));
     route("post", "/v1/drafts", Local, post(jobs::draft));

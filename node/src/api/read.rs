@@ -4,9 +4,9 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use registry::envelope::EnvelopeError;
 use registry::statement::{RoleName, Root, Statement};
-use registry::store::Store;
-use registry::trust::{Ending, Member, Said, Trust};
+use registry::trust::{Ending, Member, Trust};
 use registry::{Model, Nation, Timestamp, Verified};
 use serde::Deserialize;
 use serde_json::Value;
@@ -14,8 +14,8 @@ use serde_json::Value;
 use super::guard::{Path, Query};
 use super::stream::blocking;
 use super::types::{
-    Evidence, Health, MirrorStatus, ModelEntry, NationEntry, PeerInfo, PinEntry, RecallEntry, ReleaseDetail,
-    Resolved, RoleEntry, RootEnding, Status, TransferInfo, Usage, WorkerInfo,
+    Evidence, Health, MembershipEntry, MirrorStatus, ModelEntry, NationEntry, PeerInfo, PinEntry,
+    RecallEntry, ReleaseDetail, Resolved, RoleEntry, RootEnding, Status, TransferInfo, Usage, WorkerInfo,
 };
 use super::{Api, catalogue};
 use crate::error::{Code, Problem};
@@ -143,7 +143,6 @@ pub(super) async fn nations(State(api): State<Api>) -> Answer<Vec<NationEntry>> 
         ending: Ending::of(member.root.expires, now),
         standing: member.standing(),
         sequence: member.said().map(|said| said.sequence),
-        reason: member.said().and_then(|said| reason(api.store(), said)),
         pinned: member.pinned,
         addresses: nation_file::remembered(api.store(), nation),
         peers: peers.iter().filter(|peer| peer.nation == *nation).count(),
@@ -162,12 +161,28 @@ pub(super) async fn nations(State(api): State<Api>) -> Answer<Vec<NationEntry>> 
     Ok(Json(trust.members().map(|(nation, member)| entry(nation, member)).collect()))
 }
 
-/// Why our nation holds another in its standing.
-fn reason(store: &Store, said: &Said) -> Option<String> {
-    match store.statement(&said.statement).ok()??.peek().ok()? {
-        Statement::Membership(membership) => Some(membership.reason).filter(|reason| !reason.is_empty()),
-        _ => None,
-    }
+/// What our nation said of others last.
+pub(super) async fn memberships(State(api): State<Api>) -> Answer<Vec<MembershipEntry>> {
+    let store = api.store().clone();
+    let entries = blocking(move || {
+        let mut entries = Vec::new();
+        for (_, said) in store.trust().memberships() {
+            let signed = store.statement(&said.statement)?;
+            let statement = signed.map(|signed| signed.peek()).transpose().map_err(EnvelopeError::from)?;
+            let Some(Statement::Membership(membership)) = statement else { continue };
+            entries.push(MembershipEntry {
+                member: membership.member,
+                standing: membership.standing,
+                sequence: membership.sequence,
+                fingerprint: membership.fingerprint,
+                reason: membership.reason,
+                issued: membership.issued,
+                statement: said.statement,
+            });
+        }
+        Ok(entries)
+    });
+    Ok(Json(entries.await?))
 }
 
 /// A nation's roots, the first one first, as they travel.

@@ -13,4 +13,5 @@ mod lifecycle;
 mod mirroring;
 mod partials;
 mod publishing;
+mod rotation;
 mod statements;
