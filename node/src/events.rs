@@ -371,7 +371,16 @@ impl Event {
 
     /// Every name.
     pub const NAMES: [&'static str; 10] = [
-        "peer_up", "peer_down", "statement", "transfer", "recall", "channel", "admitted", "worker", "trust", "alert",
+        "peer_up",
+        "peer_down",
+        "statement",
+        "transfer",
+        "recall",
+        "channel",
+        "admitted",
+        "worker",
+        "trust",
+        "alert",
     ];
 }
 

@@ -20,14 +20,8 @@ use std::collections::BTreeSet;
 use vectors::Runner;
 
 /// What this crate runs: one function a kind. A new document adds a module beside `content` and its kinds here.
-const KINDS: &[&[(&str, Runner)]] = &[
-    content::KINDS,
-    statements::KINDS,
-    nations::KINDS,
-    history::KINDS,
-    codec::KINDS,
-    bundles::KINDS,
-];
+const KINDS: &[&[(&str, Runner)]] =
+    &[content::KINDS, statements::KINDS, nations::KINDS, history::KINDS, codec::KINDS, bundles::KINDS];
 
 /// Kinds that other crates run, with a test of the same form.
 const ELSEWHERE: &[&str] = &[

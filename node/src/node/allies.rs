@@ -148,7 +148,11 @@ impl Node {
         let fit = blocking(move || {
             let Some(found) = store.release(&release)? else { return Ok(false) };
             let whole = found.files.iter().all(|file| store.has_blob(&file.blake3));
-            Ok::<_, StoreError>(whole && registry::releasable::to_everybody(&store, &found)? && registry::admit::binding_recall(&store, &release)?.is_none())
+            Ok::<_, StoreError>(
+                whole
+                    && registry::releasable::to_everybody(&store, &found)?
+                    && registry::admit::binding_recall(&store, &release)?.is_none(),
+            )
         });
         if matches!(fit.await, Ok(true)) {
             network.send(Command::Provide(discovery::provider_key(&release))).await;
