@@ -152,7 +152,9 @@ impl Leases {
     fn judge(&self, terms: Terms) -> Lease {
         let trust = self.store.trust();
         let mut heard = self.table().clone();
-        heard.retain(|nation, _| trust.member(nation).is_ok_and(|member| member.standing() == Standing::Active));
+        heard.retain(|nation, _| {
+            trust.member(nation).is_ok_and(|member| member.standing() == Standing::Active)
+        });
         terms.judge(trust.own(), &heard, self.now())
     }
 
@@ -185,7 +187,8 @@ impl Leases {
 /// Asks the allies for news often enough that the lease does not end while they can be reached.
 pub(crate) async fn keep(node: Node) {
     let Some(shortest) = node.config().lease.shortest() else { return };
-    let pause = Duration::from_millis(shortest.saturating_mul(1000) / ASKED_PER_LEASE).clamp(FASTEST, SLOWEST);
+    let pause =
+        Duration::from_millis(shortest.saturating_mul(1000) / ASKED_PER_LEASE).clamp(FASTEST, SLOWEST);
     loop {
         tokio::time::sleep(pause).await;
         for (peer, _) in node.book().connected() {

@@ -165,7 +165,9 @@ impl Workers {
         let kept = self.shared.store.lease(admitted.files().iter().map(|file| file.blob));
         let producer = &admitted.model().nation;
         let (lease, lease_ends) = match self.shared.leases.lease(producer) {
-            Lease::Ended { heard } => return Err(ServingError::Lease(self.shared.leases.why(producer, heard))),
+            Lease::Ended { heard } => {
+                return Err(ServingError::Lease(self.shared.leases.why(producer, heard)));
+            }
             held => process::told(held),
         };
         let launch = Launch { admitted: admitted.handoff().clone(), listen, options, lease };

@@ -95,7 +95,8 @@ impl Terms {
             let left = (end(steady) - now.steady_ms).min(end(wall) - now.wall_ms);
             return Lease::Held(LeaseEnd { left_ms: left, ends_ms: now.wall_ms.saturating_add(left) });
         }
-        let fresh = |moment: &&Moment| end(moment.steady_ms) > now.steady_ms && end(moment.wall_ms) > now.wall_ms;
+        let fresh =
+            |moment: &&Moment| end(moment.steady_ms) > now.steady_ms && end(moment.wall_ms) > now.wall_ms;
         // No more than can be pinned.
         Lease::Ended { heard: others().filter(fresh).count().min(MAX_NATIONS as usize) as u32 }
     }

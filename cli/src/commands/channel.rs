@@ -74,11 +74,11 @@ impl Channel {
         };
         let status: Status = client.get("/v1/status").await?;
         if model.nation != status.nation {
-            let text = format!("`{model}` is of `{}`, this node belongs to `{}`", model.nation, status.nation);
+            let text =
+                format!("`{model}` is of `{}`, this node belongs to `{}`", model.nation, status.nation);
             return Err(Failure::usage(text).help("only its own nation moves a model's channels"));
         }
-        let entry: ModelEntry =
-            client.get(&format!("/v1/models/{}/{}", model.nation, model.name)).await?;
+        let entry: ModelEntry = client.get(&format!("/v1/models/{}/{}", model.nation, model.name)).await?;
         let find = |wanted: &dyn Fn(&ReleaseEntry) -> bool| entry.releases.iter().find(|it| wanted(it));
         let to = find(&|it| it.version == self.version).ok_or_else(|| {
             Failure::new(Exit::NotFound, format!("no release {model}@{} is known here", self.version))
@@ -92,7 +92,8 @@ impl Channel {
         let left = now.and_then(|now| find(&|it| it.release == now.release));
         let back = left.filter(|left| to.issued < left.issued).map(|left| left.version.clone());
         if back.is_some() && self.reason.trim().is_empty() {
-            let text = format!("{model}:{channel} would go back to {}, and that needs a reason", self.version);
+            let text =
+                format!("{model}:{channel} would go back to {}, and that needs a reason", self.version);
             return Err(Failure::usage(text).help("say it with --reason; every ally sees it"));
         }
         let key = keys::load(context, client, self.keys.as_ref(), RoleName::Release).await?;

@@ -37,7 +37,8 @@ impl Import {
         let path = absolute(&self.file)?.display().to_string();
         let client = Client::open(context, Need::Folder).await?;
         let bar = Bar::new(context.progress(), &format!("verifying {path}"));
-        let imported: Result<Imported, Failure> = client.post("/v1/import", &ImportRequest { path, max_age_secs: self.max_age }).await;
+        let imported: Result<Imported, Failure> =
+            client.post("/v1/import", &ImportRequest { path, max_age_secs: self.max_age }).await;
         drop(bar);
         client.close().await;
         let imported = imported?;
@@ -53,14 +54,24 @@ impl Import {
         ))?;
         if let (Some(by), Some(made)) = (&imported.by, imported.made) {
             let age = human::relative(made, registry::Timestamp::now());
-            output::line(paint(DIM, format!("  made by {by} at {made}, {age}: later recalls are not in it")))?;
+            output::line(paint(
+                DIM,
+                format!("  made by {by} at {made}, {age}: later recalls are not in it"),
+            ))?;
         }
         if let Some(checkpoint) = &imported.checkpoint {
             let by: Vec<String> = checkpoint.witnesses.iter().map(ToString::to_string).collect();
-            let by = if by.is_empty() { "by nobody that is trusted here".to_owned() } else { format!("by {}", by.join(", ")) };
+            let by = if by.is_empty() {
+                "by nobody that is trusted here".to_owned()
+            } else {
+                format!("by {}", by.join(", "))
+            };
             let when = checkpoint.witnessed.map(|at| format!(" at {at}")).unwrap_or_default();
             let size = checkpoint.size;
-            output::line(paint(DIM, format!("  proved in its producer's log of {size} entries, cosigned {by}{when}")))?;
+            output::line(paint(
+                DIM,
+                format!("  proved in its producer's log of {size} entries, cosigned {by}{when}"),
+            ))?;
         }
         if imported.recalls > 0 {
             output::warn(format!("{} came with it", human::count(imported.recalls as u64, "new recall")));

@@ -54,12 +54,8 @@ impl Ls {
         for entry in &models {
             let mut pointed: Vec<registry::Digest> = Vec::new();
             for release in &entry.releases {
-                let names: Vec<String> = entry
-                    .channels
-                    .iter()
-                    .filter(|c| c.release == release.release)
-                    .map(named)
-                    .collect();
+                let names: Vec<String> =
+                    entry.channels.iter().filter(|c| c.release == release.release).map(named).collect();
                 pointed.push(release.release);
                 let (state, style) = state(release);
                 table.row([

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use clap::Args;
 use node::api::types::{
-    LeaseStatus as Lease,    MirrorState, MirrorStatus, Reach, Reachability, RelayState, Status as State, WorkerInfo, WorkerState,
+    LeaseStatus as Lease, MirrorState, MirrorStatus, Reach, Reachability, RelayState, Status as State,
+    WorkerInfo, WorkerState,
 };
 use registry::Timestamp;
 use serde::Serialize;
@@ -125,7 +126,8 @@ fn lease(lease: &Lease, now: Timestamp) -> String {
     }
     let heard = lease.heard.iter().map(|it| format!("{} {} ago", it.nation, human::millis(it.ago_ms)));
     let heard: Vec<String> = heard.collect();
-    let heard = if heard.is_empty() { "nobody was heard".to_owned() } else { format!("heard: {}", heard.join(", ")) };
+    let heard =
+        if heard.is_empty() { "nobody was heard".to_owned() } else { format!("heard: {}", heard.join(", ")) };
     let state = match lease.ends {
         Some(ends) => format!("{} until {ends}, {}", paint(GOOD, "held"), human::relative(ends, now)),
         None if lease.held => paint(DIM, "none is needed but for some producers"),

@@ -13,8 +13,9 @@ use serde::Deserialize;
 use super::guard::{Body, Path, Query, Raw};
 use super::stream::blocking;
 use super::types::{
-    Accepted, Collected, DialRequest, Done, ExportRequest, Exported, GcRequest, HaveList, HaveRequest, ImportRequest, Imported,
-    NationEntry, PinEntry, PinNation, PinRequest, Resolved, Sequences, Unpinned, WorkerInfo,
+    Accepted, Collected, DialRequest, Done, ExportRequest, Exported, GcRequest, HaveList, HaveRequest,
+    ImportRequest, Imported, NationEntry, PinEntry, PinNation, PinRequest, Resolved, Sequences, Unpinned,
+    WorkerInfo,
 };
 use super::{Api, catalogue};
 use crate::error::{Code, Problem};
@@ -251,8 +252,7 @@ pub(super) async fn export(State(api): State<Api>, Body(request): Body<ExportReq
 pub(super) async fn have(State(api): State<Api>, Body(request): Body<HaveRequest>) -> Answer<HaveList> {
     let path = absolute(&request.path)?;
     let store = api.store().clone();
-    let blobs =
-        blocking(move || Ok(registry::bundle::write_have(&store, &path, Timestamp::now())?)).await?;
+    let blobs = blocking(move || Ok(registry::bundle::write_have(&store, &path, Timestamp::now())?)).await?;
     Ok(Json(HaveList { path: request.path, blobs }))
 }
 

@@ -8,11 +8,11 @@ use registry::store::{Pin, Store};
 use registry::trust::TrustError;
 use registry::{Digest, Model, Nation, Reference, Timestamp};
 
+use super::Access;
 use super::types::{
     AttestationEntry, ChannelEntry, Evidence, FileEntry, ModelEntry, PinEntry, Presence, RecallEntry,
     ReleaseDetail, ReleaseEntry, Resolved, RolledBack, SignedEntry,
 };
-use super::Access;
 use crate::error::{Code, Problem};
 
 /// One reading of the store's lists, so that an answer about many releases reads each list once.
@@ -46,8 +46,12 @@ impl<'a> Catalogue<'a> {
         let mut all = Self::read(store)?;
         if access == Access::Public {
             let own = store.own();
-            let withheld: BTreeSet<Digest> =
-                all.releases.iter().filter(|(_, it)| !it.releasable_to(&own)).map(|(digest, _)| *digest).collect();
+            let withheld: BTreeSet<Digest> = all
+                .releases
+                .iter()
+                .filter(|(_, it)| !it.releasable_to(&own))
+                .map(|(digest, _)| *digest)
+                .collect();
             all.releases.retain(|digest, _| !withheld.contains(digest));
             all.channels.retain(|(_, channel)| !withheld.contains(&channel.release));
         }

@@ -71,7 +71,9 @@ pub enum BundleError {
         fingerprint: Digest,
     },
     /// It was made for another nation.
-    #[error("the bundle was made for `{to}`, this node belongs to `{own}`; nothing was kept; ask its maker for one made for `{own}`")]
+    #[error(
+        "the bundle was made for `{to}`, this node belongs to `{own}`; nothing was kept; ask its maker for one made for `{own}`"
+    )]
     ForAnother {
         /// The nation in its header.
         to: Nation,
@@ -87,13 +89,17 @@ pub enum BundleError {
         why: Withheld,
     },
     /// It is too old for whoever imports it.
-    #[error("the bundle is stale: {why}; nothing was kept but the recalls in it; ask its maker for a newer one, or allow more with --max-age")]
+    #[error(
+        "the bundle is stale: {why}; nothing was kept but the recalls in it; ask its maker for a newer one, or allow more with --max-age"
+    )]
     Stale {
         /// How old it is.
         why: String,
     },
     /// A proof in it proves nothing.
-    #[error("the log proof of {statement} in the bundle is refused: {why}; nothing was kept but the recalls in it; ask its maker for another")]
+    #[error(
+        "the log proof of {statement} in the bundle is refused: {why}; nothing was kept but the recalls in it; ask its maker for another"
+    )]
     Proof {
         /// The statement.
         statement: Digest,

@@ -120,9 +120,8 @@ impl Audiences {
     /// Whether the bytes of `blob` that came under `sources` may go to those whom `meant` describes.
     fn allow(&self, blob: &Digest, sources: &Sources, meant: impl Fn(&Audience) -> bool) -> bool {
         // A release that is not known any more lets nobody have anything.
-        let lets = |release: &Digest| {
-            self.release(release).is_some_and(|source| self.lets(blob, source, &meant))
-        };
+        let lets =
+            |release: &Digest| self.release(release).is_some_and(|source| self.lets(blob, source, &meant));
         if sources.is_empty() {
             let mut named = self.of(blob).peekable();
             return named.peek().is_some() && named.all(|source| self.lets(blob, source, &meant));
@@ -175,7 +174,8 @@ impl Store {
         let prefix = prefix(blob);
         for entry in self.inner.index.scan(Family::Meta, &prefix)? {
             let (key, value) = entry?;
-            let release = super::record::digest(key.get(prefix.len()..).unwrap_or_default(), "a blob's source")?;
+            let release =
+                super::record::digest(key.get(prefix.len()..).unwrap_or_default(), "a blob's source")?;
             match &*value {
                 PART => sources.part.insert(release),
                 WHOLE => sources.whole.insert(release),
@@ -201,11 +201,7 @@ impl Store {
     }
 
     /// Notes that all bytes of these blobs came under `release`; durable on return.
-    pub(crate) fn came_under(
-        &self,
-        release: &Digest,
-        blobs: impl IntoIterator<Item = Digest>,
-    ) -> Result<()> {
+    pub(crate) fn came_under(&self, release: &Digest, blobs: impl IntoIterator<Item = Digest>) -> Result<()> {
         let mut batch = self.inner.index.batch();
         for blob in blobs {
             batch.put(Family::Meta, &key(&blob, release), WHOLE)?;
@@ -263,8 +259,7 @@ impl Store {
     pub(super) fn may_lend(&self, from: &Digest, into: &Digest, release: Option<Digest>) -> Result<bool> {
         let sources = self.sources(from)?;
         self.with_audiences(|audiences| {
-            let lends =
-                |reads: &Audience| audiences.allow(from, &sources, |audience| audience.covers(reads));
+            let lends = |reads: &Audience| audiences.allow(from, &sources, |audience| audience.covers(reads));
             Ok(match release.map(|release| audiences.release(&release)) {
                 Some(reads) => reads.is_some_and(lends),
                 None => audiences.of(into).all(lends),

@@ -171,7 +171,8 @@ impl Store {
     /// move counts, and only where both releases are known.
     pub fn rolled_back_from(&self, channel: &Channel) -> Result<Option<(Digest, Release)>> {
         let Some(before) = self.channel_before(&channel.model, &channel.channel)? else { return Ok(None) };
-        let (Some(left), Some(now)) = (self.release(&before.release)?, self.release(&channel.release)?) else {
+        let (Some(left), Some(now)) = (self.release(&before.release)?, self.release(&channel.release)?)
+        else {
             return Ok(None);
         };
         let back = before.release != channel.release && now.issued < left.issued;

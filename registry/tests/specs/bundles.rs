@@ -25,7 +25,8 @@ fn import(input: &Value) -> Outcome {
         store.pin_nation(&root, root.digest(), pinned).unwrap();
     }
     let max_age = input.get("maxAge").map(|age| number(age) as i64);
-    let options = ImportOptions { max_age, witnesses: input.get("witnesses").map_or(0, |n| number(n) as u32) };
+    let options =
+        ImportOptions { max_age, witnesses: input.get("witnesses").map_or(0, |n| number(n) as u32) };
     if input.get("before").is_some() {
         fs::write(&path, bytes(input, "before")).unwrap();
         // What it is refused for, if so, is in another vector.
@@ -41,7 +42,10 @@ fn import(input: &Value) -> Outcome {
         Err(error) => {
             // Nothing but recalls is kept.
             let recalls = store.recalls().unwrap().len() as u64;
-            assert!(store.last_seq() <= before.0 + recalls && store.usage().unwrap().blobs == before.1, "{error}");
+            assert!(
+                store.last_seq() <= before.0 + recalls && store.usage().unwrap().blobs == before.1,
+                "{error}"
+            );
             Err(error.code().to_owned())
         }
         Ok(report) => {
@@ -50,6 +54,8 @@ fn import(input: &Value) -> Outcome {
                 "release": report.release, "missing": report.missing, "newBytes": report.new_bytes,
                 "recalls": report.recalls.len(), "skipped": report.skipped.len(),
                 "stable": store.resolve(&stable).unwrap(),
+                "size": report.checkpoint.as_ref().map(|it| it.size),
+                "witnesses": report.checkpoint.map(|it| it.witnesses),
             }))
         }
     }

@@ -68,7 +68,9 @@ fn a_release_that_names_a_restricted_blob_is_served_to_nobody_new() {
             // Who may have alba's release may have its bytes under any name.
             assert!(may(store, &wide, "dora"));
         }
-        assert!(!releasable::to_everybody(&borea, &borea.release(&named.digest()).unwrap().unwrap()).unwrap());
+        assert!(
+            !releasable::to_everybody(&borea, &borea.release(&named.digest()).unwrap().unwrap()).unwrap()
+        );
     }
     assert!(!may(&borea, &secret, "cora"));
 }
@@ -175,4 +177,37 @@ fn an_unpinned_nation_may_have_nothing() {
     alba.unpin_nation(&nation("dora")).unwrap();
     let why = releasable::release(&alba, &open, &nation("dora")).unwrap().unwrap_err();
     assert!(matches!(why, Withheld::NotPinned(_)), "{why}");
+}
+
+#[test]
+fn a_suspended_nation_may_have_nothing_until_it_is_active_again() {
+    use registry::statement::{Membership, Standing};
+    let folder = one_file(1);
+    let (_a, alba) = ally("alba");
+    let (open, _) = publish_for(&alba, &folder, "alba/open", Releasable::All);
+    let say = |sequence, standing| {
+        let said = Membership {
+            nation: nation("alba"),
+            member: nation("dora"),
+            fingerprint: root("dora").digest(),
+            standing,
+            sequence,
+            reason: String::new(),
+            issued: NOW,
+        };
+        accept(&alba, &sign(Statement::Membership(said)), NOW).unwrap();
+    };
+    for (sequence, standing, given) in [
+        (1, Standing::Invited, false),
+        (2, Standing::Active, true),
+        (3, Standing::Suspended, false),
+        (4, Standing::Active, true),
+        (5, Standing::Departed, false),
+    ] {
+        say(sequence, standing);
+        assert_eq!(may(&alba, &open, "dora"), given, "{standing}");
+        let release = Statement::Release(alba.release(&open).unwrap().unwrap());
+        assert_eq!(releasable::statement(&alba, &release, &nation("dora")).unwrap(), given, "{standing}");
+    }
+    assert!(may(&alba, &open, "borea"));
 }

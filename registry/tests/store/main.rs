@@ -5,6 +5,7 @@
 mod admission;
 mod audiences;
 mod bundles;
+mod carried;
 mod collecting;
 mod crashes;
 mod dedup;

@@ -1,13 +1,16 @@
 """Document 10: bundles and leases."""
 
+import base64
 import hashlib
-import json
+from datetime import datetime
 
 from blake3 import blake3
 
 from common import (
     ATTEST,
     BOREA,
+    LOG,
+    Key,
     NOW,
     OUTSIDER,
     RECALL,
@@ -126,6 +129,56 @@ def moved(**changes):
     return compact(channel(release=DIGEST, **changes))
 
 
+CORA = Key(33)
+ROLES = ("root", "release", "attest", "recall", "log", "node", "witness")
+CORA_ROOT = compact(root("cora", [CORA], {name: ([CORA], 1) for name in ROLES}))
+OTHERS = [blake3(b"before").digest(), blake3(b"after").digest()]
+
+
+def sha(*parts):
+    return hashlib.sha256(b"".join(parts)).digest()
+
+
+def leaf(digest):
+    return sha(b"\0", b"\1", digest)
+
+
+def node(left, right):
+    return sha(b"\1", left, right)
+
+
+def line(name, kind, key, signature):
+    """A signature line of a note: the key's hash is over its name, its kind and itself."""
+    key_hash = sha(name.encode(), b"\n", kind, key.public)[:4]
+    return f"\u2014 {name} {base64.b64encode(key_hash + signature).decode()}\n"
+
+
+def unix(time):
+    return int(datetime.fromisoformat(time.replace("Z", "+00:00")).timestamp())
+
+
+def cosigned(text, nation, key, time):
+    seconds = unix(time)
+    signature = key.sign(f"cosignature/v1\ntime {seconds}\n{text}".encode())
+    return line(f"steelyard/{nation}/witness", b"\x04", key, seconds.to_bytes(8, "big") + signature)
+
+
+def log_proof(index=1, path=None, size=3, origin="steelyard/alba", root_hash=None, key=LOG, cosignatures=(), first="c2sp.org/tlog-proof@v1"):
+    """The release is the second of three entries of alba's log."""
+    before, ours, after = leaf(OTHERS[0]), leaf(bytes.fromhex(DIGEST[3:])), leaf(OTHERS[1])
+    root_hash = root_hash or node(node(before, ours), after)
+    path = [before, after] if path is None else path
+    text = f"{origin}\n{size}\n{base64.b64encode(root_hash).decode()}\n"
+    note = text + "\n" + (line(origin, b"\1", key, key.sign(text.encode())) if key else "")
+    note += "".join(cosigned(text, *cosignature) for cosignature in cosignatures)
+    hashes = "".join(base64.b64encode(hash).decode() + "\n" for hash in path)
+    return f"{first}\nindex {index}\n{hashes}\n{note}".encode()
+
+
+def proved(**changes):
+    return entry(f"proofs/{DIGEST[3:]}", log_proof(**changes))
+
+
 def runs(data):
     """Bytes as vectors write them, with what repeats written once: archives are mostly zeros."""
     parts, at = [], 0
@@ -152,7 +205,7 @@ def bundles():
         given = {
             "bundle": runs(data),
             "ownRoot": [{"text": BOREA_ROOT}],
-            "roots": [signed(ALBA_ROOT, ROOT)] if pinned else [],
+            "roots": [signed(ALBA_ROOT, ROOT), signed(CORA_ROOT, CORA)] if pinned else [],
             "now": now,
             **more,
         }
@@ -247,7 +300,47 @@ def bundles():
     add(f + "an older bundle of what was recalled since", "BDL-012 BDL-008", whole, error="refused", before=runs(b"".join(recalling) + END), recallsAfter=1)
     many = [stated(recalled(sequence=n, reason=f"reason {n}"), RECALL) for n in range(1, 4)]
     add(f + "a release recalled three times", "BDL-008 BDL-009", [header(), RELEASED, *many, *maps()], error="refused", recallsAfter=3)
+    proofs(add)
     add(f + "statements of 64 MiB and more", "BDL-006", [header(), entry("statements/" + "a" * 64 + ".json", b"", size=64 * 2**20 + 1)], error="entry")
+
+
+def proofs(add):
+    f = "refused: "
+    by_cora = ("cora", CORA, NOW)
+    day, month_ago = 86400, "2026-10-24T12:00:00Z"
+
+    def with_proof(*more, **changes):
+        return [header(), ROOTED, RELEASED, proved(**changes), *more, *maps(), *blobs()]
+
+    add("a proof that nobody cosigned", "BDL-014", with_proof(), ok={"size": 3, "witnesses": []})
+    add("a proof that cora cosigned", "BDL-014 BDL-015", with_proof(cosignatures=[by_cora]), ok={"size": 3, "witnesses": ["cora"]}, witnesses=1, maxAge=day)
+    hashes = [leaf(OTHERS[0]), leaf(OTHERS[1])]
+    defects = [
+        ("another place", {"index": 0}), ("a place beyond the log", {"index": 3}), ("a hash changed", {"path": [hashes[0], leaf(b"x")]}),
+        ("a hash missing", {"path": hashes[:1]}), ("a hash too many", {"path": [*hashes, hashes[0]]}), ("hashes in another order", {"path": hashes[::-1]}),
+        ("another root hash", {"root_hash": leaf(b"x")}), ("another size", {"size": 4}), ("signed by the release key", {"key": RELEASE}),
+        ("signed by nobody", {"key": None, "cosignatures": [by_cora]}), ("cora's log", {"origin": "steelyard/cora"}), ("a log of nobody's", {"origin": "alba"}),
+    ]
+    for title, changes in defects:
+        add(f"{f}a proof with {title}" if title[0] != "s" else f"{f}a proof {title}", "BDL-014", with_proof(**changes), error="proof")
+    add(f + "a proof of another form", "BDL-014", with_proof(first="c2sp.org/tlog-proof@v2"), error="entry")
+    add(f + "a proof with an index with a leading zero", "BDL-014", with_proof(index="01"), error="entry")
+    add(f + "a proof that is empty", "BDL-014", [header(), RELEASED, entry(f"proofs/{DIGEST[3:]}", b"")], error="entry")
+    add(f + "a proof before its statement", "BDL-014", [header(), proved(), RELEASED], error="entry")
+    add(f + "a proof of what is not there", "BDL-014", [header(), RELEASED, entry("proofs/" + "a" * 64, log_proof())], error="entry")
+    add(f + "a proof after a map", "BDL-005", [header(), RELEASED, maps()[0], proved()], error="entry")
+    add(f + "a proof of a megabyte", "BDL-014", [header(), RELEASED, entry(f"proofs/{DIGEST[3:]}", b" " * 2**20)], error="entry")
+    add(f + "a proof that is false, and its recall is kept", "BDL-009 BDL-014",
+        [header(), RELEASED, stated(compact(recall(target={"release": "b3:" + "c" * 64})), RECALL), proved(index=0)], error="proof", recallsAfter=1)
+    add(f + "made today, and witnessed a month ago", "BDL-015", with_proof(cosignatures=[("cora", CORA, month_ago)]), error="stale", maxAge=7 * day)
+    add("the newest cosignature counts", "BDL-015", with_proof(cosignatures=[("cora", CORA, month_ago), by_cora]), ok={"witnesses": ["cora"]}, maxAge=day)
+    add(f + "nobody cosigned it and one is asked for", "BDL-015", with_proof(), error="stale", witnesses=1)
+    add(f + "no proof and a witness is asked for", "BDL-015", [header(), ROOTED, RELEASED, *maps(), *blobs()], error="stale", witnesses=1)
+    add(f + "one cosigned it and two are asked for", "BDL-015", with_proof(cosignatures=[by_cora]), error="stale", witnesses=2)
+    add(f + "the producer's own witness", "BDL-015", with_proof(cosignatures=[("alba", LOG, NOW)]), error="stale", witnesses=1)
+    add(f + "a witness that is not pinned", "BDL-015", with_proof(cosignatures=[("zeta", OUTSIDER, NOW)]), error="stale", witnesses=1)
+    add(f + "another's key under cora's name", "BDL-015", with_proof(cosignatures=[("cora", OUTSIDER, NOW)]), error="stale", witnesses=1)
+    add(f + "cora's key under another name", "BDL-015", with_proof(cosignatures=[("borea", CORA, NOW)]), error="stale", witnesses=1)
 
 
 def leases():

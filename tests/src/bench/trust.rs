@@ -187,7 +187,10 @@ pub fn recalls(folder: &Path) -> Result<Vec<Bar>, String> {
         known.extend(stops);
     }
     let mut table = Table::new(&["", "p50, ms", "p90", "p99", "worst"]);
-    for (what, values) in [("recall to the last of ten workers gone", &mut took), ("a node knows to its worker gone", &mut known)] {
+    for (what, values) in [
+        ("recall to the last of ten workers gone", &mut took),
+        ("a node knows to its worker gone", &mut known),
+    ] {
         values.sort_by(f64::total_cmp);
         let at = |percent: usize| format!("{:.0}", percentile(values, percent));
         table.row(&[&what, &at(50), &at(90), &at(99), &at(100)]);
@@ -257,7 +260,8 @@ pub fn leases(folder: &Path) -> Result<Vec<Bar>, String> {
         // What was on its way has come by now, and nothing more does.
         std::thread::sleep(Duration::from_millis(500));
         let end = lease_end(&api).ok_or("the worker tells no lease")?;
-        let stopped = all_gone(&[pid], Duration::from_secs(4 * LEASE)).ok_or("the worker went on after its lease")?;
+        let stopped =
+            all_gone(&[pid], Duration::from_secs(4 * LEASE)).ok_or("the worker went on after its lease")?;
         if stopped < end {
             return Err(format!("the worker stopped {:?} before its lease ended", end - stopped));
         }
@@ -280,7 +284,11 @@ pub fn leases(folder: &Path) -> Result<Vec<Bar>, String> {
         ("allies heard again to the model served again", &mut back),
     ] {
         values.sort_by(f64::total_cmp);
-        table.row(&[&what, &format!("{:.0}", percentile(values, 50)), &format!("{:.0}", percentile(values, 100))]);
+        table.row(&[
+            &what,
+            &format!("{:.0}", percentile(values, 50)),
+            &format!("{:.0}", percentile(values, 100)),
+        ]);
     }
     for over in silent.iter().chain(&frozen) {
         worst = worst.max(*over);

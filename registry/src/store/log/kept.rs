@@ -28,7 +28,9 @@ impl Store {
     pub(crate) fn keep_proof(&self, nation: &Nation, statement: &Digest, proof: &LogProof) -> Result<()> {
         let Some(new) = self.proves(nation, statement, proof) else { return Ok(()) };
         let known = self.kept_proof(nation, statement)?;
-        if known.is_some_and(|known| (known.witnesses.len(), known.witnessed) >= (new.witnesses.len(), new.witnessed)) {
+        if known.is_some_and(|known| {
+            (known.witnesses.len(), known.witnessed) >= (new.witnesses.len(), new.witnessed)
+        }) {
             return Ok(());
         }
         let mut batch = self.inner.index.batch();

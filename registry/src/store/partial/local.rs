@@ -127,8 +127,8 @@ impl<'a> Sources<'a> {
         if self.open.len() >= MAX_OPEN {
             self.open.clear();
         }
-        let usable = self.store.present(blob)?.is_some()
-            && self.store.may_lend(blob, &self.into, self.under)?;
+        let usable =
+            self.store.present(blob)?.is_some() && self.store.may_lend(blob, &self.into, self.under)?;
         // Gone in between is gone.
         let file = if usable { self.store.open_blob(blob).ok().map(Rc::new) } else { None };
         self.open.insert(*blob, file.clone());
