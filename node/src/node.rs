@@ -187,7 +187,7 @@ impl Node {
         self.spawn("synchronisation", self.clone().sync_regularly());
         self.spawn("provide", self.clone().provide_all());
         self.spawn("mirroring", crate::mirror::run(self.clone()));
-        let Incoming { mut sync, mut blob } = incoming;
+        let Incoming { mut sync, mut blob, mut log } = incoming;
         let node = self.clone();
         self.spawn("blob streams", async move {
             while let Some(inbound) = blob.recv().await {
@@ -200,6 +200,13 @@ impl Node {
                 node.spawn("feed", crate::sync::serve(node.clone(), inbound));
             }
         });
+        let node = self.clone();
+        self.spawn("log streams", async move {
+            while let Some(inbound) = log.recv().await {
+                node.spawn("log", crate::log::serve::serve(node.clone(), inbound));
+            }
+        });
+        crate::log::run(self);
         for address in &self.config().p2p.peers {
             self.spawn("dial", discovery::keep_connected(self.clone(), address.clone()));
         }

@@ -9,6 +9,7 @@ compressed blocks from `zstandard`, the JSON is made by hand. The files that it 
 import codec
 import common
 import envelope
+import logwire
 import release
 import statement
 import wire
@@ -23,5 +24,6 @@ wire.identity()
 wire.frames()
 wire.exchange()
 wire.announcements()
+logwire.exchange()
 codec.chunks()
 common.write()
