@@ -62,6 +62,8 @@ pub struct Config {
     pub transfer: Transfer,
     /// Worker processes.
     pub worker: Worker,
+    /// This nation's log.
+    pub log: Log,
     /// What all mirror rules share.
     pub mirroring: Mirroring,
     /// What this node keeps without being asked; last in the file, since each is a table of its own.
@@ -214,6 +216,15 @@ impl Default for Worker {
             start_secs: 900,
         }
     }
+}
+
+/// This nation's log, at the node that holds its key.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// Append although no ally can be asked whether it knows more of the log than this node. A node that was restored from
+    /// a backup then forks its log, which allies hold for a lie.
+    pub standalone: bool,
 }
 
 impl Config {

@@ -24,6 +24,7 @@ use crate::config::Config;
 use crate::discovery;
 use crate::events::{Events, PeerInfo, TransferInfo};
 use crate::layout::Layout;
+use crate::log::Logs;
 use crate::mirror::Mirror;
 use crate::peers::{PeerBook, Refused};
 use crate::reach::{self, Reach};
@@ -76,6 +77,7 @@ pub(crate) struct Inner {
     network: Option<Network>,
     transfers: Transfers,
     pub(crate) syncer: Syncer,
+    logs: Logs,
     mirror: Mirror,
     maps: Maps,
     sources: Sources,
@@ -139,6 +141,7 @@ impl Node {
         let events = Events::new();
         let book = Arc::new(PeerBook::new(events.clone()));
         let epoch = Syncer::epoch(&store)?;
+        let logs = Logs::load(&layout, &store);
         let (network, rest) = if config.offline {
             (None, None)
         } else {
@@ -162,6 +165,7 @@ impl Node {
             network,
             transfers: Transfers::default(),
             syncer: Syncer::new(epoch),
+            logs,
             mirror: Mirror::default(),
             maps: Maps::default(),
             sources: Sources::default(),
@@ -265,6 +269,15 @@ impl Node {
 
     pub(crate) fn network(&self) -> Option<&Network> {
         self.inner.network.as_ref()
+    }
+
+    pub(crate) fn logs(&self) -> &Logs {
+        &self.inner.logs
+    }
+
+    /// How long it has been running.
+    pub(crate) fn age(&self) -> Duration {
+        self.inner.started.elapsed()
     }
 
     pub(crate) fn maps(&self) -> &Maps {

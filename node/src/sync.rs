@@ -152,7 +152,10 @@ pub(crate) async fn sync_peer(node: &Node, peer: PeerId) -> usize {
     let turn = node.inner().syncer.turn(peer);
     let _turn = turn.lock.lock().await;
     turn.waiting.store(false, Ordering::Release);
-    match pages(node, peer).await {
+    let read = pages(node, peer).await;
+    // Also after a failure: who lies about statements may show the proof of another lie.
+    crate::log::follow::with(node, peer).await;
+    match read {
         Ok(new) => new,
         Err(error) => {
             match &error {
@@ -344,6 +347,7 @@ fn conflict(events: &Events, peer: &PeerId, message: String) {
 async fn tell(node: &Node, accepted: &Accepted, signed: &Signed, statement: &Statement) {
     let nation = statement.nation().clone();
     tracing::info!(digest = %accepted.digest, kind = %accepted.kind, %nation, "a new statement");
+    crate::log::kept(node, &nation);
     node.events().send(Event::Statement { digest: accepted.digest, kind: accepted.kind, nation });
     if let Statement::Recall(recall) = statement {
         node.events().send(Event::Recall {

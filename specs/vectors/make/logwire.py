@@ -103,7 +103,9 @@ def gossip():
         vector(f, name, "gossip", identifiers, {"bytes": text.encode().hex()}, ok, error)
 
     size = compact({"version": 1, "log": {"nation": "alba", "size": 17}})
-    message("a log's new size", "GSP-001", size, {"log": "alba", "size": 17})
+    message("a log's new size", "GSP-001", size, {"log": "alba", "size": 17, "cosigned": 0})
+    size = compact({"version": 1, "log": {"nation": "alba", "size": 17, "cosigned": 2}})
+    message("a log's new size cosigned by two", "GSP-001", size, {"log": "alba", "size": 17, "cosigned": 2})
     message("evidence", "GSP-001", '{"version":1,"evidence":{"a":1}}', {"evidence": '{"a":1}'})
     message("refused: a size without a nation", "GSP-001", '{"version":1,"log":{"size":1}}', error="gossip")
     message("refused: a size that is none", "GSP-001", '{"version":1,"log":{"nation":"alba","size":-1}}', error="gossip")

@@ -1,0 +1,181 @@
+//! Nations' logs, as a node lives with them: it appends to its own nation's where it holds the key, follows every pinned
+//! nation's, cosigns allies' where it holds a witness key, and finds lies.
+//!
+//! ```text
+//! book      what the store has of logs, in the words of this module
+//! append    our own log: confirm that no ally knows more of it, append, have it cosigned, tell
+//! follow    allies' logs: compare with each peer, fetch, verify, keep
+//! witness   cosignatures: given to allies, and asked of them
+//! dispute   evidence: found, verified, kept, handed on
+//! client, serve   the two ends of `/steelyard/log/1`
+//! rate      what a peer may ask how often
+//! view      what people are shown
+//! ```
+
+pub(crate) mod append;
+pub(crate) mod book;
+pub(crate) mod client;
+pub(crate) mod dispute;
+pub(crate) mod follow;
+mod rate;
+pub(crate) mod serve;
+pub(crate) mod view;
+pub(crate) mod witness;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use libp2p::PeerId;
+use registry::Nation;
+use registry::key::SecretKey;
+use registry::statement::RoleName;
+use registry::store::Store;
+use tokio::sync::{Notify, watch};
+
+use crate::layout::Layout;
+use crate::node::Node;
+use rate::Allowances;
+
+/// How our own log stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum Own {
+    /// No ally was asked yet, or none answered; the reason, for people.
+    #[default]
+    Unconfirmed,
+    /// No ally knows more of it than this node.
+    Confirmed,
+    /// An ally knows more: this node was restored from a backup, or another one appends too.
+    Behind {
+        /// The size that it knows.
+        size: u64,
+        /// Who.
+        nation: Option<Nation>,
+    },
+}
+
+/// Everything about logs that is not in the store.
+pub(crate) struct Logs {
+    log_key: Option<SecretKey>,
+    witness_key: Option<SecretKey>,
+    /// Why a key that lies here is not used.
+    unusable: Vec<String>,
+    own: Mutex<Own>,
+    /// There may be something to append or to have cosigned.
+    wake: Notify,
+    /// Counts changes of any log, for whoever waits for one.
+    changes: watch::Sender<u64>,
+    turns: Mutex<HashMap<Nation, Arc<tokio::sync::Mutex<()>>>>,
+    allowances: Mutex<Allowances>,
+    /// The size of our log that each ally cosigned last, as far as it said so.
+    cosigned: Mutex<HashMap<Nation, u64>>,
+    /// What was gossiped last of our log: its size, and how many nations had cosigned it.
+    told: Mutex<(u64, usize)>,
+}
+
+impl Logs {
+    /// The keys that lie in the home folder are used if the nation's root lists them.
+    pub(crate) fn load(layout: &Layout, store: &Store) -> Self {
+        let mut unusable = Vec::new();
+        let mut key = |role: RoleName| {
+            let path = layout.key(role);
+            if !path.exists() {
+                return None;
+            }
+            match book::usable(store, role, &path) {
+                Ok(key) => Some(key),
+                Err(why) => {
+                    tracing::error!("the {role} key is not used: {why}");
+                    unusable.push(format!("the {role} key is not used: {why}"));
+                    None
+                }
+            }
+        };
+        let (log_key, witness_key) = (key(RoleName::Log), key(RoleName::Witness));
+        Self {
+            log_key,
+            witness_key,
+            unusable,
+            own: Mutex::default(),
+            wake: Notify::new(),
+            changes: watch::Sender::new(0),
+            turns: Mutex::default(),
+            allowances: Mutex::default(),
+            cosigned: Mutex::default(),
+            told: Mutex::default(),
+        }
+    }
+
+    /// Whether this node appends to its nation's log.
+    pub(crate) fn appends(&self) -> bool {
+        self.log_key.is_some()
+    }
+
+    /// Whether it cosigns others' logs.
+    pub(crate) fn witnesses(&self) -> bool {
+        self.witness_key.is_some()
+    }
+
+    /// There is something to do, perhaps.
+    pub(crate) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// A log changed: it grew, or more nations cosigned it.
+    pub(crate) fn changed(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Tells of changes from now on.
+    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// One at a time works on one log.
+    pub(crate) fn turn(&self, nation: &Nation) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(turns.entry(nation.clone()).or_default())
+    }
+
+    /// Whether a peer may ask for something that costs so much now.
+    pub(crate) fn allow(&self, peer: &PeerId, cost: f64, now: Instant) -> bool {
+        self.allowances.lock().unwrap_or_else(PoisonError::into_inner).take(&peer.to_base58(), cost, now)
+    }
+
+    /// The same for whoever speaks HTTP, all of them together.
+    pub(crate) fn allow_http(&self, cost: f64, now: Instant) -> bool {
+        self.allowances.lock().unwrap_or_else(PoisonError::into_inner).take("http", cost, now)
+    }
+
+    fn cosigned_before(&self, ally: &Nation) -> u64 {
+        self.cosigned.lock().unwrap_or_else(PoisonError::into_inner).get(ally).copied().unwrap_or(0)
+    }
+
+    fn remember_cosigned(&self, ally: &Nation, size: u64) {
+        self.cosigned.lock().unwrap_or_else(PoisonError::into_inner).insert(ally.clone(), size);
+    }
+
+    /// Whether our log is to be told of in this state; the same state is told of once.
+    fn tell_once(&self, size: u64, witnesses: usize) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *told, (size, witnesses)) != (size, witnesses)
+    }
+
+    fn own(&self) -> MutexGuard<'_, Own> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Starts what runs all the time.
+pub(crate) fn run(node: &Node) {
+    if node.logs().appends() {
+        node.spawn("log", append::run(node.clone()));
+    }
+}
+
+/// A statement of our own nation was kept: it belongs into the log.
+pub(crate) fn kept(node: &Node, nation: &Nation) {
+    if *nation == node.store().own() {
+        node.logs().wake();
+    }
+}
