@@ -323,8 +323,9 @@ fn log_answer(input: &Value) -> Outcome {
             let entries: Vec<String> = entries.iter().map(|entry| hex(entry)).collect();
             json!({ "answer": "entries", "from": from, "entries": entries })
         }
-        LogAnswer::Proof(hashes) => {
-            json!({ "answer": "proof", "hashes": hashes.iter().map(|hash| hex(hash)).collect::<Vec<_>>() })
+        LogAnswer::Proof { root, hashes } => {
+            let hashes: Vec<String> = hashes.iter().map(|hash| hex(hash)).collect();
+            json!({ "answer": "proof", "root": hex(&root), "hashes": hashes })
         }
         LogAnswer::Cosignatures(lines) => json!({ "answer": "cosignatures", "length": lines.len() }),
         LogAnswer::Refused { why, size } => json!({ "answer": "refused", "why": why.as_str(), "size": size }),

@@ -13,6 +13,7 @@ mod admin;
 mod catalogue;
 mod guard;
 mod jobs;
+mod log;
 mod problem;
 mod read;
 pub mod server;
@@ -36,10 +37,11 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{Code, Problem};
 use crate::node::Node;
 use crate::serving::Workers;
+use crate::wire::MAX_ADD_CHECKPOINT;
 
 /// The largest body that the socket takes is a signed statement or a nation file.
 const MAX_BODY: usize = MAX_SIGNED;
-/// The public interface takes no bodies.
+/// The public interface takes no bodies but those of `add-checkpoint`, which has its own limit.
 const MAX_PUBLIC_BODY: usize = 1024;
 /// A public request that reads is answered within this, or with a problem; streams are not meant.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
@@ -123,6 +125,17 @@ fn routes() -> Vec<Route> {
     route("get", "/v1/workers", Public, get(read::workers));
     route("get", "/v1/pins", Public, get(read::pins));
     route("get", "/v1/mirror", Public, get(read::mirror));
+    route("get", "/v1/log", Public, get(log::status));
+    route("get", "/v1/log/monitor", Local, get(log::monitor));
+    route("get", "/v1/log/evidence", Public, get(log::evidence));
+    route("get", "/v1/log/evidence/{name}", Public, get(log::evidence_file));
+    route("get", "/v1/log/place/{digest}", Public, get(log::place));
+    route("get", "/v1/log/entries/{nation}", Public, get(log::entries));
+    route("get", "/log/{nation}/checkpoint", Public, get(log::checkpoint));
+    route("get", "/log/{nation}/tile/{*path}", Public, get(log::tile));
+    let cosigning = DefaultBodyLimit::max(MAX_ADD_CHECKPOINT);
+    route("post", "/log/add-checkpoint", Public, post(log::add_checkpoint).layer(cosigning));
+    route("post", "/v1/log/recover", Local, post(log::recover));
     route("get", "/v1/bandwidth", Local, get(admin::bandwidth));
     route("put", "/v1/bandwidth", Local, put(admin::set_bandwidth));
     route("get", "/v1/sequences", Local, get(admin::sequences));

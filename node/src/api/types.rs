@@ -2,11 +2,13 @@
 
 mod catalogue;
 mod jobs;
+mod log;
 mod mirror;
 mod status;
 
 pub use self::catalogue::*;
 pub use self::jobs::*;
+pub use self::log::*;
 pub use self::mirror::*;
 pub use self::status::*;
 pub use registry::store::{GcReason, GcRelease};

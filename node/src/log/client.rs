@@ -110,15 +110,15 @@ impl Client {
         Ok(out)
     }
 
-    /// The proof that the log of size `new` continues that of size `old`.
+    /// The root hash that the peer's tree had at size `old`, with the proof that the one of size `new` continues it.
     pub(crate) async fn proof(
         &mut self,
         nation: &Nation,
         old: u64,
         new: u64,
-    ) -> Result<Vec<[u8; 32]>, AskError> {
+    ) -> Result<([u8; 32], Vec<[u8; 32]>), AskError> {
         match self.ask(&LogRequest::Proof { nation: nation.clone(), old, new }).await? {
-            LogAnswer::Proof(hashes) => Ok(hashes),
+            LogAnswer::Proof { root, hashes } => Ok((root, hashes)),
             _ => Err(unexpected()),
         }
     }

@@ -32,7 +32,12 @@ pub(crate) enum FollowError {
 
 /// Compares every log with what a peer has of it; fetches what is new. Answers whether the peer was heard.
 pub(crate) async fn with(node: &Node, peer: PeerId) -> bool {
-    judged(node, &peer, all(node, peer).await).await.is_some()
+    let heard = judged(node, &peer, all(node, peer).await).await.is_some();
+    if heard {
+        // It may be the ally whose word was missing, or a witness.
+        node.logs().wake();
+    }
+    heard
 }
 
 /// Compares one log with what a peer has of it. Answers whether the peer was heard.

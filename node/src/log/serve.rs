@@ -110,7 +110,8 @@ async fn answer(node: &Node, peer: &PeerId, request: LogRequest) -> Result<Vec<L
             }
             LogRequest::Proof { nation, old, new } => {
                 let proof = book::proof(&store, &nation, old, new)?;
-                vec![proof.map_or(refused(LogRefusal::Unknown), LogAnswer::Proof)]
+                let known = |(root, hashes)| LogAnswer::Proof { root, hashes };
+                vec![proof.map_or(refused(LogRefusal::Unknown), known)]
             }
             // Answered above.
             LogRequest::AddCheckpoint(_) => vec![refused(LogRefusal::Malformed)],

@@ -8,16 +8,16 @@ use super::{WireError, end, frame, take};
 pub const MAX_ENTRIES: usize = 8192;
 /// Bytes of one entry: its type and a digest.
 pub const ENTRY_LEN: usize = 33;
-/// Hashes of one consistency proof at most: two for each level of a tree of 2^64 leaves, less than that in truth.
-pub const MAX_PROOF: usize = 128;
+/// Hashes of one consistency proof at most: one for each level of the highest tree, and one more.
+pub const MAX_PROOF: usize = 64;
 /// Heads of one answer at most: one for each nation that a node may pin.
 pub const MAX_HEADS: u16 = registry::trust::MAX_MEMBERS as u16;
-/// Longest checkpoint with its signatures, in bytes: a line of 200 for each witness of every nation there is.
-pub const MAX_CHECKPOINT: usize = 128 * 1024;
+/// Longest checkpoint with its signatures, in bytes: those of every nation's witness.
+pub const MAX_CHECKPOINT: usize = 32 * 1024;
 /// Longest evidence, in bytes: two checkpoints and a proof as JSON.
-pub const MAX_EVIDENCE: usize = 3 * MAX_CHECKPOINT;
-/// Longest request for a cosignature, in bytes: a checkpoint without cosignatures, and a proof of 63 lines.
-pub const MAX_ADD_CHECKPOINT: usize = 32 * 1024;
+pub const MAX_EVIDENCE: usize = 160 * 1024;
+/// Longest request for a cosignature, in bytes: the old size, a proof of 64 lines, and a checkpoint.
+pub const MAX_ADD_CHECKPOINT: usize = 64 + 64 * 45 + MAX_CHECKPOINT;
 /// Longest answer to it, in bytes: a line for each key of a witness role.
 pub const MAX_COSIGNATURES: usize = 16 * 1024;
 
@@ -75,7 +75,7 @@ pub fn log_answer_limit(kind: u8) -> Option<usize> {
         CHECKPOINT => MAX_CHECKPOINT,
         EVIDENCE => MAX_EVIDENCE,
         ENTRIES => 8 + MAX_ENTRIES * ENTRY_LEN,
-        PROOF => MAX_PROOF * 32,
+        PROOF => (1 + MAX_PROOF) * 32,
         COSIGNATURES => MAX_COSIGNATURES,
         REFUSED => 9,
         _ => return None,
@@ -202,8 +202,13 @@ pub enum LogAnswer {
         /// The entries, at least one.
         entries: Vec<[u8; ENTRY_LEN]>,
     },
-    /// The hashes of a consistency proof.
-    Proof(Vec<[u8; 32]>),
+    /// A consistency proof.
+    Proof {
+        /// The root hash that the tree had at the smaller size.
+        root: [u8; 32],
+        /// The proof's hashes.
+        hashes: Vec<[u8; 32]>,
+    },
     /// The cosignature lines of one witness.
     Cosignatures(Vec<u8>),
     /// None of these.
@@ -227,7 +232,7 @@ impl LogAnswer {
                 body.extend(entries.iter().flatten());
                 frame(ENTRIES, &body)
             }
-            Self::Proof(hashes) => frame(PROOF, hashes.as_flattened()),
+            Self::Proof { root, hashes } => frame(PROOF, &[root, hashes.as_flattened()].concat()),
             Self::Cosignatures(lines) => frame(COSIGNATURES, lines),
             Self::Refused { why, size } => {
                 let mut body = vec![*why as u8];
@@ -267,11 +272,12 @@ impl LogAnswer {
                 Ok(Self::Entries { from, entries: entries.to_vec() })
             }
             PROOF => {
+                let root = take(&mut input, WHAT)?;
                 let (hashes, rest) = input.as_chunks::<32>();
                 if !rest.is_empty() {
                     return Err(length());
                 }
-                Ok(Self::Proof(hashes.to_vec()))
+                Ok(Self::Proof { root, hashes: hashes.to_vec() })
             }
             COSIGNATURES => text(body).map(Self::Cosignatures),
             _ => {
@@ -314,7 +320,7 @@ mod tests {
             LogAnswer::Checkpoint(b"note".to_vec()),
             LogAnswer::Evidence(b"{}".to_vec()),
             LogAnswer::Entries { from: 7, entries: vec![[1; ENTRY_LEN]; 3] },
-            LogAnswer::Proof(vec![[2; 32]; 2]),
+            LogAnswer::Proof { root: [3; 32], hashes: vec![[2; 32]; 2] },
             LogAnswer::Cosignatures(b"x".to_vec()),
             LogAnswer::Refused { why: LogRefusal::Conflict, size: 5 },
         ] {

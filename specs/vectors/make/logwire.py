@@ -44,9 +44,9 @@ def requests():
     request("refused: a proof backwards", "LGP-003", span(0x24, 2, 1), error="value")
     request("refused: a proof without a name", "LGP-001", span(0x24, 1, 2, b""), error="value")
     request("a cosignature asked for", "LGP-004", frame(0x25, b"old 0"), {"request": "cosign", "length": 5})
-    request("the longest request for a cosignature", "LGP-004", frame(0x25, b"a" * 32768), {"request": "cosign", "length": 32768})
+    request("the longest request for a cosignature", "LGP-004", frame(0x25, b"a" * 35712), {"request": "cosign", "length": 35712})
     request("refused: a cosignature for nothing", "LGP-004", frame(0x25), error="length")
-    request("refused: a cosignature asked for with a byte too many", "LGP-004 FRM-002", frame(0x25, b"a" * 32769), error="too-large")
+    request("refused: a cosignature asked for with a byte too many", "LGP-004 FRM-002", frame(0x25, b"a" * 35713), error="too-large")
     for kind in (0x20, 0x26, 0xA1):
         request(f"refused: type {kind:#04x}", "FRM-003", frame(kind), error="type")
 
@@ -62,7 +62,7 @@ def answers():
     answer("refused: a head too many", "LGP-005", frame(0xA1, u16(513)), error="value")
     answer("refused: heads without their number", "FRM-001", frame(0xA1), error="truncated")
     answer("refused: heads with a byte too many", "FRM-002", frame(0xA1, u16(1) + b"\0"), error="too-large")
-    for kind, name, limit in ((0xA2, "checkpoint", 131072), (0xA3, "evidence", 393216)):
+    for kind, name, limit in ((0xA2, "checkpoint", 32768), (0xA3, "evidence", 163840)):
         answer(f"a {name}", "LGP-005", frame(kind, b"note"), {"answer": name, "length": 4})
         answer(f"refused: an empty {name}", "LGP-005", frame(kind), error="length")
         big = [{"hex": frame(kind, b"", limit + 1).hex()}, {"repeat": "61", "times": limit + 1}]
@@ -76,10 +76,12 @@ def answers():
     answer("as many entries as there may be", "LGP-002", many, {"answer": "entries", "from": 7})
     many = [{"hex": frame(0xA4, b"", 8 + 8193 * 33).hex()}, {"u64": 7}, {"repeat": SOME.hex(), "times": 8193}]
     answer("refused: an entry too many", "LGP-002", many, error="too-large")
-    answer("a proof", "LGP-003", frame(0xA5, b"\1" * 64), {"answer": "proof", "hashes": ["01" * 32] * 2})
-    answer("a proof without hashes", "LGP-003", frame(0xA5), {"answer": "proof", "hashes": []})
-    answer("refused: half a hash", "LGP-003", frame(0xA5, b"\1" * 48), error="length")
-    answer("refused: a hash too many", "LGP-003", frame(0xA5, b"\1" * 32 * 129), error="too-large")
+    answer("a proof", "LGP-003", frame(0xA5, b"\2" * 32 + b"\1" * 64), {"answer": "proof", "root": "02" * 32, "hashes": ["01" * 32] * 2})
+    answer("a proof without hashes", "LGP-003", frame(0xA5, b"\2" * 32), {"answer": "proof", "root": "02" * 32, "hashes": []})
+    answer("as many hashes as a proof may have", "LGP-003", frame(0xA5, b"\2" * 32 + b"\1" * 2048), {"answer": "proof", "root": "02" * 32})
+    answer("refused: a proof without a root", "LGP-003", frame(0xA5), error="truncated")
+    answer("refused: half a hash", "LGP-003", frame(0xA5, b"\2" * 32 + b"\1" * 48), error="length")
+    answer("refused: a hash too many", "LGP-003", frame(0xA5, b"\2" * 32 + b"\1" * 32 * 65), error="too-large")
     answer("cosignatures", "LGP-004", frame(0xA6, b"line"), {"answer": "cosignatures", "length": 4})
     answer("refused: no cosignatures", "LGP-004", frame(0xA6), error="length")
     answer("refused: cosignatures a byte too long", "LGP-004", frame(0xA6, b"a" * 16385), error="too-large")
