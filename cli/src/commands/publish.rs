@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use node::api::types::{Accepted, DraftRequest, Drafted, Resolved, Sequences, Status, Work};
+use node::api::types::{Accepted, DraftRequest, Drafted, LogPlace, Resolved, Sequences, Status, Work};
 use registry::key::SecretKey;
 use registry::statement::{Channel, DerivedFrom, Relation, Releasable, Release, RoleName, Statement};
 use registry::{ChannelName, Digest, Model, Nation, Signed, Timestamp, Version};
@@ -17,6 +17,9 @@ use crate::human;
 use crate::keys;
 use crate::output::{self, BOLD, Cell, DIM, NAME, Table, WARN, cell, paint};
 use crate::progress::Bar;
+
+/// How long the log's entry and the cosignatures of connected allies are waited for, in milliseconds.
+const LOG_WAIT_MS: u64 = 3000;
 
 /// Publish a folder as a signed release
 ///
@@ -72,6 +75,7 @@ struct Published {
     files: usize,
     releasable_to: String,
     announced: bool,
+    log: LogPlace,
 }
 
 fn parse_releasable(text: &str) -> Result<Releasable, String> {
@@ -130,6 +134,9 @@ impl Publish {
         };
         let accepted = sign_and_send(client, Statement::Release(release), &key).await?;
         let sequence = self.point(client, accepted.digest, &key).await?;
+        // The log grows within a moment, and allies cosign it; who publishes should see that, and not wait for those away.
+        let wait = if client.is_running() { LOG_WAIT_MS } else { 0 };
+        let log = client.get(&format!("/v1/log/place/{}?wait_ms={wait}", accepted.digest)).await?;
         let published = Published {
             release: accepted.digest,
             model: self.model.clone(),
@@ -142,6 +149,7 @@ impl Publish {
             files: draft.files.len(),
             releasable_to: self.releasable_to.to_string(),
             announced: client.is_running(),
+            log,
         };
         Ok((published, draft))
     }
@@ -261,6 +269,7 @@ fn report(context: &Context, published: &Published, draft: &Drafted) -> Result<(
         ("contents", human::contents(published.files, published.size, &published.format)),
         ("licence", published.licence.clone()),
         ("releasable to", published.releasable_to.clone()),
+        ("log", super::show::place(&published.log)),
     ]))?;
     output::line("")?;
     let mut table = Table::new(&["file", "size", "blob"]);

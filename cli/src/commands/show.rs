@@ -1,8 +1,9 @@
 //! `steelyard show`: everything about one release.
 
 use clap::Args;
-use node::api::types::{Evidence, ReleaseDetail, Resolved};
+use node::api::types::{Evidence, LogPlace, ReleaseDetail, Resolved};
 use registry::{Reference, Timestamp};
+use serde::Serialize;
 
 use super::pull;
 use crate::client::{Client, Need, segment};
@@ -35,8 +36,8 @@ impl Show {
         client.close().await;
         match found? {
             Found::Evidence(evidence) => output::json(&*evidence),
-            Found::Detail(detail) if context.json => output::json(&*detail),
-            Found::Detail(detail) => report(&detail),
+            Found::Detail(detail, place) if context.json => output::json(&Shown { detail: &detail, log: &place }),
+            Found::Detail(detail, place) => report(&detail, &place),
         }
     }
 
@@ -47,16 +48,41 @@ impl Show {
         if self.evidence {
             return Ok(Found::Evidence(client.get(&format!("{path}/evidence")).await?));
         }
-        Ok(Found::Detail(client.get(&path).await?))
+        let place = client.get(&format!("/v1/log/place/{}", resolved.release)).await?;
+        Ok(Found::Detail(client.get(&path).await?, place))
     }
 }
 
 enum Found {
     Evidence(Box<Evidence>),
-    Detail(Box<ReleaseDetail>),
+    Detail(Box<ReleaseDetail>, LogPlace),
 }
 
-fn report(detail: &ReleaseDetail) -> Result<(), Failure> {
+/// What programs get: the release, and its place in its nation's log.
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    detail: &'a ReleaseDetail,
+    log: &'a LogPlace,
+}
+
+/// Where in its nation's log it stands, and who vouches that everybody is shown the same log.
+pub(super) fn place(place: &LogPlace) -> String {
+    let Some(logged) = &place.logged else {
+        return paint(WARN, format!("not yet: {}", place.waiting.as_deref().unwrap_or("it waits")));
+    };
+    let names: Vec<String> = logged.witnesses.iter().map(ToString::to_string).collect();
+    let who = match (names.is_empty(), logged.witnessed) {
+        (true, _) => paint(WARN, "cosigned by nobody yet"),
+        (false, Some(at)) => {
+            format!("cosigned by {}, {}", names.join(", "), human::relative(at, Timestamp::now()))
+        }
+        (false, None) => format!("cosigned by {}", names.join(", ")),
+    };
+    format!("entry {} of `{}`, {who}", logged.index, place.nation)
+}
+
+fn report(detail: &ReleaseDetail, log: &LogPlace) -> Result<(), Failure> {
     let now = Timestamp::now();
     let entry = &detail.entry;
     let nothing = |text: &str| paint(DIM, text);
@@ -83,6 +109,7 @@ fn report(detail: &ReleaseDetail) -> Result<(), Failure> {
     output::print(&output::facts(&[
         ("release", entry.release.to_string()),
         ("signed", format!("{} ({}), {}", entry.issued, human::relative(entry.issued, now), signed)),
+        ("log", place(log)),
         ("channels", if channels.is_empty() { nothing("none points to it") } else { channels.join(", ") }),
         ("contents", human::contents(entry.files, entry.size, &entry.format)),
         ("licence", entry.licence.clone()),

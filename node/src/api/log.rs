@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::Api;
 use super::guard::{Path, Query, Raw};
 use super::stream::blocking;
-use super::types::{EvidenceEntry, LogPage, LogPlace, LogRecovered, LogStatus, Monitored};
+use super::types::{EvidenceEntry, Examined, LogPage, LogPlace, LogRecovered, LogStatus, Monitored};
 use crate::error::{Code, Problem};
 use crate::log::{append, book, view, witness};
 use crate::wire::LogRefusal;
@@ -94,6 +94,16 @@ pub(super) async fn recover(State(api): State<Api>) -> Answer<LogRecovered> {
 pub(super) async fn evidence(State(api): State<Api>) -> Answer<Vec<EvidenceEntry>> {
     let store = api.store().clone();
     Ok(Json(blocking(move || Ok(view::evidence(&store)?)).await?))
+}
+
+/// Says what evidence proves, by the keys of the nations that are pinned here; nothing is kept.
+pub(super) async fn examine(State(api): State<Api>, Raw(body): Raw) -> Answer<Examined> {
+    let store = api.store().clone();
+    let proved = blocking(move || Ok(book::prove(&store, &body)?)).await?;
+    match proved {
+        Ok(fork) => Ok(Json(fork.into())),
+        Err(why) => Err(Problem::new(Code::Usage, format!("this proves nothing: {why}"))),
+    }
 }
 
 pub(super) async fn evidence_file(

@@ -141,3 +141,23 @@ pub struct EvidenceEntry {
     /// Where the file lies.
     pub path: String,
 }
+
+/// `POST /v1/log/evidence`: what evidence proves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Examined {
+    /// Whose log lied.
+    pub nation: Nation,
+    /// About how many of its first entries.
+    pub size: u64,
+    /// The root hash that one checkpoint signs for them, in base64.
+    pub one: String,
+    /// The one that the other checkpoint commits to.
+    pub other: String,
+}
+
+impl From<registry::log::evidence::Fork> for Examined {
+    fn from(fork: registry::log::evidence::Fork) -> Self {
+        let text = |hash: &[u8; 32]| data_encoding::BASE64.encode(hash);
+        Self { nation: fork.nation, size: fork.size, one: text(&fork.one), other: text(&fork.other) }
+    }
+}
