@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use libp2p::PeerId;
-use registry::store::StoreError;
-use registry::{Nation, Timestamp};
+use registry::Nation;
+use registry::store::{OwnLog, StoreError};
 
 use super::book::{self, Head, Weighed};
 use super::client::{Client, Told};
-use super::{Own, dispute, follow, witness};
+use super::{dispute, follow, witness};
 use crate::error::{Code, Problem};
 use crate::events::Event;
 use crate::gossip;
@@ -47,7 +47,7 @@ async fn turn(node: &Node) -> Result<(), StoreError> {
     let (pending, disputed) =
         blocking(move || Ok::<_, StoreError>((book::pending(&store)?, book::is_disputed(&store, &store.own())?)))
             .await?;
-    if disputed || matches!(*node.logs().own(), Own::Behind { .. }) {
+    if disputed || matches!(node.store().own_log(), OwnLog::Behind { .. }) {
         return Ok(());
     }
     if pending > 0 {
@@ -58,7 +58,7 @@ async fn turn(node: &Node) -> Result<(), StoreError> {
         let _turn = turn.lock().await;
         let appender = node.clone();
         let head = blocking(move || match &appender.logs().log_key {
-            Some(key) => book::append(appender.store(), key, Timestamp::now()),
+            Some(key) => book::append(appender.store(), key),
             None => Ok(None),
         })
         .await?;
@@ -108,7 +108,7 @@ async fn tell(node: &Node, head: &Head) {
 
 /// Whether anything may be appended: no ally that was asked knows more of our log, or something else, and one was asked.
 async fn confirm(node: &Node, own: &Nation) -> Result<bool, StoreError> {
-    if *node.logs().own() == Own::Confirmed {
+    if node.store().own_log() == OwnLog::Confirmed {
         return Ok(true);
     }
     let allies = book::allies(node.store());
@@ -133,42 +133,31 @@ async fn confirm(node: &Node, own: &Nation) -> Result<bool, StoreError> {
     if blocking(move || book::is_disputed(&store, &nation)).await? {
         return Ok(false);
     }
-    let mut state = node.logs().own();
-    if matches!(*state, Own::Behind { .. }) {
-        return Ok(false);
-    }
-    if heard > 0 || allies.is_empty() || node.config().log.standalone {
-        *state = Own::Confirmed;
-        return Ok(true);
-    }
-    Ok(false)
+    let asked = heard > 0 || allies.is_empty() || node.config().log.standalone;
+    Ok(asked && node.store().confirm_log() == OwnLog::Confirmed)
 }
 
-/// A peer knows more of our log than this node: nothing is appended until a person looked.
-pub(super) fn behind(node: &Node, peer: PeerId, size: u64) {
+/// A peer has a checkpoint of our log beyond what this node has: nothing is appended until a person looked.
+pub(super) async fn behind(node: &Node, peer: PeerId, note: Vec<u8>, size: u64) -> Result<(), StoreError> {
+    let store = node.store().clone();
+    blocking(move || book::heard_of_ours(&store, &note)).await?;
     let nation = node.book().nation(&peer);
-    {
-        let mut own = node.logs().own();
-        if matches!(*own, Own::Behind { size: known, .. } if known >= size) {
-            return;
-        }
-        *own = Own::Behind { size, nation: nation.clone() };
+    if !node.logs().note_ahead(size, nation.clone()) {
+        return Ok(());
     }
     let message = behind_text(size, nation.as_ref());
     tracing::error!(%peer, "{message}");
-    node.events().send(Event::Alert {
-        code: "log-behind".to_owned(),
-        message,
-        peer: Some(peer.to_base58()),
-        nation,
-    });
+    let peer = Some(peer.to_base58());
+    node.events().send(Event::Alert { code: "log-behind".to_owned(), message, peer, nation });
+    node.logs().changed();
+    Ok(())
 }
 
 /// What people are told of it.
 pub(super) fn behind_text(size: u64, nation: Option<&Nation>) -> String {
-    let who = nation.map_or("a peer".to_owned(), |nation| format!("a node of `{nation}`"));
+    let who = nation.map_or("this node's own last checkpoint".to_owned(), |nation| format!("a node of `{nation}`"));
     format!(
-        "{who} knows {size} entries of our log, more than this node: it was restored from a backup, or another node appends too; nothing is appended until `steelyard log recover` has fetched what is missing"
+        "{who} knows {size} entries of our log, more than lie here: this node was restored from a backup, or another one appends too; nothing is appended until `steelyard log recover` has fetched what is missing"
     )
 }
 
@@ -213,7 +202,13 @@ pub(crate) async fn recover(node: &Node) -> Result<Recovered, Problem> {
         .hint("`steelyard evidence ls` shows what; allies hold the log for a lie until their people decide"));
     }
     let to = size().await?;
-    *node.logs().own() = Own::Unconfirmed;
+    if let OwnLog::Behind { known } = node.store().own_log() {
+        return Err(Problem::new(
+            Code::Conflict,
+            format!("this node signed {known} entries of our log, and no ally that is connected has them all: {to} are here"),
+        )
+        .hint("connect with the allies that cosigned last, and try again"));
+    }
     node.logs().wake();
     // What was signed comes with the statements themselves, as far as allies may have them.
     for (peer, _) in peers {

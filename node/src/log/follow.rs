@@ -110,8 +110,7 @@ async fn hear(node: &Node, peer: PeerId, client: &mut Client, told: Told) -> Res
         }
         Weighed::Ahead { have, size } => {
             if node.logs().appends() && nation == node.store().own() {
-                super::append::behind(node, peer, size);
-                return Ok(());
+                return Ok(super::append::behind(node, peer, note, size).await?);
             }
             fetch(node, peer, client, &nation, note, (have, size)).await
         }
@@ -134,7 +133,7 @@ pub(crate) async fn fetch(
         Err(error) => return Err(error.into()),
     };
     let (store, head) = (node.store().clone(), note.clone());
-    match blocking(move || book::extend(&store, &head, have, &entries)).await? {
+    match blocking(move || book::extend(&store, &head, &entries)).await? {
         Extended::Kept => {
             tracing::debug!(%peer, %nation, size, "a log has grown");
             node.logs().changed();

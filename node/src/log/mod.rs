@@ -23,7 +23,7 @@ pub(crate) mod view;
 pub(crate) mod witness;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use libp2p::PeerId;
@@ -37,30 +37,14 @@ use crate::layout::Layout;
 use crate::node::Node;
 use rate::Allowances;
 
-/// How our own log stands.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) enum Own {
-    /// No ally was asked yet, or none answered; the reason, for people.
-    #[default]
-    Unconfirmed,
-    /// No ally knows more of it than this node.
-    Confirmed,
-    /// An ally knows more: this node was restored from a backup, or another one appends too.
-    Behind {
-        /// The size that it knows.
-        size: u64,
-        /// Who.
-        nation: Option<Nation>,
-    },
-}
-
 /// Everything about logs that is not in the store.
 pub(crate) struct Logs {
     log_key: Option<SecretKey>,
     witness_key: Option<SecretKey>,
     /// Why a key that lies here is not used.
     unusable: Vec<String>,
-    own: Mutex<Own>,
+    /// Who was heard to know more of our own log, and how much.
+    ahead: Mutex<Option<(u64, Option<Nation>)>>,
     /// There may be something to append or to have cosigned.
     wake: Notify,
     /// Counts changes of any log, for whoever waits for one.
@@ -96,7 +80,7 @@ impl Logs {
             log_key,
             witness_key,
             unusable,
-            own: Mutex::default(),
+            ahead: Mutex::default(),
             wake: Notify::new(),
             changes: watch::Sender::new(0),
             turns: Mutex::default(),
@@ -147,6 +131,21 @@ impl Logs {
         self.allowances.lock().unwrap_or_else(PoisonError::into_inner).take("http", cost, now)
     }
 
+    /// Who was heard to know more of our own log, and how much.
+    fn ahead(&self) -> Option<(u64, Option<Nation>)> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes note of that; whether it is news.
+    fn note_ahead(&self, size: u64, nation: Option<Nation>) -> bool {
+        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = ahead.as_ref().is_none_or(|(known, _)| *known < size);
+        if news {
+            *ahead = Some((size, nation));
+        }
+        news
+    }
+
     fn cosigned_before(&self, ally: &Nation) -> u64 {
         self.cosigned.lock().unwrap_or_else(PoisonError::into_inner).get(ally).copied().unwrap_or(0)
     }
@@ -159,10 +158,6 @@ impl Logs {
     fn tell_once(&self, size: u64, witnesses: usize) -> bool {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut *told, (size, witnesses)) != (size, witnesses)
-    }
-
-    fn own(&self) -> MutexGuard<'_, Own> {
-        self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

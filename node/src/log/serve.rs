@@ -88,9 +88,12 @@ async fn answer(node: &Node, peer: &PeerId, request: LogRequest) -> Result<Vec<L
         Ok(match request {
             LogRequest::Heads => {
                 let mut heads = Vec::new();
-                for nation in book::nations(&store).into_iter().take(MAX_HEADS.into()) {
+                for nation in book::nations(&store) {
                     heads.extend(book::shown(&store, &nation)?);
+                    heads.extend(book::better_witnessed(&store, &nation)?);
                 }
+                // Two for each nation at most, and there are not more than that.
+                heads.truncate(MAX_HEADS.into());
                 let mut answers = vec![LogAnswer::Heads(heads.len() as u16)];
                 answers.append(&mut heads);
                 answers

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use registry::store::{Store, StoreError};
 use registry::statement::Statement;
+use registry::store::{OwnLog, Store, StoreError};
 use registry::{Digest, Nation, Signed};
 
-use super::{Own, append, book};
+use super::{append, book};
 use crate::api::types::{EvidenceEntry, LogEntry, LogInfo, LogPage, LogPlace, LogStatus, Monitored, Unlogged};
 use crate::error::{Code, Problem};
 use crate::node::{Node, blocking};
@@ -18,27 +18,28 @@ const STEP: u64 = 4096;
 pub(crate) async fn status(node: &Node) -> Result<LogStatus, Problem> {
     let store = node.store().clone();
     let (logs, pending) = blocking(move || Ok::<_, StoreError>((infos(&store)?, book::pending(&store)?))).await?;
-    let own = node.logs().own().clone();
-    let behind = match &own {
-        Own::Behind { size, .. } => Some(*size),
-        Own::Unconfirmed | Own::Confirmed => None,
-    };
+    let own = node.store().own_log();
     let mut problems = node.logs().unusable.clone();
-    if let Own::Behind { size, nation } = &own {
-        problems.push(append::behind_text(*size, nation.as_ref()));
-    }
+    let behind = match own {
+        OwnLog::Behind { known } => {
+            let who = node.logs().ahead().filter(|(size, _)| *size >= known).and_then(|(_, nation)| nation);
+            problems.push(append::behind_text(known, who.as_ref()));
+            Some(known)
+        }
+        OwnLog::Unconfirmed | OwnLog::Confirmed => None,
+    };
     for log in logs.iter().filter(|log| log.disputed) {
         problems.push(format!(
             "the log of `{}` was proved to lie: `steelyard evidence ls`; nothing more of it is accepted here",
             log.nation
         ));
     }
-    let waiting = (pending > 0).then(|| why_waiting(node, &own, &logs));
+    let waiting = (pending > 0).then(|| why_waiting(node, own, &logs));
     let (appends, witness) = (node.logs().appends(), node.logs().witnesses());
     Ok(LogStatus { logs, appends, witness, pending, waiting, behind, problems })
 }
 
-fn why_waiting(node: &Node, own: &Own, logs: &[LogInfo]) -> String {
+fn why_waiting(node: &Node, own: OwnLog, logs: &[LogInfo]) -> String {
     if !node.logs().appends() {
         return "they wait for the node of this nation that holds the log key".to_owned();
     }
@@ -46,13 +47,13 @@ fn why_waiting(node: &Node, own: &Own, logs: &[LogInfo]) -> String {
         return "our log was proved to lie; nothing is appended to it".to_owned();
     }
     match own {
-        Own::Behind { .. } => "this node knows less of our log than an ally: `steelyard log recover`".to_owned(),
-        Own::Unconfirmed if !node.is_online() => "they are logged when the node runs".to_owned(),
-        Own::Unconfirmed => {
+        OwnLog::Behind { .. } => "this node knows less of our log than an ally: `steelyard log recover`".to_owned(),
+        OwnLog::Unconfirmed if !node.is_online() => "they are logged when the node runs".to_owned(),
+        OwnLog::Unconfirmed => {
             "no ally could be asked yet whether it knows more of our log; `log.standalone` in the settings does without"
                 .to_owned()
         }
-        Own::Confirmed => "they are being logged".to_owned(),
+        OwnLog::Confirmed => "they are being logged".to_owned(),
     }
 }
 

@@ -20,12 +20,20 @@ pub(crate) async fn cosign(
     if !node.logs().witnesses() {
         return Ok(Err((LogRefusal::NoWitness, 0)));
     }
+    let Some(nation) = book::asked_about(&body) else { return Ok(Err((LogRefusal::Malformed, 0))) };
+    if node.store().trust().member(&nation).is_err() {
+        return Ok(Err((LogRefusal::Unknown, 0)));
+    }
     let witness = node.clone();
+    let turn = node.logs().turn(&nation);
+    let guard = turn.lock().await;
     let cosigned = blocking(move || match &witness.logs().witness_key {
         Some(key) => book::cosign(witness.store(), key, &body, Timestamp::now()),
         None => Ok(Cosigned::Refused(LogRefusal::NoWitness, 0)),
     });
-    match cosigned.await? {
+    let cosigned = cosigned.await?;
+    drop(guard);
+    match cosigned {
         Cosigned::Lines { lines, nation, size } => {
             let (store, own) = (node.store().clone(), nation.clone());
             let here = blocking(move || book::head(&store, &own)).await?.map_or(0, |head| head.size);
@@ -38,7 +46,14 @@ pub(crate) async fn cosign(
             }
             Ok(Ok(lines))
         }
-        Cosigned::Refused(why, size) => Ok(Err((why, size))),
+        Cosigned::Refused(why, size) => {
+            if let (LogRefusal::BadProof, Some(peer)) = (why, from) {
+                // Its head is signed and does not fit what was cosigned: its entries will tell who is wrong.
+                let follower = node.clone();
+                node.spawn("log", async move { follow::one(&follower, peer, &nation).await });
+            }
+            Ok(Err((why, size)))
+        }
         Cosigned::Fork(evidence) => {
             dispute::raise(node, from, evidence).await?;
             Ok(Err((LogRefusal::Disputed, 0)))

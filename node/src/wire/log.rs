@@ -7,17 +7,17 @@ use super::{WireError, end, frame, take};
 /// Entries of one answer at most: 264 KiB, which is a few round trips for a log of years.
 pub const MAX_ENTRIES: usize = 8192;
 /// Bytes of one entry: its type and a digest.
-pub const ENTRY_LEN: usize = 33;
+pub const ENTRY_LEN: usize = registry::log::ENTRY;
 /// Hashes of one consistency proof at most: one for each level of the highest tree, and one more.
-pub const MAX_PROOF: usize = 64;
-/// Heads of one answer at most: one for each nation that a node may pin.
-pub const MAX_HEADS: u16 = registry::trust::MAX_MEMBERS as u16;
+pub const MAX_PROOF: usize = registry::log::tree::MAX_PROOF;
+/// Heads of one answer at most: for each nation that a node may pin its newest, and an earlier one that more nations cosigned.
+pub const MAX_HEADS: u16 = 2 * registry::trust::MAX_MEMBERS as u16;
 /// Longest checkpoint with its signatures, in bytes: those of every nation's witness.
-pub const MAX_CHECKPOINT: usize = 32 * 1024;
+pub const MAX_CHECKPOINT: usize = registry::log::note::MAX_NOTE;
 /// Longest evidence, in bytes: two checkpoints and a proof as JSON.
-pub const MAX_EVIDENCE: usize = 160 * 1024;
+pub const MAX_EVIDENCE: usize = registry::log::evidence::MAX_EVIDENCE;
 /// Longest request for a cosignature, in bytes: the old size, a proof of 64 lines, and a checkpoint.
-pub const MAX_ADD_CHECKPOINT: usize = 64 + 64 * 45 + MAX_CHECKPOINT;
+pub const MAX_ADD_CHECKPOINT: usize = registry::log::witness::MAX_REQUEST;
 /// Longest answer to it, in bytes: a line for each key of a witness role.
 pub const MAX_COSIGNATURES: usize = 16 * 1024;
 
@@ -257,7 +257,7 @@ impl LogAnswer {
                 let count = u16::from_le_bytes(take(&mut input, WHAT)?);
                 end(input, WHAT)?;
                 if count > MAX_HEADS {
-                    return Err(WireError::Value { what: WHAT, rule: "there are at most 512 heads" });
+                    return Err(WireError::Value { what: WHAT, rule: "there are at most 1024 heads" });
                 }
                 Ok(Self::Heads(count))
             }

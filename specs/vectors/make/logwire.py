@@ -58,8 +58,8 @@ def answers():
         vector(f, name, "log-answer", identifiers, {"bytes": data.hex() if isinstance(data, bytes) else data}, ok, error)
 
     answer("no heads", "LGP-005", frame(0xA1, u16(0)), {"answer": "heads", "count": 0})
-    answer("as many heads as there may be", "LGP-005", frame(0xA1, u16(512)), {"answer": "heads", "count": 512})
-    answer("refused: a head too many", "LGP-005", frame(0xA1, u16(513)), error="value")
+    answer("as many heads as there may be", "LGP-005", frame(0xA1, u16(1024)), {"answer": "heads", "count": 1024})
+    answer("refused: a head too many", "LGP-005", frame(0xA1, u16(1025)), error="value")
     answer("refused: heads without their number", "FRM-001", frame(0xA1), error="truncated")
     answer("refused: heads with a byte too many", "FRM-002", frame(0xA1, u16(1) + b"\0"), error="too-large")
     for kind, name, limit in ((0xA2, "checkpoint", 32768), (0xA3, "evidence", 163840)):
