@@ -99,11 +99,11 @@ pub(super) async fn evidence(State(api): State<Api>) -> Answer<Vec<EvidenceEntry
 /// Says what evidence proves, by the keys of the nations that are pinned here; nothing is kept.
 pub(super) async fn examine(State(api): State<Api>, Raw(body): Raw) -> Answer<Examined> {
     let store = api.store().clone();
-    let proved = blocking(move || Ok(book::prove(&store, &body)?)).await?;
-    match proved {
-        Ok(fork) => Ok(Json(fork.into())),
-        Err(why) => Err(Problem::new(Code::Usage, format!("this proves nothing: {why}"))),
-    }
+    let proved = blocking(move || {
+        book::prove(&store, &body)
+            .map_err(|why| Problem::new(Code::Usage, format!("this proves nothing: {why}")))
+    });
+    Ok(Json(proved.await?.into()))
 }
 
 pub(super) async fn evidence_file(

@@ -193,8 +193,8 @@ pub(crate) async fn recover(node: &Node) -> Result<Recovered, Problem> {
         return Err(Problem::new(Code::Network, "no ally could be asked what it knows of our log")
             .hint("connect with one; `steelyard peers` shows which are"));
     }
-    let store = node.store().clone();
-    if blocking(move || book::is_disputed(&store, &own)).await? {
+    let (store, named) = (node.store().clone(), own.clone());
+    if blocking(move || book::is_disputed(&store, &named)).await? {
         return Err(Problem::new(
             Code::Conflict,
             "our log says two things that can't both be true: this node, or another with the same key, appended after it was restored from a backup",
