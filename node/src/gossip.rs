@@ -47,7 +47,8 @@ struct Growth {
     cosigned: usize,
 }
 
-const EMPTY: Announcement = Announcement { version: VERSION, hint: None, recall: None, log: None, evidence: None };
+const EMPTY: Announcement =
+    Announcement { version: VERSION, hint: None, recall: None, log: None, evidence: None };
 
 /// There is news of a nation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -318,7 +318,7 @@ async fn take(node: &Node, peer: PeerId, statements: Vec<Vec<u8>>) -> Result<Out
             Learned::New(new) => {
                 let (accepted, signed, statement) = *new;
                 outcome.new += 1;
-                tell(node, &accepted, &signed, &statement).await;
+                tell(node, &peer, &accepted, &signed, &statement).await;
             }
             Learned::Known | Learned::Passed => {}
             Learned::Bad(why) => {
@@ -344,11 +344,11 @@ fn conflict(events: &Events, peer: &PeerId, message: String) {
 }
 
 /// Tells of a statement that a peer brought, and does what follows from it.
-async fn tell(node: &Node, accepted: &Accepted, signed: &Signed, statement: &Statement) {
+async fn tell(node: &Node, peer: &PeerId, accepted: &Accepted, signed: &Signed, statement: &Statement) {
     let nation = statement.nation().clone();
     tracing::info!(digest = %accepted.digest, kind = %accepted.kind, %nation, "a new statement");
-    crate::log::kept(node, &nation);
     node.events().send(Event::Statement { digest: accepted.digest, kind: accepted.kind, nation });
+    crate::log::brought(node, peer, statement, accepted.digest).await;
     if let Statement::Recall(recall) = statement {
         node.events().send(Event::Recall {
             digest: accepted.digest,
@@ -369,7 +369,7 @@ pub(crate) async fn take_gossiped(node: &Node, peer: PeerId, bytes: Vec<u8>) -> 
     match blocking(move || learn(&store, &bytes)).await {
         Ok(Learned::New(new)) => {
             let (accepted, signed, statement) = *new;
-            tell(node, &accepted, &signed, &statement).await;
+            tell(node, &peer, &accepted, &signed, &statement).await;
             Some(true)
         }
         Ok(Learned::Known) => Some(true),

@@ -13,8 +13,8 @@ pub use blob::{Answer, Order, Refusal, Request, range};
 pub use have::{Have, MAX_RUNS, News};
 pub use hello::{HELLO_HEADER, Hello, Verdict};
 pub use log::{
-    ENTRY_LEN, LogAnswer, LogRefusal, LogRequest, MAX_ADD_CHECKPOINT, MAX_CHECKPOINT, MAX_COSIGNATURES, MAX_ENTRIES,
-    MAX_EVIDENCE, MAX_HEADS, MAX_PROOF, log_answer_limit, log_request_limit,
+    ENTRY_LEN, LogAnswer, LogRefusal, LogRequest, MAX_ADD_CHECKPOINT, MAX_CHECKPOINT, MAX_COSIGNATURES,
+    MAX_ENTRIES, MAX_EVIDENCE, MAX_HEADS, MAX_PROOF, log_answer_limit, log_request_limit,
 };
 pub(crate) use sync::ENTRY;
 pub use sync::{FeedPage, FeedRequest};

@@ -10,8 +10,8 @@ use libp2p::core::{ConnectedPoint, Endpoint, Multiaddr};
 use node::gossip::{self, Announced};
 use node::swarm::hello::opens_hello;
 use node::wire::{
-    self, Answer, FeedPage, FeedRequest, Have, Hello, LogAnswer, LogRequest, News, Order, Refusal, Request, Verdict,
-    WireError,
+    self, Answer, FeedPage, FeedRequest, Have, Hello, LogAnswer, LogRequest, News, Order, Refusal, Request,
+    Verdict, WireError,
 };
 use node::{discovery, sync, transfer};
 use registry::chunk::{Chunk, ChunkMap};

@@ -321,7 +321,12 @@ fn connections(nations: &[NationEntry], peers: &[PeerInfo], state: &State, found
 /// How our log and those of allies stand.
 fn logs(log: &LogStatus, found: &mut Findings) {
     for problem in &log.problems {
-        found.add("log", Grade::Fail, problem.clone(), "`steelyard log ls` and `steelyard evidence ls` show more");
+        found.add(
+            "log",
+            Grade::Fail,
+            problem.clone(),
+            "`steelyard log ls` and `steelyard evidence ls` show more",
+        );
     }
     if log.pending > 0 {
         let why = log.waiting.as_deref().unwrap_or_default();

@@ -1,7 +1,7 @@
 //! `steelyard log`: nations' logs, and what was signed in our name.
 
 use clap::{Args, Subcommand};
-use node::api::types::{LogEntry, LogInfo, LogPage, LogRecovered, LogStatus, Monitored};
+use node::api::types::{Done, LogEntry, LogInfo, LogPage, LogRecovered, LogStatus, Monitored};
 use registry::{Nation, Timestamp};
 use serde_json::json;
 
@@ -32,6 +32,7 @@ enum Action {
     Show(Show),
     Monitor(Monitor),
     Recover(Recover),
+    Settle(Settle),
 }
 
 /// List the logs that this node keeps
@@ -81,6 +82,45 @@ struct Monitor {}
 #[command(after_help = "Example:\n  steelyard log recover")]
 struct Recover {}
 
+/// Follow a log again although it was proved to lie
+///
+/// For after its people explained themselves, such as by a restore from a backup that went wrong. This node goes on from
+/// what it has of the log, and takes nothing that contradicts it. The evidence file stays; any peer that still holds the
+/// same evidence brings it back, so allies settle it together.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  steelyard log settle borea --yes")]
+struct Settle {
+    /// The nation whose log it is
+    nation: Nation,
+    /// You spoke with its people
+    #[arg(long)]
+    yes: bool,
+}
+
+impl Settle {
+    async fn run(self, context: &Context) -> Result<(), Failure> {
+        if !self.yes {
+            return Err(Failure::usage(format!(
+                "the log of `{}` was proved to lie; this believes it again",
+                self.nation
+            ))
+            .help("speak with its people over another way, then say --yes"));
+        }
+        let client = Client::open(context, Need::Folder).await?;
+        let done = client.post::<Done>(&format!("/v1/log/settle/{}", self.nation), &json!({})).await;
+        client.close().await;
+        done?;
+        if context.json {
+            return output::json(&json!({ "nation": self.nation, "settled": true }));
+        }
+        output::line(format!(
+            "{} The log of {} is followed again.",
+            output::mark(true),
+            paint(NAME, &self.nation)
+        ))
+    }
+}
+
 impl Log {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         match self.action {
@@ -88,6 +128,7 @@ impl Log {
             Action::Show(show) => show.run(context).await,
             Action::Monitor(_) => monitor(context).await,
             Action::Recover(_) => recover(context).await,
+            Action::Settle(settle) => settle.run(context).await,
         }
     }
 }
@@ -266,7 +307,9 @@ fn alarms(seen: &Monitored, status: &LogStatus) -> Vec<String> {
         ));
     }
     for digest in &seen.elsewhere {
-        alarms.push(format!("another nation's node brought {digest}, signed in our name, before this node had it"));
+        alarms.push(format!(
+            "another nation's node brought {digest}, signed in our name, before this node had it"
+        ));
     }
     if !seen.unlogged.is_empty() && (!status.appends || status.behind.is_some()) {
         alarms.push(format!(
@@ -301,6 +344,8 @@ async fn recover(context: &Context) -> Result<(), Failure> {
         done.to,
         done.to - done.from
     ))?;
-    output::note("Their statements follow as far as allies may have them; `steelyard log monitor` shows what is still unknown.");
+    output::note(
+        "Their statements follow as far as allies may have them; `steelyard log monitor` shows what is still unknown.",
+    );
     Ok(())
 }

@@ -36,7 +36,9 @@ impl Show {
         client.close().await;
         match found? {
             Found::Evidence(evidence) => output::json(&*evidence),
-            Found::Detail(detail, place) if context.json => output::json(&Shown { detail: &detail, log: &place }),
+            Found::Detail(detail, place) if context.json => {
+                output::json(&Shown { detail: &detail, log: &place })
+            }
             Found::Detail(detail, place) => report(&detail, &place),
         }
     }

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use clap::Args;
 use node::api::types::{
-    LogStatus, MirrorState, MirrorStatus, Reach, Reachability, RelayState, Status as State, WorkerInfo, WorkerState,
+    LogStatus, MirrorState, MirrorStatus, Reach, Reachability, RelayState, Status as State, WorkerInfo,
+    WorkerState,
 };
 use registry::Timestamp;
 use serde::Serialize;

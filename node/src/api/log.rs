@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::Api;
 use super::guard::{Path, Query, Raw};
 use super::stream::blocking;
-use super::types::{EvidenceEntry, Examined, LogPage, LogPlace, LogRecovered, LogStatus, Monitored};
+use super::types::{Done, EvidenceEntry, Examined, LogPage, LogPlace, LogRecovered, LogStatus, Monitored};
 use crate::error::{Code, Problem};
 use crate::log::{append, book, view, witness};
 use crate::wire::LogRefusal;
@@ -89,6 +89,23 @@ pub(super) async fn recover(State(api): State<Api>) -> Answer<LogRecovered> {
     }
     let done = append::recover(node).await?;
     Ok(Json(LogRecovered { nation: node.store().own(), from: done.from, to: done.to, asked: done.asked }))
+}
+
+/// A person decided: the log is followed again from what is here.
+pub(super) async fn settle(State(api): State<Api>, Path(nation): Path<String>) -> Answer<Done> {
+    let nation = Nation::new(&nation)?;
+    let store = api.store().clone();
+    let named = nation.clone();
+    if !blocking(move || Ok(store.settle_log(&named)?)).await? {
+        return Err(Problem::new(
+            Code::NotFound,
+            format!("no evidence stands against the log of `{nation}`"),
+        )
+        .hint("`steelyard evidence ls` shows what does"));
+    }
+    tracing::warn!(%nation, "a person settled the dispute about this log; it is followed again");
+    api.node().logs().wake();
+    Ok(Json(Done {}))
 }
 
 pub(super) async fn evidence(State(api): State<Api>) -> Answer<Vec<EvidenceEntry>> {

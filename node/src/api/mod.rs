@@ -136,6 +136,7 @@ fn routes() -> Vec<Route> {
     let cosigning = DefaultBodyLimit::max(MAX_ADD_CHECKPOINT);
     route("post", "/log/add-checkpoint", Public, post(log::add_checkpoint).layer(cosigning));
     route("post", "/v1/log/evidence", Local, post(log::examine));
+    route("post", "/v1/log/settle/{nation}", Local, post(log::settle));
     route("post", "/v1/log/recover", Local, post(log::recover));
     route("get", "/v1/bandwidth", Local, get(admin::bandwidth));
     route("put", "/v1/bandwidth", Local, put(admin::set_bandwidth));

@@ -44,9 +44,10 @@ pub(super) async fn run(node: Node) {
 async fn turn(node: &Node) -> Result<(), StoreError> {
     let own = node.store().own();
     let store = node.store().clone();
-    let (pending, disputed) =
-        blocking(move || Ok::<_, StoreError>((book::pending(&store)?, book::is_disputed(&store, &store.own())?)))
-            .await?;
+    let (pending, disputed) = blocking(move || {
+        Ok::<_, StoreError>((book::pending(&store)?, book::is_disputed(&store, &store.own())?))
+    })
+    .await?;
     if disputed || matches!(node.store().own_log(), OwnLog::Behind { .. }) {
         return Ok(());
     }
@@ -155,7 +156,8 @@ pub(super) async fn behind(node: &Node, peer: PeerId, note: Vec<u8>, size: u64) 
 
 /// What people are told of it.
 pub(super) fn behind_text(size: u64, nation: Option<&Nation>) -> String {
-    let who = nation.map_or("this node's own last checkpoint".to_owned(), |nation| format!("a node of `{nation}`"));
+    let who =
+        nation.map_or("this node's own last checkpoint".to_owned(), |nation| format!("a node of `{nation}`"));
     format!(
         "{who} knows {size} entries of our log, more than lie here: this node was restored from a backup, or another one appends too; nothing is appended until `steelyard log recover` has fetched what is missing"
     )
@@ -177,7 +179,9 @@ pub(crate) async fn recover(node: &Node) -> Result<Recovered, Problem> {
     let own = node.store().own();
     let size = || {
         let (store, own) = (node.store().clone(), own.clone());
-        async move { Ok::<_, Problem>(blocking(move || book::head(&store, &own)).await?.map_or(0, |head| head.size)) }
+        async move {
+            Ok::<_, Problem>(blocking(move || book::head(&store, &own)).await?.map_or(0, |head| head.size))
+        }
     };
     let from = size().await?;
     let peers = node.book().connected();
@@ -224,7 +228,9 @@ async fn recover_from(node: &Node, peer: PeerId, own: &Nation) -> Result<(), fol
     let _turn = turn.lock().await;
     let (store, weighed) = (node.store().clone(), note.clone());
     match blocking(move || book::weigh(&store, &weighed)).await? {
-        Weighed::Ahead { have, size } => follow::fetch(node, peer, &mut client, own, note, (have, size)).await?,
+        Weighed::Ahead { have, size } => {
+            follow::fetch(node, peer, &mut client, own, note, (have, size)).await?
+        }
         Weighed::Fork(evidence) => dispute::raise(node, Some(peer), evidence).await?,
         _ => {}
     }

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use registry::key::SecretKey;
 use registry::log::ENTRY;
-use registry::log::checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint, nation_of as origin_of, note_keys};
+use registry::log::checkpoint::{
+    Checkpoint, CheckpointError, SignedCheckpoint, nation_of as origin_of, note_keys,
+};
 use registry::log::evidence::{Evidence, EvidenceError, Fork};
 use registry::log::note::{Note, NoteKey};
 use registry::log::tiles::{Tile, bundle, hashes};
@@ -133,7 +135,10 @@ pub(crate) fn usable(store: &Store, role: RoleName, path: &Path) -> std::result:
     if member.root.role(role).keys.contains_key(&key.id()) {
         return Ok(key);
     }
-    Err(format!("{} is not a {role} key of the root of `{own}`; put the right one in its place", path.display()))
+    Err(format!(
+        "{} is not a {role} key of the root of `{own}`; put the right one in its place",
+        path.display()
+    ))
 }
 
 /// Every pinned nation, our own among them.
@@ -227,7 +232,8 @@ pub(crate) fn proof(
     old: u64,
     new: u64,
 ) -> Result<Option<([u8; 32], Vec<[u8; 32]>)>> {
-    let (Some(root), Some(proof)) = (store.log_root(nation, old)?, store.log_consistency(nation, old, new)?) else {
+    let (Some(root), Some(proof)) = (store.log_root(nation, old)?, store.log_consistency(nation, old, new)?)
+    else {
         return Ok(None);
     };
     Ok(Some((root, proof)))
@@ -283,9 +289,8 @@ pub(crate) fn weigh(store: &Store, note: &[u8]) -> Result<Weighed> {
 /// Keeps the entries that lead from what is here to a checkpoint.
 pub(crate) fn extend(store: &Store, note: &[u8], entries: &[[u8; ENTRY]]) -> Result<Extended> {
     let Some(nation) = nation_of(note) else { return Ok(Extended::Wrong) };
-    let extended = store
-        .read_checkpoint(&nation, note)
-        .and_then(|checkpoint| store.extend_log(&checkpoint, entries));
+    let extended =
+        store.read_checkpoint(&nation, note).and_then(|checkpoint| store.extend_log(&checkpoint, entries));
     match extended {
         Ok(_) => {}
         Err(error) => {
@@ -313,7 +318,8 @@ pub(crate) fn accuse(
     note: &[u8],
     (root, proof): &([u8; 32], Vec<[u8; 32]>),
 ) -> Result<Option<Vec<u8>>> {
-    let (Some(ours), Ok(theirs)) = (store.log_checkpoint(nation)?, store.read_checkpoint(nation, note)) else {
+    let (Some(ours), Ok(theirs)) = (store.log_checkpoint(nation)?, store.read_checkpoint(nation, note))
+    else {
         return Ok(None);
     };
     if ours.size() >= theirs.size() {

@@ -83,7 +83,9 @@ async fn hear(node: &Node, peer: PeerId, client: &mut Client, told: Told) -> Res
         Told::Checkpoint(note) => note,
         Told::Evidence(json) => {
             if dispute::take(node, peer, json).await == Some(false) {
-                return Err(FollowError::Lie("it sent evidence against a log that proves nothing".to_owned()));
+                return Err(FollowError::Lie(
+                    "it sent evidence against a log that proves nothing".to_owned(),
+                ));
             }
             return Ok(());
         }
@@ -147,7 +149,11 @@ pub(crate) async fn fetch(
     }
     // Our entries and the peer's together are not what the log signed: one of the two changed them, or the log has
     // another beginning there. The peer must be able to show which.
-    let lie = || FollowError::Lie(format!("the entries that it sent of the log of `{nation}` are not those of its head"));
+    let lie = || {
+        FollowError::Lie(format!(
+            "the entries that it sent of the log of `{nation}` are not those of its head"
+        ))
+    };
     if have == 0 {
         return Err(lie());
     }

@@ -9,6 +9,7 @@
 //! dispute   evidence: found, verified, kept, handed on
 //! client, serve   the two ends of `/steelyard/log/1`
 //! rate      what a peer may ask how often
+//! wait      a pull that comes before the log
 //! view      what people are shown
 //! ```
 
@@ -20,6 +21,7 @@ pub(crate) mod follow;
 mod rate;
 pub(crate) mod serve;
 pub(crate) mod view;
+pub(crate) mod wait;
 pub(crate) mod witness;
 
 use std::collections::HashMap;
@@ -27,14 +29,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use libp2p::PeerId;
-use registry::Nation;
 use registry::key::SecretKey;
-use registry::statement::RoleName;
+use registry::statement::{RoleName, Statement};
 use registry::store::Store;
+use registry::{Digest, Nation};
 use tokio::sync::{Notify, watch};
 
+use crate::events::Event;
 use crate::layout::Layout;
-use crate::node::Node;
+use crate::node::{Node, blocking};
 use rate::Allowances;
 
 /// Everything about logs that is not in the store.
@@ -173,4 +176,25 @@ pub(crate) fn kept(node: &Node, nation: &Nation) {
     if *nation == node.store().own() {
         node.logs().wake();
     }
+}
+
+/// A peer brought a statement that was new here. One in our own name that another nation's node had first deserves a look:
+/// it was signed without this node.
+pub(crate) async fn brought(node: &Node, peer: &PeerId, statement: &Statement, digest: Digest) {
+    let own = node.store().own();
+    kept(node, statement.nation());
+    let from = node.book().nation(peer);
+    let Some(from) = from.filter(|from| *from != own && *statement.nation() == own) else { return };
+    let message = format!(
+        "a {} in our name, {digest}, came from a node of `{from}` and was not known here: if nobody of us signed it elsewhere, a key is stolen; `steelyard log monitor` lists all that was signed in our name",
+        statement.kind()
+    );
+    tracing::warn!(%peer, "{message}");
+    let (store, note) = (node.store().clone(), from.to_string());
+    let noted = blocking(move || store.put_meta(&view::elsewhere_key(&digest), note.as_bytes())).await;
+    if let Err(error) = noted {
+        tracing::error!("that could not be noted: {error}");
+    }
+    let (code, peer) = ("signed-elsewhere".to_owned(), Some(peer.to_base58()));
+    node.events().send(Event::Alert { code, message, peer, nation: Some(from) });
 }

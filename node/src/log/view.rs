@@ -7,7 +7,9 @@ use registry::store::{OwnLog, Store, StoreError};
 use registry::{Digest, Nation, Signed};
 
 use super::{append, book};
-use crate::api::types::{EvidenceEntry, LogEntry, LogInfo, LogPage, LogPlace, LogStatus, Monitored, Unlogged};
+use crate::api::types::{
+    EvidenceEntry, LogEntry, LogInfo, LogPage, LogPlace, LogStatus, Monitored, Unlogged,
+};
 use crate::error::{Code, Problem};
 use crate::node::{Node, blocking};
 
@@ -17,7 +19,8 @@ const STEP: u64 = 4096;
 /// Every log, and how our own stands.
 pub(crate) async fn status(node: &Node) -> Result<LogStatus, Problem> {
     let store = node.store().clone();
-    let (logs, pending) = blocking(move || Ok::<_, StoreError>((infos(&store)?, book::pending(&store)?))).await?;
+    let (logs, pending) =
+        blocking(move || Ok::<_, StoreError>((infos(&store)?, book::pending(&store)?))).await?;
     let own = node.store().own_log();
     let mut problems = node.logs().unusable.clone();
     let behind = match own {
@@ -110,7 +113,9 @@ fn shown(store: &Store, index: u64, entry: &[u8; 33]) -> Result<LogEntry, StoreE
 pub(crate) fn about(statement: &Statement) -> String {
     match statement {
         Statement::Release(release) => format!("{}@{}", release.model, release.version),
-        Statement::Channel(channel) => format!("{}:{} move {}", channel.model, channel.channel, channel.sequence),
+        Statement::Channel(channel) => {
+            format!("{}:{} move {}", channel.model, channel.channel, channel.sequence)
+        }
         Statement::Recall(recall) => format!("of {}", recall.target.digest()),
         Statement::Root(root) => format!("version {}", root.version),
         Statement::Node(node) => format!("of {}", node.peer_id),
@@ -164,9 +169,8 @@ pub(crate) async fn place(node: &Node, digest: &Digest) -> Result<LogPlace, Prob
         Ok::<_, StoreError>((nation, store.logged(&wanted)?))
     })
     .await?;
-    let nation = nation.ok_or_else(|| {
-        Problem::new(Code::NotFound, format!("the statement {digest} is not known here"))
-    })?;
+    let nation = nation
+        .ok_or_else(|| Problem::new(Code::NotFound, format!("the statement {digest} is not known here")))?;
     let waiting = match logged {
         Some(_) => None,
         None if nation == node.store().own() => {

@@ -98,7 +98,9 @@ async fn ask(node: &Node, peer: PeerId, ally: &Nation, head: &Head) -> Result<bo
     let mut old = node.logs().cosigned_before(ally);
     for _ in 0..2 {
         let (store, asked) = (node.store().clone(), head.clone());
-        let Some(body) = blocking(move || book::request(&store, &asked, old)).await? else { return Ok(false) };
+        let Some(body) = blocking(move || book::request(&store, &asked, old)).await? else {
+            return Ok(false);
+        };
         match client.cosign(body).await {
             Ok(lines) => {
                 let (store, asked, ally2) = (node.store().clone(), head.clone(), ally.clone());
