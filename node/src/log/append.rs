@@ -6,8 +6,9 @@ use std::time::Duration;
 use libp2p::PeerId;
 use registry::Nation;
 use registry::store::{OwnLog, StoreError};
+use tokio::sync::oneshot;
 
-use super::book::{self, Head, Weighed};
+use super::book::{self, Weighed};
 use super::client::{Client, Told};
 use super::{dispute, follow, witness};
 use crate::error::{Code, Problem};
@@ -71,40 +72,47 @@ async fn turn(node: &Node) -> Result<(), StoreError> {
     cosigned(node, &own).await
 }
 
-/// Has the newest checkpoint cosigned by those allies that have not yet, and tells everybody.
+/// Has the newest checkpoint cosigned by those allies that have not yet, and tells everybody. An ally that dawdles holds
+/// up neither the others nor the next entries.
 async fn cosigned(node: &Node, own: &Nation) -> Result<(), StoreError> {
     let (store, nation) = (node.store().clone(), own.clone());
-    let Some(before) = blocking(move || book::head(&store, &nation)).await? else { return Ok(()) };
-    let asking = witness::gather(node, &before);
-    tokio::pin!(asking);
-    let first = tokio::time::timeout(FIRST_COSIGNATURES, &mut asking).await;
-    let (store, nation) = (node.store().clone(), own.clone());
-    let told = blocking(move || book::head(&store, &nation)).await?;
-    if let Some(head) = &told {
-        tell(node, head).await;
-    }
-    if first.is_err() {
-        asking.await;
-        let (store, nation) = (node.store().clone(), own.clone());
-        if let Some(head) = blocking(move || book::head(&store, &nation)).await?
-            && told.is_none_or(|told| told.witnesses.len() < head.witnesses.len())
-        {
-            tell(node, &head).await;
+    let Some(head) = blocking(move || book::head(&store, &nation)).await? else { return Ok(()) };
+    let (done, first) = oneshot::channel::<()>();
+    let (asking, nation) = (node.clone(), own.clone());
+    node.spawn("cosignatures", async move {
+        witness::gather(&asking, &head).await;
+        drop(done);
+        // Who was still being asked for an earlier head was passed over.
+        if tell(&asking, &nation).await > head.size {
+            asking.logs().wake();
         }
-    }
+    });
+    // An error says that all have answered.
+    let _ = tokio::time::timeout(FIRST_COSIGNATURES, first).await;
+    tell(node, own).await;
     Ok(())
 }
 
-/// Gossips a head, once for each state that it is in.
-async fn tell(node: &Node, head: &Head) {
+/// Gossips our newest head, once for each state that it is in. Answers its size.
+async fn tell(node: &Node, own: &Nation) -> u64 {
+    let (store, nation) = (node.store().clone(), own.clone());
+    let head = match blocking(move || book::head(&store, &nation)).await {
+        Ok(Some(head)) => head,
+        Ok(None) => return 0,
+        Err(error) => {
+            tracing::error!("our log could not be read to tell of it: {error}");
+            return 0;
+        }
+    };
     if !node.logs().tell_once(head.size, head.witnesses.len()) {
-        return;
+        return head.size;
     }
     if let Some(network) = node.network()
         && let Some(message) = gossip::compose_growth(head.nation.clone(), head.size, head.witnesses.len())
     {
         network.send(Command::Publish(message)).await;
     }
+    head.size
 }
 
 /// Whether anything may be appended: no ally that was asked knows more of our log, or something else, and one was asked.
@@ -127,7 +135,7 @@ async fn confirm(node: &Node, own: &Nation) -> Result<bool, StoreError> {
         // A witness may have cosigned more than it keeps yet: it says so when it is asked for what we have.
         let (store, nation) = (node.store().clone(), own.clone());
         if let Some(head) = blocking(move || book::head(&store, &nation)).await? {
-            witness::gather(node, &head).await;
+            let _ = tokio::time::timeout(CONFIRM, witness::gather(node, &head)).await;
         }
     }
     let (store, nation) = (node.store().clone(), own.clone());

@@ -19,6 +19,9 @@ use crate::wire::WireError;
 /// When peers are asked again for a log's growth that one of them announced and did not have itself yet.
 const AGAIN: [Duration; 3] = [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(4)];
 
+/// Longest time for a peer to bring what leads to its head: a few MiB, on a bad link.
+const FETCH: Duration = Duration::from_secs(60);
+
 /// Why following a peer ended early.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FollowError {
@@ -114,7 +117,12 @@ async fn hear(node: &Node, peer: PeerId, client: &mut Client, told: Told) -> Res
             if node.logs().appends() && nation == node.store().own() {
                 return Ok(super::append::behind(node, peer, note, size).await?);
             }
-            fetch(node, peer, client, &nation, note, (have, size)).await
+            let fetching = fetch(node, peer, client, &nation, note, (have, size));
+            match tokio::time::timeout(FETCH, fetching).await {
+                Ok(result) => result,
+                // Others have the same entries, and wait for their turn.
+                Err(_) => Err(WireError::Timeout { what: "the entries of a log", limit: FETCH }.into()),
+            }
         }
     }
 }

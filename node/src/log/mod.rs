@@ -24,7 +24,7 @@ pub(crate) mod view;
 pub(crate) mod wait;
 pub(crate) mod witness;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -58,6 +58,19 @@ pub(crate) struct Logs {
     cosigned: Mutex<HashMap<Nation, u64>>,
     /// What was gossiped last of our log: its size, and how many nations had cosigned it.
     told: Mutex<(u64, usize)>,
+    /// One checkpoint is cosigned at a time, so that what was vouched for last is also what is kept last.
+    cosigning: tokio::sync::Mutex<()>,
+    /// Peers that are being asked for a cosignature.
+    asking: Mutex<HashSet<PeerId>>,
+}
+
+/// A peer is being asked for a cosignature, until this is dropped.
+pub(crate) struct Asking<'a>(&'a Logs, PeerId);
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.0.asking.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
+    }
 }
 
 impl Logs {
@@ -90,6 +103,8 @@ impl Logs {
             allowances: Mutex::default(),
             cosigned: Mutex::default(),
             told: Mutex::default(),
+            cosigning: tokio::sync::Mutex::default(),
+            asking: Mutex::default(),
         }
     }
 
@@ -155,6 +170,12 @@ impl Logs {
 
     fn remember_cosigned(&self, ally: &Nation, size: u64) {
         self.cosigned.lock().unwrap_or_else(PoisonError::into_inner).insert(ally.clone(), size);
+    }
+
+    /// Takes the turn to ask a peer for a cosignature; nothing while it is asked already.
+    fn begin_asking(&self, peer: PeerId) -> Option<Asking<'_>> {
+        let new = self.asking.lock().unwrap_or_else(PoisonError::into_inner).insert(peer);
+        new.then(|| Asking(self, peer))
     }
 
     /// Whether our log is to be told of in this state; the same state is told of once.

@@ -11,7 +11,7 @@ use crate::node::{Node, blocking};
 /// The policy's rule that asks for an entry in the log and for witnesses.
 const RULE: &str = "logged";
 /// How long the entry and cosignatures are waited for, when nothing else is missing: some rounds of witnesses.
-const PATIENCE: Duration = Duration::from_secs(6);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Longest wait for one ally's answer.
 const ASK: Duration = Duration::from_secs(2);
 /// Between two rounds of asking.

@@ -25,8 +25,7 @@ pub(crate) async fn cosign(
         return Ok(Err((LogRefusal::Unknown, 0)));
     }
     let witness = node.clone();
-    let turn = node.logs().turn(&nation);
-    let guard = turn.lock().await;
+    let guard = node.logs().cosigning.lock().await;
     let cosigned = blocking(move || match &witness.logs().witness_key {
         Some(key) => book::cosign(witness.store(), key, &body, Timestamp::now()),
         None => Ok(Cosigned::Refused(LogRefusal::NoWitness, 0)),
@@ -71,6 +70,8 @@ pub(super) async fn gather(node: &Node, head: &Head) {
             connected.iter().filter(|(_, nation)| *nation == ally).map(|(peer, _)| *peer).collect();
         async move {
             for peer in peers {
+                // One question at a time to each; what is new meanwhile is asked when that one is answered.
+                let Some(_asking) = node.logs().begin_asking(peer) else { continue };
                 match ask(node, peer, &ally, head).await {
                     Ok(true) => return,
                     Ok(false) => {}
