@@ -234,6 +234,9 @@ fn a_log_that_shows_two_heads_is_caught_within_one_round() {
     alba.publish(&small(&net, "later", 9), "m", "3", &[]);
     std::thread::sleep(Duration::from_secs(5));
     assert_eq!(size(&b, "alba"), 4);
+    // Nobody who holds the evidence is there to hand it back.
+    again.kill();
+    c.kill();
     borea.run(&["log", "settle", "alba"]).expect(2, &["--yes"]);
     borea.ok(&["log", "settle", "alba", "--yes"]);
     assert_eq!(log_of(&b, "alba")["disputed"], false);
