@@ -3,6 +3,8 @@
 //! The one who is asked leaves out what the asker's nation may not have; the one who asks believes nothing that its own
 //! trust does not verify.
 
+mod cursor;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,9 +13,11 @@ use libp2p::PeerId;
 use registry::publish::{self, Accepted, PublishError};
 use registry::statement::Statement;
 use registry::store::{Store, StoreError};
-use registry::trust::TrustError;
+use registry::trust::{MembershipError, TrustError};
 use registry::{Digest, Nation, Signed, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use cursor::{Cursor, trust_mark};
 
 use crate::events::{Event, Events};
 use crate::node::{Node, blocking};
@@ -93,47 +97,6 @@ impl Syncer {
     }
 }
 
-/// How far a peer's feed was read: kept as a note.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Cursor {
-    /// Which feed of the peer.
-    epoch: [u8; 16],
-    /// The trust at which it was read: a nation pinned later may have spoken before.
-    trust: [u8; 32],
-    after: u64,
-}
-
-impl Cursor {
-    fn key(peer: &PeerId) -> String {
-        format!("sync/peer/{}", peer.to_base58())
-    }
-
-    fn load(store: &Store, peer: &PeerId) -> Option<Self> {
-        let note: [u8; 56] = store.get_meta(&Self::key(peer))?.try_into().ok()?;
-        let (epoch, rest) = note.split_first_chunk::<16>()?;
-        let (trust, rest) = rest.split_first_chunk::<32>()?;
-        let after = u64::from_le_bytes(rest.try_into().ok()?);
-        Some(Self { epoch: *epoch, trust: *trust, after })
-    }
-
-    fn save(&self, store: &Store, peer: &PeerId) -> Result<(), StoreError> {
-        let mut note = self.epoch.to_vec();
-        note.extend_from_slice(&self.trust);
-        note.extend_from_slice(&self.after.to_le_bytes());
-        store.put_meta(&Self::key(peer), &note)
-    }
-}
-
-/// A short name of who is pinned: it changes when somebody is added or removed.
-fn trust_mark(store: &Store) -> [u8; 32] {
-    let trust = store.trust();
-    let mut hasher = blake3::Hasher::new();
-    for (nation, member) in trust.members() {
-        hasher.update(nation.as_str().as_bytes()).update(&[0]).update(member.fingerprint().as_bytes());
-    }
-    *hasher.finalize().as_bytes()
-}
-
 /// Asks a peer for news in the background.
 pub(crate) fn kick(node: &Node, peer: PeerId) {
     use std::sync::atomic::Ordering;
@@ -181,7 +144,8 @@ pub(crate) async fn sync_peer(node: &Node, peer: PeerId) -> usize {
 async fn pages(node: &Node, peer: PeerId) -> Result<usize, SyncError> {
     let Some(network) = node.network() else { return Ok(0) };
     let mut stream = network.streams.open(peer, Protocol::Sync).await?;
-    let mark = trust_mark(node.store());
+    let store = node.store().clone();
+    let mark = blocking(move || trust_mark(&store)).await?;
     let known = Cursor::load(node.store(), &peer);
     let mut after = known.filter(|cursor| cursor.trust == mark).map_or(0, |cursor| cursor.after);
     let mut epoch = known.map(|cursor| cursor.epoch);
@@ -293,6 +257,13 @@ fn judge(error: PublishError) -> Result<Learned, StoreError> {
     match error {
         PublishError::Trust(TrustError::FromTheFuture { .. }) => Ok(Learned::Later),
         PublishError::Trust(TrustError::Envelope(error)) => Ok(Learned::Bad(error.to_string())),
+        // Both are signed by whoever may: the nation said two things.
+        PublishError::Trust(
+            error @ (TrustError::RootConflict { .. }
+            | TrustError::Membership(
+                MembershipError::Conflict { .. } | MembershipError::Fingerprint { .. },
+            )),
+        ) => Ok(Learned::Conflict(error.to_string())),
         PublishError::Store(
             error @ (StoreError::ChannelConflict { .. } | StoreError::VersionConflict { .. }),
         ) => Ok(Learned::Conflict(error.to_string())),
@@ -359,6 +330,10 @@ async fn tell(node: &Node, peer: &PeerId, accepted: &Accepted, signed: &Signed, 
         });
         // Before anything else: what is served and fetched stops. Then it is passed on; gossip knows what it has seen.
         node.recalled(signed, statement).await;
+        node.announce(accepted.digest).await;
+    }
+    if matches!(statement, Statement::Root(_) | Statement::Membership(_)) {
+        node.trust_changed(statement).await;
         node.announce(accepted.digest).await;
     }
 }
@@ -474,14 +449,15 @@ pub fn make_page(
     Ok((FeedPage { epoch, next, more, count: statements.len() as u16 }, statements))
 }
 
-/// Whether a nation may learn of a statement: recalls go to all; of a release, and of a channel that points to it, only
-/// those to whom it is releasable. A channel whose release is not known here is kept back.
+/// Whether a nation may learn of a statement: recalls and roots go to all, membership statements to the own nation's nodes
+/// alone; of a release, and of a channel that points to it, only those to whom it is releasable learn. A channel whose release is not known here is kept back.
 fn may_have(store: &Store, nation: &Nation, signed: &Signed) -> Result<bool, StoreError> {
     let release = |digest: &Digest| {
         Ok::<_, StoreError>(store.release(digest)?.is_some_and(|r| r.releasable_to(nation)))
     };
     match signed.peek() {
-        Ok(Statement::Recall(_)) => Ok(true),
+        Ok(Statement::Recall(_) | Statement::Root(_)) => Ok(true),
+        Ok(Statement::Membership(said)) => Ok(said.nation == *nation),
         Ok(Statement::Release(found)) => Ok(found.releasable_to(nation)),
         Ok(Statement::Channel(channel)) => Ok(channel.model.nation == *nation || release(&channel.release)?),
         Ok(_) | Err(_) => Ok(false),

@@ -14,7 +14,7 @@ use registry::log::evidence::{Evidence, EvidenceError, Fork};
 use registry::log::note::{Note, NoteKey};
 use registry::log::tiles::{Tile, bundle, hashes};
 use registry::log::witness::{AddCheckpoint, Refusal};
-use registry::statement::RoleName;
+use registry::statement::{RoleName, Standing};
 use registry::store::{self, LogError, Store, StoreError};
 use registry::{Digest, Nation, Timestamp};
 
@@ -114,8 +114,11 @@ pub(crate) struct Kept {
     pub(crate) path: PathBuf,
 }
 
-fn keys(store: &Store, nation: &Nation, role: RoleName) -> Vec<NoteKey> {
-    store.trust().member(nation).map(|member| note_keys(&member.root, role)).unwrap_or_default()
+/// The log keys of every root of a nation: what an earlier key signed is still what its log said then.
+fn log_keys(store: &Store, nation: &Nation) -> Vec<NoteKey> {
+    let trust = store.trust();
+    let roots = trust.member(nation).into_iter().flat_map(|member| member.root.roots());
+    roots.flat_map(|root| note_keys(root, RoleName::Log)).collect()
 }
 
 /// What a store's failure is, apart from what is wrong with what came.
@@ -146,15 +149,18 @@ pub(crate) fn nations(store: &Store) -> Vec<Nation> {
     store.trust().members().map(|(nation, _)| nation.clone()).collect()
 }
 
-/// Every pinned nation but our own.
+/// Every other nation that we hold for an ally.
 pub(crate) fn allies(store: &Store) -> Vec<Nation> {
-    let own = store.own();
-    nations(store).into_iter().filter(|nation| *nation != own).collect()
+    let trust = store.trust();
+    let active = trust.members().filter(|(_, member)| member.standing() == Standing::Active);
+    active.map(|(nation, _)| nation.clone()).filter(|nation| nation != trust.own()).collect()
 }
 
 /// Those pinned nations that have a witness.
 pub(crate) fn witnesses(store: &Store) -> Vec<Nation> {
-    nations(store).into_iter().filter(|nation| !keys(store, nation, RoleName::Witness).is_empty()).collect()
+    let trust = store.trust();
+    let able = trust.members().filter(|(_, member)| !note_keys(&member.root, RoleName::Witness).is_empty());
+    able.map(|(nation, _)| nation.clone()).collect()
 }
 
 /// The nation whose log a note names; nothing is believed.
@@ -326,7 +332,7 @@ pub(crate) fn accuse(
         return Ok(None);
     }
     let evidence = Evidence::of_prefix(&ours, &theirs, root, proof);
-    Ok(evidence.verify(&keys(store, nation, RoleName::Log)).ok().map(|_| evidence.to_json()))
+    Ok(evidence.verify(&log_keys(store, nation)).ok().map(|_| evidence.to_json()))
 }
 
 /// Statements of our own that wait to be logged, oldest first, as far as one step takes them.
@@ -412,7 +418,7 @@ pub(crate) fn cosign(store: &Store, key: &SecretKey, body: &[u8], now: Timestamp
                 (Some(before), Ok(now)) if before.size() == now.size() => Evidence::of_equal(&before, &now),
                 _ => return Ok(Cosigned::Refused(LogRefusal::Conflict, size)),
             };
-            let proven = evidence.verify(&keys(store, &nation, RoleName::Log)).is_ok();
+            let proven = evidence.verify(&log_keys(store, &nation)).is_ok();
             Ok(if proven {
                 Cosigned::Fork(evidence.to_json())
             } else {
@@ -468,7 +474,7 @@ pub(crate) fn take_cosignatures(store: &Store, head: &Head, ally: &Nation, lines
 /// What evidence proves, by the keys pinned here; or why it proves nothing.
 pub(crate) fn prove(store: &Store, json: &[u8]) -> std::result::Result<Fork, EvidenceError> {
     let evidence = Evidence::parse(json)?;
-    evidence.verify(&keys(store, &evidence.nation, RoleName::Log))
+    evidence.verify(&log_keys(store, &evidence.nation))
 }
 
 /// What evidence that somebody handed over is worth.

@@ -10,6 +10,7 @@ import codec
 import common
 import envelope
 import logwire
+import nations
 import release
 import statement
 import wire
@@ -18,6 +19,9 @@ envelope.names()
 envelope.envelopes()
 statement.statements()
 statement.trust()
+nations.chains()
+nations.order()
+nations.standings()
 release.releases()
 release.recalls()
 wire.identity()
