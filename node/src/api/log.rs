@@ -51,8 +51,8 @@ pub(super) async fn entries(
 }
 
 pub(super) async fn monitor(State(api): State<Api>) -> Answer<Monitored> {
-    let store = api.store().clone();
-    Ok(Json(blocking(move || Ok(view::monitor(&store)?)).await?))
+    let node = api.node().clone();
+    Ok(Json(blocking(move || view::monitor(&node)).await?))
 }
 
 #[derive(Deserialize)]
@@ -104,6 +104,7 @@ pub(super) async fn settle(State(api): State<Api>, Path(nation): Path<String>) -
         .hint("`steelyard evidence ls` shows what does"));
     }
     tracing::warn!(%nation, "a person settled the dispute about this log; it is followed again");
+    api.node().logs().changed();
     api.node().logs().wake();
     Ok(Json(Done {}))
 }

@@ -44,9 +44,10 @@ pub(super) async fn run(node: Node) {
 
 async fn turn(node: &Node) -> Result<(), StoreError> {
     let own = node.store().own();
-    let store = node.store().clone();
+    let looking = node.clone();
     let (pending, disputed) = blocking(move || {
-        Ok::<_, StoreError>((book::pending(&store)?, book::is_disputed(&store, &store.own())?))
+        let store = looking.store();
+        Ok::<_, StoreError>((looking.logs().waiting(store)?.len(), book::is_disputed(store, &store.own())?))
     })
     .await?;
     if disputed || matches!(node.store().own_log(), OwnLog::Behind { .. }) {

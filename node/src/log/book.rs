@@ -20,6 +20,9 @@ use registry::{Digest, Nation, Timestamp};
 
 use crate::wire::{LogAnswer, LogRefusal};
 
+/// Statements read from the feed at a time.
+const FEED: usize = 256;
+
 type Result<T> = std::result::Result<T, StoreError>;
 
 /// The newest checkpoint of a log.
@@ -287,7 +290,11 @@ pub(crate) fn weigh(store: &Store, note: &[u8]) -> Result<Weighed> {
         Err(error) => Ok(match fault(error)? {
             LogError::Fork { evidence, .. } => Weighed::Fork(evidence.to_json()),
             LogError::Disputed(_) => Weighed::Disputed,
-            other => Weighed::Bad(other.to_string()),
+            other => {
+                // What is here can't be compared, which is not the peer's fault.
+                tracing::warn!(%nation, "a checkpoint was passed over: {other}");
+                Weighed::Foreign
+            }
         }),
     }
 }
@@ -335,14 +342,39 @@ pub(crate) fn accuse(
     Ok(evidence.verify(&log_keys(store, nation)).ok().map(|_| evidence.to_json()))
 }
 
-/// Statements of our own that wait to be logged, oldest first, as far as one step takes them.
-pub(crate) fn pending_list(store: &Store) -> Result<Vec<Digest>> {
-    store.pending_log()
+/// Statements of our own that wait to be logged, as far as the feed was looked through.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting {
+    after: u64,
+    found: Vec<Digest>,
 }
 
-/// How many wait.
-pub(crate) fn pending(store: &Store) -> Result<u64> {
-    Ok(pending_list(store)?.len() as u64)
+impl Waiting {
+    /// Looks through what is new in the feed; what waits, oldest first. Each statement is read once in a process.
+    pub(crate) fn look(&mut self, store: &Store) -> Result<&[Digest]> {
+        let own = store.own();
+        loop {
+            let page = store.feed(self.after, FEED)?;
+            if page.is_empty() {
+                break;
+            }
+            for (seq, signed) in page {
+                self.after = seq;
+                if signed.peek().is_ok_and(|statement| *statement.nation() == own) {
+                    self.found.push(signed.digest());
+                }
+            }
+        }
+        let mut failed = None;
+        self.found.retain(|digest| match store.logged_in(&own, digest) {
+            Ok(logged) => logged.is_none(),
+            Err(error) => {
+                failed = Some(error);
+                true
+            }
+        });
+        failed.map_or(Ok(&self.found), Err)
+    }
 }
 
 /// Appends everything that waits; the newest checkpoint if anything was appended.

@@ -31,13 +31,14 @@ use std::time::Instant;
 use libp2p::PeerId;
 use registry::key::SecretKey;
 use registry::statement::{RoleName, Statement};
-use registry::store::Store;
+use registry::store::{Store, StoreError};
 use registry::{Digest, Nation};
 use tokio::sync::{Notify, watch};
 
 use crate::events::Event;
 use crate::layout::Layout;
 use crate::node::{Node, blocking};
+use crate::wire::{LogAnswer, MAX_HEADS};
 use rate::Allowances;
 
 /// Everything about logs that is not in the store.
@@ -58,6 +59,10 @@ pub(crate) struct Logs {
     cosigned: Mutex<HashMap<Nation, u64>>,
     /// What was gossiped last of our log: its size, and how many nations had cosigned it.
     told: Mutex<(u64, usize)>,
+    /// What of our own waits to be logged.
+    waiting: Mutex<book::Waiting>,
+    /// What peers are shown of all logs, and after how many changes it was put together.
+    heads: Mutex<Option<(u64, Arc<Vec<LogAnswer>>)>>,
     /// One checkpoint is cosigned at a time, so that what was vouched for last is also what is kept last.
     cosigning: tokio::sync::Mutex<()>,
     /// Peers that are being asked for a cosignature.
@@ -103,6 +108,8 @@ impl Logs {
             allowances: Mutex::default(),
             cosigned: Mutex::default(),
             told: Mutex::default(),
+            waiting: Mutex::default(),
+            heads: Mutex::default(),
             cosigning: tokio::sync::Mutex::default(),
             asking: Mutex::default(),
         }
@@ -170,6 +177,34 @@ impl Logs {
 
     fn remember_cosigned(&self, ally: &Nation, size: u64) {
         self.cosigned.lock().unwrap_or_else(PoisonError::into_inner).insert(ally.clone(), size);
+    }
+
+    /// Statements of our own that wait to be logged, oldest first. Blocks.
+    pub(crate) fn waiting(&self, store: &Store) -> Result<Vec<Digest>, StoreError> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.look(store).map(<[Digest]>::to_vec)
+    }
+
+    /// What peers are shown of all logs; put together once for each change, since every signature is verified. Blocks.
+    pub(crate) fn heads(&self, store: &Store) -> Result<Arc<Vec<LogAnswer>>, StoreError> {
+        // Taken before anything is read: a change meanwhile makes it stale, not wrong.
+        let changes = *self.changes.borrow();
+        let mut kept = self.heads.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, heads)) = &*kept
+            && *at == changes
+        {
+            return Ok(Arc::clone(heads));
+        }
+        let mut heads = Vec::new();
+        for nation in book::nations(store) {
+            heads.extend(book::shown(store, &nation)?);
+            heads.extend(book::better_witnessed(store, &nation)?);
+        }
+        // Two for each nation at most, and there are not more than that.
+        heads.truncate(MAX_HEADS.into());
+        let heads = Arc::new(heads);
+        *kept = Some((changes, Arc::clone(&heads)));
+        Ok(heads)
     }
 
     /// Takes the turn to ask a peer for a cosignature; nothing while it is asked already.

@@ -11,8 +11,8 @@ use super::{book, witness};
 use crate::node::{Node, blocking};
 use crate::swarm::streams::Inbound;
 use crate::wire::{
-    IDLE, LogAnswer, LogRefusal, LogRequest, MAX_ENTRIES, MAX_HEADS, PIECE_TIMEOUT, WireError,
-    log_request_limit, read_body, read_header, within, write_all,
+    IDLE, LogAnswer, LogRefusal, LogRequest, MAX_ENTRIES, PIECE_TIMEOUT, WireError, log_request_limit,
+    read_body, read_header, within, write_all,
 };
 
 /// Serves a stream until its other end closes it.
@@ -76,7 +76,6 @@ fn refused(why: LogRefusal) -> LogAnswer {
 }
 
 async fn answer(node: &Node, peer: &PeerId, request: LogRequest) -> Result<Vec<LogAnswer>, StoreError> {
-    let store = node.store().clone();
     if let LogRequest::AddCheckpoint(body) = request {
         let answer = match witness::cosign(node, Some(*peer), body).await? {
             Ok(lines) => LogAnswer::Cosignatures(lines),
@@ -84,26 +83,20 @@ async fn answer(node: &Node, peer: &PeerId, request: LogRequest) -> Result<Vec<L
         };
         return Ok(vec![answer]);
     }
+    let node = node.clone();
     blocking(move || {
+        let store = node.store();
         Ok(match request {
             LogRequest::Heads => {
-                let mut heads = Vec::new();
-                for nation in book::nations(&store) {
-                    heads.extend(book::shown(&store, &nation)?);
-                    heads.extend(book::better_witnessed(&store, &nation)?);
-                }
-                // Two for each nation at most, and there are not more than that.
-                heads.truncate(MAX_HEADS.into());
-                let mut answers = vec![LogAnswer::Heads(heads.len() as u16)];
-                answers.append(&mut heads);
-                answers
+                let heads = node.logs().heads(store)?;
+                std::iter::once(LogAnswer::Heads(heads.len() as u16)).chain(heads.iter().cloned()).collect()
             }
             LogRequest::Checkpoint(nation) => {
-                vec![book::shown(&store, &nation)?.unwrap_or(refused(LogRefusal::Unknown))]
+                vec![book::shown(store, &nation)?.unwrap_or(refused(LogRefusal::Unknown))]
             }
             LogRequest::Entries { nation, from, to } => {
                 let to = to.min(from.saturating_add(MAX_ENTRIES as u64));
-                let entries = book::entries(&store, &nation, from, to)?;
+                let entries = book::entries(store, &nation, from, to)?;
                 let known = if entries.is_empty() {
                     refused(LogRefusal::Unknown)
                 } else {
@@ -112,7 +105,7 @@ async fn answer(node: &Node, peer: &PeerId, request: LogRequest) -> Result<Vec<L
                 vec![known]
             }
             LogRequest::Proof { nation, old, new } => {
-                let proof = book::proof(&store, &nation, old, new)?;
+                let proof = book::proof(store, &nation, old, new)?;
                 let known = |(root, hashes)| LogAnswer::Proof { root, hashes };
                 vec![proof.map_or(refused(LogRefusal::Unknown), known)]
             }

@@ -18,9 +18,12 @@ const STEP: u64 = 4096;
 
 /// Every log, and how our own stands.
 pub(crate) async fn status(node: &Node) -> Result<LogStatus, Problem> {
-    let store = node.store().clone();
-    let (logs, pending) =
-        blocking(move || Ok::<_, StoreError>((infos(&store)?, book::pending(&store)?))).await?;
+    let looking = node.clone();
+    let (logs, pending) = blocking(move || {
+        let store = looking.store();
+        Ok::<_, StoreError>((infos(store)?, looking.logs().waiting(store)?.len() as u64))
+    })
+    .await?;
     let own = node.store().own_log();
     let mut problems = node.logs().unusable.clone();
     let behind = match own {
@@ -127,7 +130,8 @@ pub(crate) fn about(statement: &Statement) -> String {
 }
 
 /// Everything signed in our name, as the log has it and as this node knows it.
-pub(crate) fn monitor(store: &Store) -> Result<Monitored, Problem> {
+pub(crate) fn monitor(node: &Node) -> Result<Monitored, Problem> {
+    let store = node.store();
     let own = store.own();
     let size = book::head(store, &own)?.map_or(0, |head| head.size);
     let mut entries = Vec::new();
@@ -141,7 +145,7 @@ pub(crate) fn monitor(store: &Store) -> Result<Monitored, Problem> {
     }
     let unknown = entries.iter().filter(|entry| entry.kind.is_none()).map(|entry| entry.index).collect();
     let mut unlogged = Vec::new();
-    for digest in book::pending_list(store)? {
+    for digest in node.logs().waiting(store)? {
         let statement = store.statement(&digest)?.and_then(|signed: Signed| signed.peek().ok());
         unlogged.push(Unlogged {
             digest,

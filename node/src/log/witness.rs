@@ -34,6 +34,7 @@ pub(crate) async fn cosign(
     drop(guard);
     match cosigned {
         Cosigned::Lines { lines, nation, size } => {
+            node.logs().changed();
             let (store, own) = (node.store().clone(), nation.clone());
             let here = blocking(move || book::head(&store, &own)).await?.map_or(0, |head| head.size);
             if let Some(peer) = from
