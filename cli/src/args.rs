@@ -153,6 +153,8 @@ pub(crate) enum Command {
     Transfers(commands::transfers::Transfers),
     Mirror(commands::mirror::Mirror),
     Limits(commands::limits::Limits),
+    Log(commands::log::Log),
+    Evidence(commands::evidence::Evidence),
     Doctor(commands::doctor::Doctor),
     Demo(commands::demo::Demo),
     Completion(commands::completion::Completion),

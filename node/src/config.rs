@@ -68,6 +68,8 @@ pub struct Config {
     pub lease: crate::lease::Settings,
     /// Bundles that are imported.
     pub bundle: Bundle,
+    /// This nation's log.
+    pub log: Log,
     /// What all mirror rules share.
     pub mirroring: Mirroring,
     /// What this node keeps without being asked; last in the file, since each is a table of its own.
@@ -248,6 +250,15 @@ pub struct Bundle {
     pub max_age_secs: u64,
     /// How many trusted nations must have cosigned the checkpoint in it.
     pub witnesses: u32,
+}
+
+/// This nation's log, at the node that holds its key.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// Append although no ally can be asked whether it knows more of the log than this node. A node that was restored from
+    /// a backup then forks its log, which allies hold for a lie.
+    pub standalone: bool,
 }
 
 impl Config {

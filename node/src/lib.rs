@@ -10,6 +10,7 @@ pub mod host;
 pub mod identity;
 pub mod layout;
 pub mod lease;
+pub mod log;
 pub mod mirror;
 pub mod nation_file;
 pub mod node;

@@ -25,6 +25,7 @@ use crate::discovery;
 use crate::events::{Events, PeerInfo, TransferInfo};
 use crate::layout::Layout;
 use crate::lease::Leases;
+use crate::log::Logs;
 use crate::mirror::Mirror;
 use crate::peers::{PeerBook, Refused};
 use crate::reach::{self, Reach};
@@ -80,6 +81,7 @@ pub(crate) struct Inner {
     network: Option<Network>,
     transfers: Transfers,
     pub(crate) syncer: Syncer,
+    logs: Logs,
     mirror: Mirror,
     maps: Maps,
     sources: Sources,
@@ -155,6 +157,7 @@ impl Node {
         let events = Events::new();
         let book = Arc::new(PeerBook::new(events.clone()));
         let epoch = Syncer::epoch(&store)?;
+        let logs = Logs::load(&layout, &store);
         let (network, rest) = if config.offline {
             (None, None)
         } else {
@@ -179,6 +182,7 @@ impl Node {
             network,
             transfers: Transfers::default(),
             syncer: Syncer::new(epoch),
+            logs,
             mirror: Mirror::default(),
             maps: Maps::default(),
             sources: Sources::default(),
@@ -207,7 +211,7 @@ impl Node {
         self.spawn("provide", self.clone().provide_all());
         self.spawn("policy", crate::policy::watch(self.clone()));
         self.spawn("mirroring", crate::mirror::run(self.clone()));
-        let Incoming { mut sync, mut blob } = incoming;
+        let Incoming { mut sync, mut blob, mut log } = incoming;
         let node = self.clone();
         self.spawn("blob streams", async move {
             while let Some(inbound) = blob.recv().await {
@@ -220,6 +224,13 @@ impl Node {
                 node.spawn("feed", crate::sync::serve(node.clone(), inbound));
             }
         });
+        let node = self.clone();
+        self.spawn("log streams", async move {
+            while let Some(inbound) = log.recv().await {
+                node.spawn("log", crate::log::serve::serve(node.clone(), inbound));
+            }
+        });
+        crate::log::run(self);
         for address in &self.config().p2p.peers {
             self.spawn("dial", discovery::keep_connected(self.clone(), address.clone()));
         }
@@ -278,6 +289,15 @@ impl Node {
 
     pub(crate) fn network(&self) -> Option<&Network> {
         self.inner.network.as_ref()
+    }
+
+    pub(crate) fn logs(&self) -> &Logs {
+        &self.inner.logs
+    }
+
+    /// How long it has been running.
+    pub(crate) fn age(&self) -> Duration {
+        self.inner.started.elapsed()
     }
 
     pub(crate) fn maps(&self) -> &Maps {

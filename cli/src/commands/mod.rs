@@ -6,6 +6,7 @@ pub(crate) mod chat;
 pub(crate) mod completion;
 pub(crate) mod demo;
 pub(crate) mod doctor;
+pub(crate) mod evidence;
 pub(crate) mod export;
 pub(crate) mod gc;
 pub(crate) mod have;
@@ -13,6 +14,7 @@ pub(crate) mod import;
 pub(crate) mod init;
 pub(crate) mod key;
 pub(crate) mod limits;
+pub(crate) mod log;
 pub(crate) mod ls;
 pub(crate) mod mirror;
 pub(crate) mod node;
@@ -67,6 +69,8 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::Transfers(transfers) => transfers.run(context).await,
         Command::Mirror(mirror) => mirror.run(context).await,
         Command::Limits(limits) => limits.run(context).await,
+        Command::Log(log) => log.run(context).await,
+        Command::Evidence(evidence) => evidence.run(context).await,
         Command::Doctor(doctor) => doctor.run(context).await,
         Command::Demo(demo) => demo.run(context).await,
         Command::Completion(completion) => completion.run(),

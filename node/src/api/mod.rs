@@ -18,6 +18,7 @@ mod catalogue;
 mod guard;
 mod jobs;
 mod policy;
+mod log;
 mod problem;
 mod read;
 pub mod server;
@@ -41,10 +42,11 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{Code, Problem};
 use crate::node::Node;
 use crate::serving::Workers;
+use crate::wire::MAX_ADD_CHECKPOINT;
 
 /// The largest body that the socket takes is a signed statement or a nation file.
 const MAX_BODY: usize = MAX_SIGNED;
-/// The public interface takes no bodies.
+/// The public interface takes no bodies but those of `add-checkpoint`, which has its own limit.
 const MAX_PUBLIC_BODY: usize = 1024;
 /// A public request that reads is answered within this, or with a problem; streams are not meant.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
@@ -138,6 +140,19 @@ fn routes() -> Vec<Route> {
     route("get", "/v1/policy", Local, get(policy::show));
     route("get", "/v1/policy/explain", Local, get(policy::explain));
     route("post", "/v1/policy/check", Local, post(policy::check));
+    route("get", "/v1/log", Public, get(log::status));
+    route("get", "/v1/log/monitor", Local, get(log::monitor));
+    route("get", "/v1/log/evidence", Public, get(log::evidence));
+    route("get", "/v1/log/evidence/{name}", Public, get(log::evidence_file));
+    route("get", "/v1/log/place/{digest}", Public, get(log::place));
+    route("get", "/v1/log/entries/{nation}", Public, get(log::entries));
+    route("get", "/log/{nation}/checkpoint", Public, get(log::checkpoint));
+    route("get", "/log/{nation}/tile/{*path}", Public, get(log::tile));
+    let cosigning = DefaultBodyLimit::max(MAX_ADD_CHECKPOINT);
+    route("post", "/log/add-checkpoint", Public, post(log::add_checkpoint).layer(cosigning));
+    route("post", "/v1/log/evidence", Local, post(log::examine));
+    route("post", "/v1/log/settle/{nation}", Local, post(log::settle));
+    route("post", "/v1/log/recover", Local, post(log::recover));
     route("get", "/v1/bandwidth", Local, get(admin::bandwidth));
     route("put", "/v1/bandwidth", Local, put(admin::set_bandwidth));
     route("get", "/v1/memberships", Local, get(read::memberships));

@@ -28,7 +28,7 @@ pub(super) const OPENAPI: &str = include_str!("openapi.json");
 type Answer<T> = Result<Json<T>, Problem>;
 
 pub(super) async fn health() -> Json<Health> {
-    Json(Health { status: "ok".to_owned() })
+    Json(Health { status: "ok".to_owned(), warnings: Vec::new() })
 }
 
 pub(super) async fn ready(State(api): State<Api>) -> Answer<Health> {
@@ -37,7 +37,8 @@ pub(super) async fn ready(State(api): State<Api>) -> Answer<Health> {
     if node.addresses().is_empty() && !config.offline && !config.p2p.listen.is_empty() {
         return Err(Problem::new(Code::Busy, "the node does not listen for peers yet"));
     }
-    Ok(Json(Health { status: "ok".to_owned() }))
+    let warnings = crate::log::view::status(node).await?.problems;
+    Ok(Json(Health { status: "ok".to_owned(), warnings }))
 }
 
 pub(super) async fn openapi() -> Response {

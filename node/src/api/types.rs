@@ -2,12 +2,14 @@
 
 mod catalogue;
 mod jobs;
+mod log;
 mod mirror;
 mod policy;
 mod status;
 
 pub use self::catalogue::*;
 pub use self::jobs::*;
+pub use self::log::*;
 pub use self::mirror::*;
 pub use self::policy::*;
 pub use self::status::*;

@@ -69,6 +69,7 @@ impl Node {
                 return;
             }
         };
+        crate::log::kept(self, statement.nation());
         match statement.kind() {
             Kind::Recall => self.recalled(&signed, &statement).await,
             Kind::Release => self.provide(digest).await,

@@ -11,6 +11,7 @@ import bundle
 import codec
 import common
 import envelope
+import logwire
 import nations
 import release
 import statement
@@ -29,6 +30,7 @@ wire.identity()
 wire.frames()
 wire.exchange()
 wire.announcements()
+logwire.exchange()
 codec.chunks()
 bundle.bundles()
 bundle.leases()
