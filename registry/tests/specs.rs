@@ -9,10 +9,16 @@ mod attestations;
 mod codec;
 #[path = "specs/content.rs"]
 mod content;
+#[cfg(feature = "store")]
 #[path = "specs/history.rs"]
 mod history;
 #[path = "specs/nations.rs"]
 mod nations;
+#[path = "specs/log.rs"]
+mod log;
+#[cfg(feature = "store")]
+#[path = "specs/log_node.rs"]
+mod log_node;
 #[path = "specs/statements.rs"]
 mod statements;
 mod vectors;
@@ -26,14 +32,22 @@ const KINDS: &[&[(&str, Runner)]] = &[
     content::KINDS,
     statements::KINDS,
     nations::KINDS,
-    history::KINDS,
     codec::KINDS,
     attestations::KINDS,
+    log::KINDS,
+    #[cfg(feature = "store")]
+    history::KINDS,
+    #[cfg(feature = "store")]
     bundles::KINDS,
+    #[cfg(feature = "store")]
+    log_node::KINDS,
 ];
 
 /// Kinds that other crates run, with a test of the same form.
 const ELSEWHERE: &[&str] = &[
+    // Here, with the store.
+    "history",
+    "log-node",
     // node/tests/specs.rs
     "hello",
     "verdict",
