@@ -11,6 +11,7 @@ mod crashes;
 mod dedup;
 mod help;
 mod lifecycle;
+mod logs;
 mod mirroring;
 mod partials;
 mod publishing;
