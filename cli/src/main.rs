@@ -24,6 +24,10 @@ use args::{Cli, Command};
 use context::Context;
 use failure::Failure;
 
+/// Buffers of a quarter of a MiB come and go with every frame of a transfer; this allocator keeps them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How long what still runs when a command is over (a read, a write to the disk) may take to end.
 const CLOSING: std::time::Duration = std::time::Duration::from_secs(2);
 

@@ -30,6 +30,7 @@ use crate::reach::{self, Reach};
 use crate::swarm::{self, Command, Incoming, Network, Notice, StartError};
 use crate::sync::Syncer;
 use crate::transfer::limit::{Bandwidth, Limiter};
+use crate::transfer::cache::EncodedChunks;
 use crate::transfer::serve::{Maps, Sources};
 use crate::transfer::{self, Transfers};
 use crate::wire::MAX_CERTIFICATE;
@@ -78,6 +79,7 @@ pub(crate) struct Inner {
     pub(crate) syncer: Syncer,
     mirror: Mirror,
     maps: Maps,
+    encoded: Arc<EncodedChunks>,
     sources: Sources,
     limiter: Arc<Limiter>,
     serving: Arc<Semaphore>,
@@ -164,6 +166,7 @@ impl Node {
             syncer: Syncer::new(epoch),
             mirror: Mirror::default(),
             maps: Maps::default(),
+            encoded: Arc::default(),
             sources: Sources::default(),
             limiter,
             generation: AtomicU64::new(0),
@@ -262,6 +265,10 @@ impl Node {
 
     pub(crate) fn maps(&self) -> &Maps {
         &self.inner.maps
+    }
+
+    pub(crate) fn encoded(&self) -> &Arc<EncodedChunks> {
+        &self.inner.encoded
     }
 
     pub(crate) fn sources(&self) -> &Sources {

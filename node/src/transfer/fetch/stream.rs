@@ -1,6 +1,7 @@
 //! One stream: requests are sent ahead, answers read in their order.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -46,7 +47,9 @@ impl Session {
                 match job {
                     Job::Map { file, size } => self.read_map(&mut reader, file, size).await?,
                     Job::Chunks { request, file, first, count, partial } => {
-                        chunks.read(&mut reader, Range { request, file, first, count, partial }).await?;
+                        let pass_on = self.source.is_watched().then(|| Arc::clone(&self.encoded));
+                        let range = Range { request, file, first, count, partial, pass_on };
+                        chunks.read(&mut reader, range).await?;
                         self.cancels.remove(request);
                     }
                 }
