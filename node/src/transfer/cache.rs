@@ -45,6 +45,11 @@ impl EncodedChunks {
         Some(kept.unwrap_or_else(|| Arc::new(Encoded { encoding: Encoding::Raw, bytes: Vec::new() })))
     }
 
+    /// Whether the chunk travelled before.
+    pub(crate) fn holds(&self, chunk: &Digest) -> bool {
+        self.kept().chunks.contains_key(chunk)
+    }
+
     /// Keeps a chunk that decodes to what has this digest; whoever calls has found that it does.
     pub(crate) fn put(&self, chunk: Digest, encoded: &Arc<Encoded>) {
         let value = (encoded.encoding != Encoding::Raw).then(|| Arc::clone(encoded));
@@ -88,7 +93,9 @@ mod tests {
         }
         assert_eq!(chunks.kept().bytes, MAX_BYTES);
         assert!((0..3).all(|number| chunks.get(&digest(number)).is_none()));
-        assert!((3..most + 3).all(|number| chunks.get(&digest(number)).is_some_and(|c| c.bytes.len() == len)));
+        assert!(
+            (3..most + 3).all(|number| chunks.get(&digest(number)).is_some_and(|c| c.bytes.len() == len))
+        );
     }
 
     #[test]

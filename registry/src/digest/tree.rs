@@ -140,7 +140,8 @@ impl Subtrees {
     /// The blob's digest, once nothing is missing. A blob of a single leaf has no subtrees and is hashed as it is.
     pub fn root(&self) -> Option<Digest> {
         let mut nodes = self.nodes.iter();
-        let (Some((0, (_, left))), Some((middle, (_, right))), None) = (nodes.next(), nodes.next(), nodes.next())
+        let (Some((0, (_, left))), Some((middle, (_, right))), None) =
+            (nodes.next(), nodes.next(), nodes.next())
         else {
             return None;
         };
@@ -212,7 +213,8 @@ mod tests {
     #[test]
     fn any_length_cut_anywhere_in_any_order() {
         let mut random = noise(1 << 16, 7).into_iter().cycle();
-        let lengths = (1025..1100).step_by(37).chain([2048, 4097, 9 * 1024, 16_384, 16_385, 17_000, 32_768, 40_000]);
+        let lengths =
+            (1025..1100).step_by(37).chain([2048, 4097, 9 * 1024, 16_384, 16_385, 17_000, 32_768, 40_000]);
         for len in lengths.chain((1..24).map(|i| i * 61_357)) {
             let content = noise(len, len as u64);
             for _ in 0..4 {

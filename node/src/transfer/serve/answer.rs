@@ -14,7 +14,7 @@ use rustix::io::ReadWriteFlags;
 use super::Asker;
 use super::encoded::{Content, Hint};
 use super::lap::Span;
-use super::pace::Pace;
+use super::pace::{Pace, is_busy};
 use crate::node::blocking;
 use crate::peers::Counters;
 use crate::transfer::limit::Way;
@@ -173,12 +173,19 @@ impl<'a, W: AsyncWrite + Unpin> Stream<'a, W> {
             },
         };
         match content {
-            content if encoded && self.pace.pays() => {
+            content if encoded && self.pace.gains() && self.can_encode(&map, first..first + count) => {
                 self.stream_encoded(content, map, first..first + count).await
             }
             Content::Whole(blob) => self.stream_blob(blob, range).await,
             Content::Partial(_) => self.stream_partial(content, map, first..first + count).await,
         }
+    }
+
+    /// Whether there is time to encode, or nothing to do for it.
+    fn can_encode(&self, map: &ChunkMap, mut chunks: Range<u32>) -> bool {
+        let kept = self.asker.node.encoded();
+        !is_busy()
+            || chunks.all(|index| map.get(index as usize).is_some_and(|chunk| kept.holds(&chunk.digest)))
     }
 
     /// A blob that is being fetched here, if all these chunks of it are here. It may have become whole just now.
@@ -223,7 +230,8 @@ impl<'a, W: AsyncWrite + Unpin> Stream<'a, W> {
         map: Arc<ChunkMap>,
         chunks: Range<u32>,
     ) -> Result<(), WireError> {
-        let lens = chunks.clone().filter_map(|index| map.get(index as usize)).map(|chunk| u64::from(chunk.len));
+        let lens =
+            chunks.clone().filter_map(|index| map.get(index as usize)).map(|chunk| u64::from(chunk.len));
         self.head(Answer::Data { len: lens.sum::<u64>() as u32 }).await?;
         for index in chunks {
             let (content, map) = (content.clone(), Arc::clone(&map));

@@ -52,8 +52,13 @@ impl Content {
         match self {
             Self::Whole(blob) => Layouts::read(blob),
             Self::Partial(_) => {
-                let reader =
-                    Chunks { content: self.clone(), map: Arc::clone(map), at: 0, chunk: usize::MAX, bytes: Vec::new() };
+                let reader = Chunks {
+                    content: self.clone(),
+                    map: Arc::clone(map),
+                    at: 0,
+                    chunk: usize::MAX,
+                    bytes: Vec::new(),
+                };
                 Layouts::from_reader(reader, map.size())
             }
         }
@@ -205,5 +210,81 @@ impl<W: AsyncWrite + Unpin> Stream<'_, W> {
             self.send_all(&chunk.bytes).await?;
         }
         self.flush().await
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use registry::chunk::Chunk;
+    use registry::codec::Decoder;
+    use registry::key::SecretKey;
+    use registry::statement::{RoleKeys, RoleName, Root, RootKey, Statement};
+    use registry::{Digest, Nation, Signed, Timestamp};
+
+    use super::*;
+
+    const CHUNK: usize = 64 * 1024;
+    const NOW: Timestamp = Timestamp::from_unix(1_790_000_000);
+
+    fn store(path: &std::path::Path) -> Store {
+        let key = SecretKey::from_seed(&[7; 32]);
+        let role = |role| (role, RoleKeys { keys: vec![key.id()], threshold: 1 });
+        let root = Root {
+            nation: Nation::new("alba").unwrap(),
+            version: 1,
+            issued: NOW,
+            expires: Timestamp::from_unix(1_890_000_000),
+            keys: BTreeMap::from([(key.id(), RootKey::Ed25519 { public: key.public() })]),
+            roles: RoleName::ALL.into_iter().map(role).collect(),
+            previous: None,
+        };
+        Store::create(path, &Signed::sign(&Statement::Root(root), &key), NOW).unwrap()
+    }
+
+    /// Four chunks of a file of BF16 whose exponents take few values.
+    fn weights() -> (Vec<u8>, Arc<ChunkMap>) {
+        let data = 4 * CHUNK - 256;
+        let mut header =
+            format!("{{\"w\":{{\"dtype\":\"BF16\",\"shape\":[{}],\"data_offsets\":[0,{data}]}}}}", data / 2);
+        header.push_str(&" ".repeat(248 - header.len()));
+        let mut content = 248u64.to_le_bytes().to_vec();
+        content.extend_from_slice(header.as_bytes());
+        let mut noise = vec![0; data];
+        blake3::Hasher::new().finalize_xof().fill(&mut noise);
+        noise.chunks_mut(2).for_each(|word| word[1] = 0x3c | (word[1] & 0x81));
+        content.extend_from_slice(&noise);
+        let chunks = content.chunks(CHUNK).map(|part| Chunk { digest: Digest::of(part), len: CHUNK as u32 });
+        let map = ChunkMap::new(Digest::of(&content), content.len() as u64, chunks.collect()).unwrap();
+        (content, Arc::new(map))
+    }
+
+    #[test]
+    fn a_blob_that_is_still_fetched_is_passed_on_encoded() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(&dir.path().join("store"));
+        let (content, map) = weights();
+        let part = |index: usize| &content[index * CHUNK..(index + 1) * CHUNK];
+        let partial = store.partial(&map).unwrap();
+        let here = Content::Partial(store.clone());
+        partial.write_chunk(1, part(1)).unwrap();
+        assert!(here.layouts(&map).is_empty(), "the header is not here yet");
+        partial.write_chunk(0, part(0)).unwrap();
+        let layouts = Arc::new(here.layouts(&map));
+        assert!(!layouts.is_empty());
+
+        let kept = Arc::new(EncodedChunks::default());
+        let work = Work { content: here, map: Arc::clone(&map), layouts, kept };
+        let first = work.encode(1).unwrap();
+        assert_eq!(first.chunk.encoding, Encoding::Planes2);
+        assert!(first.took.is_some() && first.chunk.bytes.len() < CHUNK * 3 / 4);
+        let again = work.encode(1).unwrap();
+        assert!(again.took.is_none() && Arc::ptr_eq(&first.chunk, &again.chunk), "it was encoded twice");
+        let mut out = vec![0; CHUNK];
+        Decoder::new().decode(again.chunk.encoding, &again.chunk.bytes, &mut out).unwrap();
+        assert_eq!(out, part(1));
+        assert!(work.encode(2).is_err(), "a chunk that is not here");
     }
 }

@@ -61,7 +61,8 @@ impl Inner {
     /// at least the one that is counted last sees the other.
     pub(super) fn hash_edges(&self, index: usize) -> Result<()> {
         for group in edges(&self.map, index).into_iter().flatten() {
-            let (Some(first), Some(last)) = (self.map.index_at(group.start), self.map.index_at(group.end - 1))
+            let (Some(first), Some(last)) =
+                (self.map.index_at(group.start), self.map.index_at(group.end - 1))
             else {
                 continue;
             };
