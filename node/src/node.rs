@@ -31,6 +31,7 @@ use crate::peers::{PeerBook, Refused};
 use crate::reach::{self, Reach};
 use crate::swarm::{self, Command, Incoming, Network, Notice, StartError};
 use crate::sync::Syncer;
+use crate::transfer::cache::EncodedChunks;
 use crate::transfer::limit::{Bandwidth, Limiter};
 use crate::transfer::serve::{Maps, Sources};
 use crate::transfer::{self, Transfers};
@@ -84,6 +85,7 @@ pub(crate) struct Inner {
     logs: Logs,
     mirror: Mirror,
     maps: Maps,
+    encoded: Arc<EncodedChunks>,
     sources: Sources,
     limiter: Arc<Limiter>,
     leases: Arc<Leases>,
@@ -185,6 +187,7 @@ impl Node {
             logs,
             mirror: Mirror::default(),
             maps: Maps::default(),
+            encoded: Arc::default(),
             sources: Sources::default(),
             limiter,
             generation: AtomicU64::new(0),
@@ -302,6 +305,10 @@ impl Node {
 
     pub(crate) fn maps(&self) -> &Maps {
         &self.inner.maps
+    }
+
+    pub(crate) fn encoded(&self) -> &Arc<EncodedChunks> {
+        &self.inner.encoded
     }
 
     pub(crate) fn sources(&self) -> &Sources {

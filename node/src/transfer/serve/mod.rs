@@ -2,6 +2,7 @@
 //! maps, availability and chunks, streamed from the disk a piece at a time.
 
 mod answer;
+mod encoded;
 pub(super) mod lap;
 mod maps;
 mod pace;
@@ -165,7 +166,7 @@ async fn open(node: &Node, digest: Digest, nation: &Nation) -> Result<Opened, Re
             false => None,
         };
         let source = node.sources().get_or(digest, || match complete {
-            true => Source::seed(shapes),
+            true => Source::seed(shapes, &node.own_peer(), &digest),
             false => Source::growing(),
         });
         Ok::<_, StoreError>(Ok(Opened { release: Arc::new(release), complete, source }))

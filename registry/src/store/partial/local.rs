@@ -206,7 +206,7 @@ impl Taking<'_> {
                 let read = self.inner.file.read_exact_at(&mut bytes, offset);
                 read.map_err(io("could not read", &self.inner.path))?;
                 if Digest::of(&bytes) == found.chunk.digest {
-                    self.took(found)?;
+                    self.took(found, &bytes)?;
                     continue;
                 }
                 self.damaged.insert(run.from);
@@ -215,7 +215,7 @@ impl Taking<'_> {
             if self.read(found, skip, &mut bytes)? {
                 let write = self.inner.file.write_all_at(&bytes, offset);
                 write.map_err(io("could not write", &self.inner.path))?;
-                self.took(found)?;
+                self.took(found, &bytes)?;
             }
         }
         Ok(())
@@ -234,8 +234,8 @@ impl Taking<'_> {
         Ok(false)
     }
 
-    fn took(&mut self, found: &Found) -> Result<()> {
-        self.inner.wrote(found.index, found.chunk.len)?;
+    fn took(&mut self, found: &Found, bytes: &[u8]) -> Result<()> {
+        self.inner.wrote(found.index, bytes)?;
         self.taken.chunks += 1;
         self.taken.bytes += u64::from(found.chunk.len);
         (self.progress)(self.taken.bytes);
