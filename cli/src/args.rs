@@ -81,6 +81,10 @@ pub(crate) struct Global {
     /// Log more to standard error; twice for even more
     #[arg(long, short, global = true, action = clap::ArgAction::Count, help_heading = "Everywhere")]
     pub(crate) verbose: u8,
+    // Not clap's `env`, as with --home. It names a file: a secret itself belongs neither here nor into the environment.
+    /// The file, readable by you alone, that holds a key's passphrase or a token's PIN [default: asked for at the terminal] [env: STEELYARD_PASSPHRASE_FILE]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
+    pub(crate) passphrase_file: Option<PathBuf>,
     /// When to use colours (NO_COLOR is obeyed too)
     #[arg(
         long = "color",
@@ -124,24 +128,33 @@ pub(crate) enum Command {
     Init(commands::init::Init),
     Node(commands::node::Node),
     Trust(commands::trust::Trust),
+    Key(commands::key::Key),
+    Root(commands::root::Root),
+    Sign(commands::sign::Sign),
     Publish(commands::publish::Publish),
+    Channel(commands::channel::Channel),
     Pull(commands::pull::Pull),
     Ls(commands::ls::Ls),
     Show(commands::show::Show),
     Verify(commands::verify::Verify),
     Serve(commands::serve::Serve),
     Chat(commands::chat::Chat),
+    Attest(commands::attest::Attest),
+    Policy(commands::policy::Policy),
     Recall(commands::recall::Recall),
     Pin(commands::pin::Pin),
     Unpin(commands::pin::Unpin),
     Gc(commands::gc::Gc),
     Export(commands::export::Export),
     Import(commands::import::Import),
+    Have(commands::have::Have),
     Status(commands::status::Status),
     Peers(commands::peers::Peers),
     Transfers(commands::transfers::Transfers),
     Mirror(commands::mirror::Mirror),
     Limits(commands::limits::Limits),
+    Log(commands::log::Log),
+    Evidence(commands::evidence::Evidence),
     Doctor(commands::doctor::Doctor),
     Demo(commands::demo::Demo),
     Completion(commands::completion::Completion),

@@ -1,6 +1,10 @@
 //! The documents in `specs/` against the code: each identifier has a vector, and each vector comes out as it says.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "specs/bundles.rs"]
+mod bundles;
+#[path = "specs/attestations.rs"]
+mod attestations;
 #[path = "specs/codec.rs"]
 mod codec;
 #[path = "specs/content.rs"]
@@ -8,6 +12,8 @@ mod content;
 #[cfg(feature = "store")]
 #[path = "specs/history.rs"]
 mod history;
+#[path = "specs/nations.rs"]
+mod nations;
 #[path = "specs/log.rs"]
 mod log;
 #[cfg(feature = "store")]
@@ -25,10 +31,14 @@ use vectors::Runner;
 const KINDS: &[&[(&str, Runner)]] = &[
     content::KINDS,
     statements::KINDS,
+    nations::KINDS,
     codec::KINDS,
+    attestations::KINDS,
     log::KINDS,
     #[cfg(feature = "store")]
     history::KINDS,
+    #[cfg(feature = "store")]
+    bundles::KINDS,
     #[cfg(feature = "store")]
     log_node::KINDS,
 ];

@@ -4,19 +4,23 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use node::api::types::{Accepted, DraftRequest, Drafted, Resolved, Sequences, Status, Work};
-use registry::key::SecretKey;
+use node::api::types::{Accepted, DraftRequest, Drafted, LogPlace, Resolved, Sequences, Status, Work};
+use registry::key::Key;
 use registry::statement::{Channel, DerivedFrom, Relation, Releasable, Release, RoleName, Statement};
 use registry::{ChannelName, Digest, Model, Nation, Signed, Timestamp, Version};
 use serde::Serialize;
 
+use super::sign;
 use crate::client::{Client, Need, segment};
 use crate::context::{Context, absolute};
 use crate::failure::{Exit, Failure};
 use crate::human;
-use crate::keys;
+use crate::keys::{self, Signing};
 use crate::output::{self, BOLD, Cell, DIM, NAME, Table, WARN, cell, paint};
 use crate::progress::Bar;
+
+/// How long the log's entry and the cosignatures of connected allies are waited for, in milliseconds.
+const LOG_WAIT_MS: u64 = 3000;
 
 /// Publish a folder as a signed release
 ///
@@ -54,9 +58,8 @@ pub(crate) struct Publish {
     /// Why the channel moves, for people
     #[arg(long, value_name = "TEXT", default_value = "")]
     reason: String,
-    /// The folder of your nation's keys [default: keys in the node's folder]
-    #[arg(long, value_name = "FOLDER", env = "STEELYARD_KEYS")]
-    keys: Option<PathBuf>,
+    #[command(flatten)]
+    signing: Signing,
 }
 
 #[derive(Serialize)]
@@ -72,6 +75,10 @@ struct Published {
     files: usize,
     releasable_to: String,
     announced: bool,
+    /// The release's place in the log, when it was signed.
+    log: Option<LogPlace>,
+    /// Where it waits for signatures, when it was not signed.
+    draft: Option<PathBuf>,
 }
 
 fn parse_releasable(text: &str) -> Result<Releasable, String> {
@@ -97,6 +104,10 @@ impl Publish {
         let published = self.publish(context, &client, &folder).await;
         client.close().await;
         let (published, draft) = published?;
+        if published.draft.is_some() {
+            // Its draft was shown as JSON or text already.
+            return Ok(());
+        }
         if context.json {
             return output::json(&published);
         }
@@ -111,7 +122,10 @@ impl Publish {
     ) -> Result<(Published, Drafted), Failure> {
         // Whatever can be known to fail fails before a hundred gigabytes are read.
         self.refuse_other_nation(client).await?;
-        let key = keys::load(context, client, self.keys.as_ref(), RoleName::Release).await?;
+        let key = match self.signing.draft {
+            Some(_) => None,
+            None => Some(keys::load(context, client, self.signing.keys.as_ref(), RoleName::Release).await?),
+        };
         self.refuse_taken(client).await?;
         let derived_from = self.lineage(client).await?;
         let draft = self.draft(context, client, folder).await?;
@@ -128,10 +142,30 @@ impl Publish {
             issued: Timestamp::now(),
             files: draft.files.clone(),
         };
-        let accepted = sign_and_send(client, Statement::Release(release), &key).await?;
-        let sequence = self.point(client, accepted.digest, &key).await?;
+        let release = Statement::Release(release);
+        let digest = Digest::of(&release.to_payload());
+        let channel = self.point(client, digest).await?;
+        let sequence = channel.as_ref().map(|channel| channel.sequence);
+        let channel = channel.map(Statement::Channel);
+        match (&key, &self.signing.draft) {
+            (Some(key), _) => {
+                for statement in std::iter::once(release).chain(channel) {
+                    sign_and_send(client, statement, key).await?;
+                }
+            }
+            (None, Some(file)) => {
+                sign::write_draft(context, std::iter::once(release).chain(channel).collect(), file)?;
+            }
+            (None, None) => return Err(Failure::usage("neither a key nor --draft")),
+        }
+        // The log grows within a moment, and allies cosign it; who publishes should see that, and not wait for those away.
+        let wait = if client.is_running() { LOG_WAIT_MS } else { 0 };
+        let log = match &self.signing.draft {
+            None => Some(client.get(&format!("/v1/log/place/{digest}?wait_ms={wait}")).await?),
+            Some(_) => None,
+        };
         let published = Published {
-            release: accepted.digest,
+            release: digest,
             model: self.model.clone(),
             version: self.version.clone(),
             channel: sequence.map(|_| self.channel.clone()),
@@ -142,6 +176,8 @@ impl Publish {
             files: draft.files.len(),
             releasable_to: self.releasable_to.to_string(),
             announced: client.is_running(),
+            log,
+            draft: self.signing.draft.clone(),
         };
         Ok((published, draft))
     }
@@ -212,8 +248,8 @@ impl Publish {
         })
     }
 
-    /// Moves the channel; the sequence that it has now.
-    async fn point(&self, client: &Client, release: Digest, key: &SecretKey) -> Result<Option<u64>, Failure> {
+    /// The channel's next statement.
+    async fn point(&self, client: &Client, release: Digest) -> Result<Option<Channel>, Failure> {
         if self.channel.as_str() == "none" {
             return Ok(None);
         }
@@ -229,8 +265,7 @@ impl Publish {
             reason: self.reason.clone(),
             issued: Timestamp::now(),
         };
-        sign_and_send(client, Statement::Channel(channel), key).await?;
-        Ok(Some(sequence))
+        Ok(Some(channel))
     }
 }
 
@@ -238,10 +273,10 @@ impl Publish {
 pub(super) async fn sign_and_send(
     client: &Client,
     statement: Statement,
-    key: &SecretKey,
+    key: &Key,
 ) -> Result<Accepted, Failure> {
     statement.check().map_err(Failure::usage)?;
-    client.post_raw("/v1/statements", Signed::sign(&statement, key).to_json()).await
+    client.post_raw("/v1/statements", Signed::sign_by(&statement, key)?.to_json()).await
 }
 
 fn report(context: &Context, published: &Published, draft: &Drafted) -> Result<(), Failure> {
@@ -261,6 +296,7 @@ fn report(context: &Context, published: &Published, draft: &Drafted) -> Result<(
         ("contents", human::contents(published.files, published.size, &published.format)),
         ("licence", published.licence.clone()),
         ("releasable to", published.releasable_to.clone()),
+        ("log", published.log.as_ref().map(super::show::place).unwrap_or_default()),
     ]))?;
     output::line("")?;
     let mut table = Table::new(&["file", "size", "blob"]);

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod admission;
+mod audiences;
 mod bundles;
+mod carried;
 mod collecting;
 mod crashes;
 mod dedup;
@@ -13,4 +15,5 @@ mod logs;
 mod mirroring;
 mod partials;
 mod publishing;
+mod rotation;
 mod statements;

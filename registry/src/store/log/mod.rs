@@ -21,6 +21,7 @@
 mod append;
 mod error;
 mod extend;
+mod kept;
 mod read;
 mod witness;
 
@@ -78,6 +79,19 @@ fn subtree_key(nation: &Nation, level: u8, index: u64) -> Vec<u8> {
 /// The log keys of a nation that may have signed a checkpoint.
 pub(super) fn log_keys(trust: &Trust, nation: &Nation) -> Vec<NoteKey> {
     trust.member(nation).map(|member| note_keys(&member.root, RoleName::Log)).unwrap_or_default()
+}
+
+/// The log keys of a nation that ever could sign: those that verify what was kept, whichever root held when it came. Keys
+/// that a root took away sign no new checkpoint ([`log_keys`]).
+pub(super) fn all_log_keys(trust: &Trust, nation: &Nation) -> Vec<NoteKey> {
+    let Ok(member) = trust.member(nation) else { return Vec::new() };
+    let mut keys: Vec<NoteKey> = Vec::new();
+    for key in member.root.roots().flat_map(|root| note_keys(root, RoleName::Log)) {
+        if !keys.contains(&key) {
+            keys.push(key);
+        }
+    }
+    keys
 }
 
 /// The witness keys of every pinned nation.
@@ -162,7 +176,7 @@ impl MemoryTree {
 impl Store {
     /// The checkpoints kept of a log, the newest last. Their signatures were checked when they were kept, and are again.
     fn checkpoints(&self, nation: &Nation) -> Result<Vec<SignedCheckpoint>> {
-        let keys = log_keys(&self.trust(), nation);
+        let keys = all_log_keys(&self.trust(), nation);
         let prefix = key(nation, Part::Checkpoint, &[]);
         let mut found = Vec::new();
         for entry in self.inner.index.scan(Family::Logs, &prefix)? {
@@ -187,7 +201,7 @@ impl Store {
     /// The keys whose lines in a checkpoint of `nation`'s log mean anything here: the log's own and every witness's.
     fn note_keys(&self, nation: &Nation) -> Vec<NoteKey> {
         let trust = self.trust();
-        let mut keys = log_keys(&trust, nation);
+        let mut keys = all_log_keys(&trust, nation);
         keys.extend(witness_keys(&trust).into_iter().flat_map(|(_, keys)| keys));
         keys
     }
@@ -227,7 +241,7 @@ impl Store {
     }
 
     /// The number of a statement in its nation's log.
-    fn log_number(&self, nation: &Nation, statement: &Digest) -> Result<Option<u64>> {
+    pub(in crate::store) fn log_number(&self, nation: &Nation, statement: &Digest) -> Result<Option<u64>> {
         let value = self.inner.index.get(Family::Logs, &key(nation, Part::Number, statement.as_bytes()))?;
         value.map(|value| number(&value, "a log's entry")).transpose()
     }
