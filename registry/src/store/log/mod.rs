@@ -222,7 +222,8 @@ impl Store {
             checkpoint.witnesses(pairs).into_keys().collect()
         };
         let here = self.checkpoints(nation)?;
-        let mut all: BTreeMap<u64, BTreeSet<Nation>> = here.iter().map(|one| (one.size(), who(one))).collect();
+        let mut all: BTreeMap<u64, BTreeSet<Nation>> =
+            here.iter().map(|one| (one.size(), who(one))).collect();
         all.insert(checkpoint.size(), who(&checkpoint));
         let (mut later, mut stays) = (Vec::<BTreeSet<Nation>>::new(), false);
         for (size, nations) in all.into_iter().rev() {
