@@ -15,7 +15,7 @@ use registry::publish::{self, Accepted, PublishError};
 use registry::statement::Statement;
 use registry::store::{Store, StoreError};
 use registry::trust::{MembershipError, TrustError};
-use registry::{Nation, Signed, Timestamp};
+use registry::{Digest, Nation, Signed, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use cursor::{Cursor, trust_mark};
