@@ -15,7 +15,7 @@ use registry::publish::{self, Accepted, PublishError};
 use registry::statement::Statement;
 use registry::store::{Store, StoreError};
 use registry::trust::{MembershipError, TrustError};
-use registry::{Nation, Signed, Timestamp};
+use registry::{Digest, Nation, Signed, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use cursor::{Cursor, trust_mark};
@@ -481,12 +481,7 @@ pub fn make_page(
 
 /// Whether a nation may learn of a statement: what [`registry::releasable`] keeps back is kept back whatever the policy says;
 /// of a release, of a channel that points to it and of what is attested about it, the policy decides too.
-fn may_have(
-    store: &Store,
-    door: &Door<'_>,
-    nation: &Nation,
-    signed: &Signed,
-) -> Result<bool, StoreError> {
+fn may_have(store: &Store, door: &Door<'_>, nation: &Nation, signed: &Signed) -> Result<bool, StoreError> {
     let Ok(statement) = signed.peek() else { return Ok(false) };
     if !registry::releasable::statement(store, &statement, nation)? {
         return Ok(false);

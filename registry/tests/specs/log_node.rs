@@ -49,7 +49,7 @@ fn run(store: &Store, step: &Value, now: Timestamp) -> String {
         "append" => append(store, step),
         "heard" => store
             .read_checkpoint(&nation, &bytes(step, "bytes"))
-            .and_then(|known| store.heard_of_own_log(&known))
+            .and_then(|known| Ok(store.heard_of_own_log(&known)?))
             .map(own),
         "extend" => extend(store, &nation, step),
         "dispute" => {

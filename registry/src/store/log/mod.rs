@@ -105,8 +105,6 @@ struct Tree<'a> {
     index: &'a Index,
     nation: &'a Nation,
     added: HashMap<(u8, u64), Hash>,
-    /// The statements that are being added: the index doesn't know them yet.
-    named: HashSet<Digest>,
 }
 
 impl Subtrees for Tree<'_> {
@@ -123,11 +121,12 @@ impl Subtrees for Tree<'_> {
 
 impl<'a> Tree<'a> {
     fn new(index: &'a Index, nation: &'a Nation) -> Self {
-        Self { index, nation, added: HashMap::new(), named: HashSet::new() }
+        Self { index, nation, added: HashMap::new() }
     }
 
     /// Adds entries from number `size` on to the tree and to `batch`.
     fn add(&mut self, batch: &mut Batch<'_>, size: u64, entries: &[[u8; ENTRY]]) -> Result<()> {
+        let mut named = HashSet::new();
         for (at, entry) in (size..).zip(entries) {
             let hashes = tree::completed(self, at, tree::leaf_hash(entry))?;
             for (level, hash) in (0u8..).zip(hashes) {
@@ -136,10 +135,10 @@ impl<'a> Tree<'a> {
                 self.added.insert((level, index), hash);
             }
             batch.put(Family::Logs, &key(self.nation, Part::Entry, &at.to_be_bytes()), entry)?;
-            // The first of two equal entries is the statement's place.
-            if let Some(digest) = statement_of(entry) {
+            // The first of two equal entries is the statement's place, in one step as well.
+            if let Some(digest) = statement_of(entry).filter(|digest| named.insert(*digest)) {
                 let key = key(self.nation, Part::Number, digest.as_bytes());
-                if self.named.insert(digest) && self.index.get(Family::Logs, &key)?.is_none() {
+                if self.index.get(Family::Logs, &key)?.is_none() {
                     batch.put(Family::Logs, &key, &at.to_be_bytes())?;
                 }
             }
