@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use libp2p::PeerId;
 use libp2p::gossipsub::MessageAcceptance;
-use registry::statement::{Kind, Releasable, Statement};
+use registry::admit::Door;
+use registry::statement::{Kind, Statement};
 use registry::store::Store;
-use registry::{Digest, Nation, Signed};
+use registry::{Digest, Nation, Signed, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -112,11 +113,17 @@ pub fn compose(store: &Store, signed: &Signed, statement: &Statement) -> Option<
         Announcement { recall: Some(RawValue::from_string(json).ok()?), ..EMPTY }
     } else {
         let release = match statement {
-            Statement::Release(release) => Some(release.clone()),
-            Statement::Channel(channel) => store.release(&channel.release).ok().flatten(),
+            Statement::Release(_) => Some(signed.digest()),
+            Statement::Channel(channel) => Some(channel.release),
+            Statement::Attestation(attestation) => Some(attestation.release),
             _ => None,
         };
-        let open = release.is_some_and(|release| matches!(release.releasable_to, Releasable::All));
+        // Named only where every ally may know of it.
+        let open = registry::releasable::statement_to_everybody(store, statement).unwrap_or(false)
+            && release.is_none_or(|release| {
+                let door = Door::open(store, Timestamp::now());
+                door.and_then(|door| door.may_be_announced(&release)).unwrap_or(false)
+            });
         let nonce = if open {
             None
         } else {

@@ -59,7 +59,11 @@ fn a_departing_ally_takes_nothing_with_it() {
     println!("alba dials borea: {} {}", reply.status, reply.text());
     until("alba to stay outside", || (connected(&a) == 0 && !b.knows(&peer)).then_some(()));
     assert_eq!(nation(&b, "alba")["standing"], "departed");
-    assert_eq!(nation(&b, "alba")["reason"], "left the alliance");
+    assert_eq!(b.http.get("/v1/memberships")[0]["reason"], "left the alliance");
+    assert!(
+        !b.public().get("/v1/nations").to_string().contains("left the alliance"),
+        "the reason is borea's own"
+    );
 
     // What was admitted goes on: the worker answers, a new one starts, other allies get it from borea.
     ask();

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use clap::Args;
 use node::api::types::{
-    LogStatus, MirrorState, MirrorStatus, Reach, Reachability, RelayState, Status as State, WorkerInfo,
-    WorkerState,
+    LeaseStatus as Lease, LogStatus, MirrorState, MirrorStatus, Reach, Reachability, RelayState,
+    Status as State, WorkerInfo, WorkerState,
 };
 use registry::Timestamp;
 use serde::Serialize;
@@ -98,6 +98,7 @@ fn report(
         facts.push(("http", state.http.clone().unwrap_or_else(|| paint(DIM, "off"))));
         facts.push(("connected", human::count(state.peers as u64, "peer")));
         facts.push(("transfers", format!("{} running", state.transfers)));
+        facts.push(("lease", lease(&state.lease, now)));
     }
     facts.extend([
         ("trusts", human::count(state.nations as u64, "nation")),
@@ -122,6 +123,24 @@ fn report(
     }
     let live = workers_table(workers.iter().filter(|worker| !worker.state.is_over()));
     if live.is_empty() { Ok(()) } else { output::print(&format!("\n{}", live.render())) }
+}
+
+/// On what lease models are served.
+fn lease(lease: &Lease, now: Timestamp) -> String {
+    if lease.seconds == 0 && lease.producers.values().all(|seconds| *seconds == 0) {
+        return paint(DIM, "none is needed");
+    }
+    let heard = lease.heard.iter().map(|it| format!("{} {} ago", it.nation, human::millis(it.ago_ms)));
+    let heard: Vec<String> = heard.collect();
+    let heard =
+        if heard.is_empty() { "nobody was heard".to_owned() } else { format!("heard: {}", heard.join(", ")) };
+    let state = match lease.ends {
+        Some(ends) => format!("{} until {ends}, {}", paint(GOOD, "held"), human::relative(ends, now)),
+        None if lease.held => paint(DIM, "none is needed but for some producers"),
+        None => format!("{}; models are served again when enough allies are heard", paint(WARN, "ended")),
+    };
+    let allies = human::count(u64::from(lease.nations), "allied nation");
+    format!("{state}\n{} from {allies}; {heard}", human::count(lease.seconds, "second"))
 }
 
 /// Mirroring in a line.
@@ -211,7 +230,7 @@ fn reach(reach: &Reach) -> String {
 /// Workers, a line each.
 fn workers_table<'a>(workers: impl Iterator<Item = &'a WorkerInfo>) -> Table {
     let now = Timestamp::now();
-    let mut table = Table::new(&["serving", "state", "address", "engine", "since"]);
+    let mut table = Table::new(&["serving", "state", "address", "engine", "since", "lease"]);
     for worker in workers {
         let state = serde_json::to_value(worker.state).ok().and_then(|v| v.as_str().map(str::to_owned));
         table.row([
@@ -220,6 +239,7 @@ fn workers_table<'a>(workers: impl Iterator<Item = &'a WorkerInfo>) -> Table {
             worker.address.map(|address| format!("http://{address}")).unwrap_or_default().into(),
             cell(DIM, worker.engine.clone().unwrap_or_default()),
             cell(DIM, human::relative(worker.started, now)),
+            worker.lease_ends.map(|ends| human::relative(ends, now)).unwrap_or_default().into(),
         ]);
     }
     table

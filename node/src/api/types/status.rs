@@ -58,6 +58,9 @@ pub struct Status {
     pub statements: u64,
     /// What the store holds.
     pub usage: Usage,
+    /// The lease on which it serves.
+    #[serde(default)]
+    pub lease: crate::lease::Status,
 }
 
 /// A root that ends soon.

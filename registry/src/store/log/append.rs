@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Family, LogError, MAX_APPEND, MAX_LOG_ENTRIES, Part, Tree, key, log_keys};
+use super::{Family, LogError, MAX_APPEND, MAX_LOG_ENTRIES, Part, Tree, all_log_keys, key};
 use crate::digest::Digest;
 use crate::key::SecretKey;
 use crate::log::checkpoint::{SignedCheckpoint, note_keys};
@@ -63,7 +63,7 @@ impl Store {
         let mut note = Vec::new();
         file.take(MAX_NOTE as u64 + 1).read_to_end(&mut note).map_err(io("could not read", &path))?;
         let own = self.own();
-        match SignedCheckpoint::verify(&own, &note, &log_keys(&self.trust(), &own)) {
+        match SignedCheckpoint::verify(&own, &note, &all_log_keys(&self.trust(), &own)) {
             Ok(checkpoint) => self.compare_own(&checkpoint),
             Err(error) => {
                 tracing::warn!("{}: {error}; allies will be asked instead", path.display());

@@ -1,6 +1,6 @@
 //! Following a log: entries and checkpoints that somebody brought, taken only when they continue what is here.
 
-use super::{Family, LogError, MAX_LOG_ENTRIES, MemoryTree, Tree, log_keys};
+use super::{Family, LogError, MAX_LOG_ENTRIES, MemoryTree, Tree, all_log_keys, log_keys};
 use crate::log::ENTRY;
 use crate::log::checkpoint::SignedCheckpoint;
 use crate::log::evidence::{Evidence, Fork};
@@ -133,7 +133,7 @@ impl Store {
     /// Keeps evidence that a log forked, once it is verified; from then on nothing more of that log is taken. Durable on
     /// return. Whether it was new.
     pub fn dispute_log(&self, evidence: &Evidence) -> Result<(Fork, bool), LogError> {
-        let keys = log_keys(&self.trust(), &evidence.nation);
+        let keys = all_log_keys(&self.trust(), &evidence.nation);
         let fork = evidence.verify(&keys).map_err(|error| match error {
             crate::log::evidence::EvidenceError::Checkpoint(error) => LogError::Checkpoint(error),
             crate::log::evidence::EvidenceError::Proof(error) => LogError::Proof(error),

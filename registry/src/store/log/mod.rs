@@ -21,10 +21,11 @@
 mod append;
 mod error;
 mod extend;
+mod kept;
 mod read;
 mod witness;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 
 pub use append::{Appended, OwnLog};
@@ -80,6 +81,19 @@ pub(super) fn log_keys(trust: &Trust, nation: &Nation) -> Vec<NoteKey> {
     trust.member(nation).map(|member| note_keys(&member.root, RoleName::Log)).unwrap_or_default()
 }
 
+/// The log keys of a nation that ever could sign: those that verify what was kept, whichever root held when it came. Keys
+/// that a root took away sign no new checkpoint ([`log_keys`]).
+pub(super) fn all_log_keys(trust: &Trust, nation: &Nation) -> Vec<NoteKey> {
+    let Ok(member) = trust.member(nation) else { return Vec::new() };
+    let mut keys: Vec<NoteKey> = Vec::new();
+    for key in member.root.roots().flat_map(|root| note_keys(root, RoleName::Log)) {
+        if !keys.contains(&key) {
+            keys.push(key);
+        }
+    }
+    keys
+}
+
 /// The witness keys of every pinned nation.
 pub(super) fn witness_keys(trust: &Trust) -> Vec<(Nation, Vec<NoteKey>)> {
     let keys = |root| note_keys(root, RoleName::Witness);
@@ -112,6 +126,7 @@ impl<'a> Tree<'a> {
 
     /// Adds entries from number `size` on to the tree and to `batch`.
     fn add(&mut self, batch: &mut Batch<'_>, size: u64, entries: &[[u8; ENTRY]]) -> Result<()> {
+        let mut named = HashSet::new();
         for (at, entry) in (size..).zip(entries) {
             let hashes = tree::completed(self, at, tree::leaf_hash(entry))?;
             for (level, hash) in (0u8..).zip(hashes) {
@@ -120,8 +135,8 @@ impl<'a> Tree<'a> {
                 self.added.insert((level, index), hash);
             }
             batch.put(Family::Logs, &key(self.nation, Part::Entry, &at.to_be_bytes()), entry)?;
-            // The first of two equal entries is the statement's place.
-            if let Some(digest) = statement_of(entry) {
+            // The first of two equal entries is the statement's place, in one step as well.
+            if let Some(digest) = statement_of(entry).filter(|digest| named.insert(*digest)) {
                 let key = key(self.nation, Part::Number, digest.as_bytes());
                 if self.index.get(Family::Logs, &key)?.is_none() {
                     batch.put(Family::Logs, &key, &at.to_be_bytes())?;
@@ -160,7 +175,7 @@ impl MemoryTree {
 impl Store {
     /// The checkpoints kept of a log, the newest last. Their signatures were checked when they were kept, and are again.
     fn checkpoints(&self, nation: &Nation) -> Result<Vec<SignedCheckpoint>> {
-        let keys = log_keys(&self.trust(), nation);
+        let keys = all_log_keys(&self.trust(), nation);
         let prefix = key(nation, Part::Checkpoint, &[]);
         let mut found = Vec::new();
         for entry in self.inner.index.scan(Family::Logs, &prefix)? {
@@ -192,7 +207,7 @@ impl Store {
     ) -> Result<SignedCheckpoint> {
         let trust = self.trust();
         let witnesses = witness_keys(&trust);
-        let mut keys = log_keys(&trust, nation);
+        let mut keys = all_log_keys(&trust, nation);
         keys.extend(witnesses.iter().flat_map(|(_, keys)| keys.iter().cloned()));
         checkpoint.prune(&keys);
         let who = |checkpoint: &SignedCheckpoint| {
@@ -215,7 +230,7 @@ impl Store {
     }
 
     /// The number of a statement in its nation's log.
-    fn log_number(&self, nation: &Nation, statement: &Digest) -> Result<Option<u64>> {
+    pub(in crate::store) fn log_number(&self, nation: &Nation, statement: &Digest) -> Result<Option<u64>> {
         let value = self.inner.index.get(Family::Logs, &key(nation, Part::Number, statement.as_bytes()))?;
         value.map(|value| number(&value, "a log's entry")).transpose()
     }
