@@ -334,9 +334,16 @@ pub fn accept(store: &Store, signed: &Signed, now: Timestamp) -> Result<Accepted
                 });
             }
         }
+        Statement::Attestation(attestation) if store.release(&attestation.release)?.is_none() => {
+            return Err(PublishError::UnknownRelease { kind, release: attestation.release });
+        }
         _ => {}
     }
     let accepted = keep(store, &verified)?;
+    if let Statement::Release(release) = verified.get() {
+        // Our own nation had the bytes and speaks for them.
+        store.came_under(&accepted.digest, release.files.iter().map(|file| file.blake3))?;
+    }
     if kind == Kind::Release && accepted.new {
         store.pin(&accepted.digest, PUBLISHED)?;
     }

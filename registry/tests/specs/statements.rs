@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use registry::envelope::{EnvelopeError, Role, Signed};
 use registry::key::PublicKey;
 use registry::path::PathError;
-use registry::policy::recall_binds;
-use registry::statement::{Statement, StatementError};
+use registry::policy::{Ancestor, recall_binds};
+use registry::statement::{Releasable, Statement, StatementError};
 use registry::trust::{Trust, TrustError};
 use registry::{ChannelName, Digest, Name, Nation, Reference, Timestamp, Version};
 use serde_json::{Value, json};
@@ -206,8 +206,11 @@ fn binds(input: &Value) -> Outcome {
     let Statement::Recall(recall) = parse(input)? else { panic!("no recall") };
     let nation = |key| Nation::new(text(input, key)).unwrap();
     let release: Digest = text(input, "release").parse().unwrap();
-    let ancestors: BTreeMap<Digest, Option<Nation>> =
+    let producers: BTreeMap<Digest, Option<Nation>> =
         serde_json::from_value(input["ancestors"].clone()).unwrap();
+    let ancestor = |producer| Ancestor { producer, releasable_to: Releasable::All };
+    let ancestors =
+        producers.into_iter().map(|(digest, producer)| (digest, producer.map(ancestor))).collect();
     let binds = recall_binds(&recall, &nation("own"), &nation("producer"), release, &ancestors);
     Ok(json!({ "binds": binds }))
 }

@@ -3,12 +3,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod admission;
+mod audiences;
 mod bundles;
+mod carried;
 mod collecting;
 mod crashes;
 mod dedup;
 mod help;
 mod lifecycle;
+mod logs;
 mod mirroring;
 mod partials;
 mod publishing;

@@ -21,10 +21,11 @@
 mod append;
 mod error;
 mod extend;
+mod kept;
 mod read;
 mod witness;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 
 pub use append::{Appended, OwnLog};
@@ -125,6 +126,7 @@ impl<'a> Tree<'a> {
 
     /// Adds entries from number `size` on to the tree and to `batch`.
     fn add(&mut self, batch: &mut Batch<'_>, size: u64, entries: &[[u8; ENTRY]]) -> Result<()> {
+        let mut named = HashSet::new();
         for (at, entry) in (size..).zip(entries) {
             let hashes = tree::completed(self, at, tree::leaf_hash(entry))?;
             for (level, hash) in (0u8..).zip(hashes) {
@@ -133,8 +135,8 @@ impl<'a> Tree<'a> {
                 self.added.insert((level, index), hash);
             }
             batch.put(Family::Logs, &key(self.nation, Part::Entry, &at.to_be_bytes()), entry)?;
-            // The first of two equal entries is the statement's place.
-            if let Some(digest) = statement_of(entry) {
+            // The first of two equal entries is the statement's place, in one step as well.
+            if let Some(digest) = statement_of(entry).filter(|digest| named.insert(*digest)) {
                 let key = key(self.nation, Part::Number, digest.as_bytes());
                 if self.index.get(Family::Logs, &key)?.is_none() {
                     batch.put(Family::Logs, &key, &at.to_be_bytes())?;
