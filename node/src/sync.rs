@@ -481,12 +481,7 @@ pub fn make_page(
 
 /// Whether a nation may learn of a statement: what [`registry::releasable`] keeps back is kept back whatever the policy says;
 /// of a release, of a channel that points to it and of what is attested about it, the policy decides too.
-fn may_have(
-    store: &Store,
-    door: &Door<'_>,
-    nation: &Nation,
-    signed: &Signed,
-) -> Result<bool, StoreError> {
+fn may_have(store: &Store, door: &Door<'_>, nation: &Nation, signed: &Signed) -> Result<bool, StoreError> {
     let Ok(statement) = signed.peek() else { return Ok(false) };
     if !registry::releasable::statement(store, &statement, nation)? {
         return Ok(false);

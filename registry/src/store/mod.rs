@@ -49,8 +49,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 pub use admissions::{Admission, Pin};
-pub use audience::Reader;
 pub use attestations::{MAX_ATTESTATIONS, MAX_SUITES};
+pub use audience::Reader;
 pub use bitmap::Bitmap;
 pub use error::{StoreError, WriteError};
 pub use gc::{GcReason, GcRelease, GcReport, PARTIAL_MAX_AGE};
