@@ -1,7 +1,7 @@
 //! One file a command.
 
-pub(crate) mod channel;
 pub(crate) mod attest;
+pub(crate) mod channel;
 pub(crate) mod chat;
 pub(crate) mod completion;
 pub(crate) mod demo;
