@@ -4,36 +4,34 @@
 //! trust does not verify.
 
 mod cursor;
+mod serve;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use futures::{AsyncRead, AsyncWriteExt};
 use libp2p::PeerId;
-use registry::admit::Door;
 use registry::publish::{self, Accepted, PublishError};
 use registry::statement::Statement;
 use registry::store::{Store, StoreError};
 use registry::trust::{MembershipError, TrustError};
-use registry::{Digest, Nation, Signed, Timestamp};
+use registry::{Signed, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use cursor::{Cursor, trust_mark};
+pub use serve::make_page;
+pub(crate) use serve::serve;
 
 use crate::events::{Event, Events};
 use crate::node::{Node, blocking};
-use crate::swarm::streams::{Inbound, OpenError, Protocol};
+use crate::swarm::streams::{OpenError, Protocol};
 use crate::wire::{
-    ANSWER_TIMEOUT, FeedPage, FeedRequest, IDLE, MAX_PAGE, MAX_PAGES, MAX_REQUEST, MAX_STATEMENT, PAGE_BYTES,
+    ANSWER_TIMEOUT, FeedPage, FeedRequest, MAX_PAGE, MAX_PAGES, MAX_REQUEST, MAX_STATEMENT, PAGE_BYTES,
     PIECE_TIMEOUT, WireError, read_frame, within, write_all,
 };
 
 /// The note that names this node's own feed.
 const EPOCH: &str = "sync/epoch";
-/// Statements read from the store at a time while a page is made.
-const SCAN: usize = 256;
-/// Statements looked at for one page, so that a feed full of what the asker may not have costs one answer a bounded time.
-const MAX_SCAN: usize = 16 * SCAN;
 /// Signatures that don't verify, in one synchronisation, after which it is given up.
 const MAX_BAD: usize = 4;
 
@@ -372,129 +370,5 @@ pub(crate) async fn take_gossiped(node: &Node, peer: PeerId, bytes: Vec<u8>) -> 
             tracing::error!("a gossiped statement could not be kept: {error}");
             None
         }
-    }
-}
-
-/// Serves a feed stream.
-pub(crate) async fn serve(node: Node, inbound: Inbound) {
-    let Inbound { peer, stream, slot } = inbound;
-    let Some(standing) = node.book().standing(&peer) else { return };
-    let (mut reader, mut writer) = stream.split();
-    if let Err(error) = answer(&node, &standing.nation, &mut reader, &mut writer).await {
-        match error {
-            WireError::Io(_) | WireError::Timeout { .. } | WireError::Truncated { .. } => {
-                tracing::debug!(%peer, "a feed stream ended: {error}");
-            }
-            error => node.fault(&peer, "protocol", &format!("peer {peer}: {error}")).await,
-        }
-    }
-    drop(slot);
-}
-
-async fn answer<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
-    node: &Node,
-    nation: &Nation,
-    reader: &mut R,
-    writer: &mut W,
-) -> Result<(), WireError> {
-    loop {
-        let next = within(IDLE, "its next request", read_frame(reader, "feed request", MAX_REQUEST));
-        let Some((kind, body)) = next.await? else {
-            return within(PIECE_TIMEOUT, "closing", async { Ok(writer.close().await?) }).await;
-        };
-        let request = FeedRequest::decode(kind, &body)?;
-        let Some(_permit) = node.feed_permit().await else { return Ok(()) };
-        let (store, nation, epoch) = (node.store().clone(), nation.clone(), node.inner().syncer.epoch);
-        let page = match blocking(move || {
-            let epoch = feed_name(epoch, &store);
-            make_page(&store, &nation, epoch, request)
-        })
-        .await
-        {
-            Ok(page) => page,
-            Err(error) => {
-                tracing::error!("a feed could not be read: {error}");
-                return Ok(());
-            }
-        };
-        let (head, statements) = page;
-        write_all(writer, &head.encode()).await?;
-        for statement in statements {
-            write_all(writer, &crate::wire::header(crate::wire::ENTRY, statement.len() as u32)).await?;
-            write_all(writer, &statement).await?;
-        }
-    }
-}
-
-/// The feed's name to those who read it: another one under another policy, so that whoever was not told of something asks
-/// again from the beginning.
-fn feed_name(epoch: [u8; 16], store: &Store) -> [u8; 16] {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&epoch).update(store.policy().digest().as_bytes());
-    let mut name = [0; 16];
-    hasher.finalize_xof().fill(&mut name);
-    name
-}
-
-/// A page of what `nation` may have.
-pub fn make_page(
-    store: &Store,
-    nation: &Nation,
-    epoch: [u8; 16],
-    request: FeedRequest,
-) -> Result<(FeedPage, Vec<Vec<u8>>), StoreError> {
-    let door = Door::open(store, Timestamp::now())?;
-    let (mut after, mut bytes, mut scanned) = (request.after, 0, 0);
-    let mut statements: Vec<Vec<u8>> = Vec::new();
-    let mut more = false;
-    'page: loop {
-        let entries = store.feed(after, SCAN)?;
-        if entries.is_empty() {
-            break;
-        }
-        for (seq, signed) in entries {
-            scanned += 1;
-            if may_have(store, &door, nation, &signed)? {
-                let json = signed.to_json();
-                if !statements.is_empty() && bytes + json.len() > PAGE_BYTES {
-                    more = true;
-                    break 'page;
-                }
-                bytes += json.len();
-                statements.push(json);
-            }
-            after = seq;
-            if statements.len() >= usize::from(request.limit.min(MAX_PAGE)) {
-                more = true;
-                break 'page;
-            }
-        }
-        if scanned >= MAX_SCAN {
-            more = true;
-            break;
-        }
-    }
-    // A cursor beyond the end (of another store, say) is answered with the end, and the epoch tells why.
-    let next = after.max(request.after);
-    Ok((FeedPage { epoch, next, more, count: statements.len() as u16 }, statements))
-}
-
-/// Whether a nation may learn of a statement: what [`registry::releasable`] keeps back is kept back whatever the policy says;
-/// of a release, of a channel that points to it and of what is attested about it, the policy decides too.
-fn may_have(store: &Store, door: &Door<'_>, nation: &Nation, signed: &Signed) -> Result<bool, StoreError> {
-    let Ok(statement) = signed.peek() else { return Ok(false) };
-    if !registry::releasable::statement(store, &statement, nation)? {
-        return Ok(false);
-    }
-    let about = |release: &Digest| Ok::<_, StoreError>(door.may_have(release, nation)?.allows_statement());
-    match &statement {
-        Statement::Release(found) => {
-            Ok(door.may_have_this(signed.digest(), found, signed, nation)?.allows_statement())
-        }
-        Statement::Channel(channel) => Ok(channel.model.nation == *nation || about(&channel.release)?),
-        Statement::Attestation(attestation) => {
-            Ok(attestation.nation == *nation || about(&attestation.release)?)
-        }
-        Statement::Recall(_) | Statement::Root(_) | Statement::Membership(_) | Statement::Node(_) => Ok(true),
     }
 }

@@ -1,24 +1,28 @@
 //! What the store has of logs, in the words of this module: notes and evidence as bytes, and what each comes to. Every
 //! function here blocks.
 
+mod cosign;
+mod evidence;
+
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use registry::key::SecretKey;
 use registry::log::ENTRY;
 use registry::log::checkpoint::{
     Checkpoint, CheckpointError, SignedCheckpoint, nation_of as origin_of, note_keys,
 };
-use registry::log::evidence::{Evidence, EvidenceError, Fork};
+use registry::log::evidence::Evidence;
 use registry::log::note::{Note, NoteKey};
 use registry::log::tiles::{Tile, bundle, hashes};
-use registry::log::witness::{AddCheckpoint, Refusal};
 use registry::statement::{RoleName, Standing};
 use registry::store::{self, LogError, Store, StoreError};
 use registry::{Digest, Nation, Timestamp};
 
-use crate::wire::{LogAnswer, LogRefusal};
+use self::cosign::vouched;
+pub(crate) use self::cosign::{Cosigned, asked_about, cosign, request, take_cosignatures};
+pub(crate) use self::evidence::{Claim, examine, keep_evidence, list_evidence, prove, read_evidence};
+use crate::wire::LogAnswer;
 
 /// Statements read from the feed at a time.
 const FEED: usize = 256;
@@ -76,45 +80,6 @@ pub(crate) enum Extended {
     Wrong,
     /// They show that the log contradicts what this node cosigned: evidence.
     Fork(Vec<u8>),
-}
-
-/// What a request for a cosignature came to.
-pub(crate) enum Cosigned {
-    /// The lines.
-    Lines {
-        /// As they are answered.
-        lines: Vec<u8>,
-        /// Whose log.
-        nation: Nation,
-        /// Its size.
-        size: u64,
-    },
-    /// No, and the size cosigned last where that matters.
-    Refused(LogRefusal, u64),
-    /// The log contradicts itself: evidence.
-    Fork(Vec<u8>),
-}
-
-/// What evidence that somebody handed over is worth.
-pub(crate) enum Claim {
-    /// It is about a nation or a key that is not pinned here.
-    Foreign,
-    /// It proves nothing.
-    False(String),
-    /// It proves a lie.
-    Proven,
-}
-
-/// Evidence that is kept here.
-pub(crate) struct Kept {
-    /// Whose log.
-    pub(crate) nation: Nation,
-    /// What it proves, in a sentence.
-    pub(crate) summary: String,
-    /// The file's name.
-    pub(crate) name: String,
-    /// Where it lies.
-    pub(crate) path: PathBuf,
 }
 
 /// The log keys of every root of a nation: what an earlier key signed is still what its log said then.
@@ -404,180 +369,4 @@ pub(crate) fn heard_of_ours(store: &Store, note: &[u8]) -> Result<()> {
 /// Whether evidence stands against a log.
 pub(crate) fn is_disputed(store: &Store, nation: &Nation) -> Result<bool> {
     Ok(store.log_evidence(nation)?.is_some())
-}
-
-/// The note that keeps the checkpoint of a log that this node cosigned last.
-fn vouched_key(nation: &Nation) -> String {
-    format!("log/cosigned/{nation}")
-}
-
-fn vouched(store: &Store, nation: &Nation) -> Option<SignedCheckpoint> {
-    let note = store.get_meta(&vouched_key(nation))?;
-    store.read_checkpoint(nation, &note).ok()
-}
-
-/// Cosigns, as this nation's witness. The caller sees to it that one log is cosigned once at a time.
-pub(crate) fn cosign(store: &Store, key: &SecretKey, body: &[u8], now: Timestamp) -> Result<Cosigned> {
-    let request = match AddCheckpoint::parse(body) {
-        Ok(request) => request,
-        Err(refusal) => return Ok(refused(&refusal)),
-    };
-    let answer = match store.cosign(&request, key, now) {
-        Ok(answer) => answer,
-        Err(error) => {
-            return Ok(match fault(error)? {
-                LogError::Disputed(_) => Cosigned::Refused(LogRefusal::Disputed, 0),
-                _ => Cosigned::Refused(LogRefusal::Malformed, 0),
-            });
-        }
-    };
-    let Ok(nation) = request.nation() else { return Ok(Cosigned::Refused(LogRefusal::Malformed, 0)) };
-    let note = request.note.to_string();
-    match answer {
-        Ok(lines) => {
-            let Ok(checkpoint) = store.read_checkpoint(&nation, note.as_bytes()) else {
-                return Ok(Cosigned::Refused(LogRefusal::BadSignature, 0));
-            };
-            // Before it is answered: what was vouched for is shown to whoever asks, and weighed against what comes.
-            store.put_meta(&vouched_key(&nation), note.as_bytes())?;
-            Ok(Cosigned::Lines { lines: lines.into_bytes(), nation, size: checkpoint.size() })
-        }
-        Err(Refusal::Fork { size }) => {
-            if let Weighed::Fork(evidence) = weigh(store, note.as_bytes())? {
-                return Ok(Cosigned::Fork(evidence));
-            }
-            let evidence = match (vouched(store, &nation), store.read_checkpoint(&nation, note.as_bytes())) {
-                (Some(before), Ok(now)) if before.size() == now.size() => Evidence::of_equal(&before, &now),
-                _ => return Ok(Cosigned::Refused(LogRefusal::Conflict, size)),
-            };
-            let proven = evidence.verify(&log_keys(store, &nation)).is_ok();
-            Ok(if proven {
-                Cosigned::Fork(evidence.to_json())
-            } else {
-                Cosigned::Refused(LogRefusal::Conflict, size)
-            })
-        }
-        Err(refusal) => Ok(refused(&refusal)),
-    }
-}
-
-fn refused(refusal: &Refusal) -> Cosigned {
-    match refusal {
-        Refusal::Malformed(_) => Cosigned::Refused(LogRefusal::Malformed, 0),
-        Refusal::UnknownLog(_) => Cosigned::Refused(LogRefusal::Unknown, 0),
-        Refusal::BadSignature => Cosigned::Refused(LogRefusal::BadSignature, 0),
-        Refusal::Conflict { size } | Refusal::Fork { size } => Cosigned::Refused(LogRefusal::Conflict, *size),
-        Refusal::BadProof(_) => Cosigned::Refused(LogRefusal::BadProof, 0),
-    }
-}
-
-/// The nation whose log a request for a cosignature is about; nothing is believed.
-pub(crate) fn asked_about(body: &[u8]) -> Option<Nation> {
-    AddCheckpoint::parse(body).ok()?.nation().ok()
-}
-
-/// The request that asks a witness to cosign a head, having cosigned `old` last; nothing where there is no such proof.
-pub(crate) fn request(store: &Store, head: &Head, old: u64) -> Result<Option<Vec<u8>>> {
-    let (Some(proof), Ok(mut note)) =
-        (store.log_consistency(&head.nation, old, head.size)?, Note::parse(&head.note))
-    else {
-        return Ok(None);
-    };
-    // Others' cosignatures are nothing to this witness.
-    let own = registry::log::checkpoint::origin(&head.nation);
-    note.retain(|line| line.name() == own);
-    Ok(Some(AddCheckpoint { old_size: old, proof, note }.to_body().into_bytes()))
-}
-
-/// Keeps an ally's cosignatures under a head of ours; whether the ally counts among its witnesses now.
-pub(crate) fn take_cosignatures(store: &Store, head: &Head, ally: &Nation, lines: &[u8]) -> Result<bool> {
-    let Ok(lines) = std::str::from_utf8(lines) else { return Ok(false) };
-    if let Err(error) = store.add_cosignatures(&head.nation, head.size, lines) {
-        let error = fault(error)?;
-        tracing::debug!("cosignatures were not taken: {error}");
-        return Ok(false);
-    }
-    let all = store.log_checkpoints(&head.nation)?;
-    let kept = all.iter().find(|checkpoint| checkpoint.size() == head.size);
-    // A newer checkpoint with the same witnesses has taken its place: nothing is lost.
-    Ok(kept.is_none_or(|checkpoint| as_head(store, checkpoint).witnesses.contains(ally)))
-}
-
-/// What evidence proves, by the keys pinned here; or why it proves nothing.
-pub(crate) fn prove(store: &Store, json: &[u8]) -> std::result::Result<Fork, EvidenceError> {
-    let evidence = Evidence::parse(json)?;
-    evidence.verify(&log_keys(store, &evidence.nation))
-}
-
-/// What evidence that somebody handed over is worth.
-pub(crate) fn examine(store: &Store, json: &[u8]) -> Claim {
-    match prove(store, json) {
-        Ok(_) => Claim::Proven,
-        Err(EvidenceError::Checkpoint(CheckpointError::Unsigned(_))) => Claim::Foreign,
-        Err(error) => Claim::False(error.to_string()),
-    }
-}
-
-/// Keeps evidence; what it is if it was not known. Its file lies beside the store's others.
-pub(crate) fn keep_evidence(store: &Store, json: &[u8]) -> Result<Option<Kept>> {
-    let Ok(evidence) = Evidence::parse(json) else { return Ok(None) };
-    match store.dispute_log(&evidence) {
-        Ok((_, false)) => Ok(None),
-        Ok((fork, true)) => {
-            let kept = kept(store, &fork, json);
-            write_evidence(&kept, json)?;
-            Ok(Some(kept))
-        }
-        Err(error) => {
-            let error = fault(error)?;
-            tracing::warn!("evidence was not kept: {error}");
-            Ok(None)
-        }
-    }
-}
-
-fn kept(store: &Store, fork: &Fork, json: &[u8]) -> Kept {
-    let name = format!("{}-{}-{}.json", fork.nation, fork.size, Digest::of(json).short());
-    let summary = format!("it signed two different histories of its first {} entries", fork.size);
-    let path = store.home().join("evidence").join(&name);
-    Kept { nation: fork.nation.clone(), summary, name, path }
-}
-
-fn write_evidence(kept: &Kept, json: &[u8]) -> Result<()> {
-    let failed = |what: &str, error: std::io::Error| {
-        StoreError::Index(format!("{} could not be {what}: {error}", kept.path.display()))
-    };
-    let folder = kept.path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder).map_err(|error| failed("made room for", error))?;
-    let beside = kept.path.with_extension("new");
-    fs::write(&beside, json).map_err(|error| failed("written", error))?;
-    fs::File::open(&beside).and_then(|file| file.sync_all()).map_err(|error| failed("synced", error))?;
-    fs::rename(&beside, &kept.path).map_err(|error| failed("put in place", error))
-}
-
-/// The evidence that stands against logs. Its files are written again where they are missing.
-pub(crate) fn list_evidence(store: &Store) -> Result<Vec<Kept>> {
-    let mut list = Vec::new();
-    for nation in nations(store) {
-        let Some(json) = store.log_evidence(&nation)? else { continue };
-        let Ok(fork) = prove(store, &json) else { continue };
-        let kept = kept(store, &fork, &json);
-        if !kept.path.exists() {
-            write_evidence(&kept, &json)?;
-        }
-        list.push(kept);
-    }
-    Ok(list)
-}
-
-/// The evidence of that name.
-pub(crate) fn read_evidence(store: &Store, name: &str) -> Result<Option<Vec<u8>>> {
-    for nation in nations(store) {
-        if let Some(json) = store.log_evidence(&nation)?
-            && prove(store, &json).is_ok_and(|fork| kept(store, &fork, &json).name == name)
-        {
-            return Ok(Some(json));
-        }
-    }
-    Ok(None)
 }
