@@ -9,6 +9,8 @@ pub mod gossip;
 pub mod host;
 pub mod identity;
 pub mod layout;
+pub mod lease;
+pub mod log;
 pub mod mirror;
 pub mod nation_file;
 pub mod node;

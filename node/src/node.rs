@@ -24,11 +24,14 @@ use crate::config::Config;
 use crate::discovery;
 use crate::events::{Events, PeerInfo, TransferInfo};
 use crate::layout::Layout;
+use crate::lease::Leases;
+use crate::log::Logs;
 use crate::mirror::Mirror;
 use crate::peers::{PeerBook, Refused};
 use crate::reach::{self, Reach};
 use crate::swarm::{self, Command, Incoming, Network, Notice, StartError};
 use crate::sync::Syncer;
+use crate::transfer::cache::EncodedChunks;
 use crate::transfer::limit::{Bandwidth, Limiter};
 use crate::transfer::serve::{Maps, Sources};
 use crate::transfer::{self, Transfers};
@@ -79,10 +82,13 @@ pub(crate) struct Inner {
     network: Option<Network>,
     transfers: Transfers,
     pub(crate) syncer: Syncer,
+    logs: Logs,
     mirror: Mirror,
     maps: Maps,
+    encoded: Arc<EncodedChunks>,
     sources: Sources,
     limiter: Arc<Limiter>,
+    leases: Arc<Leases>,
     serving: Arc<Semaphore>,
     feeds: Arc<Semaphore>,
     /// Grows with every recall and change of trust or policy: whoever serves looks again.
@@ -153,6 +159,7 @@ impl Node {
         let events = Events::new();
         let book = Arc::new(PeerBook::new(events.clone()));
         let epoch = Syncer::epoch(&store)?;
+        let logs = Logs::load(&layout, &store);
         let (network, rest) = if config.offline {
             (None, None)
         } else {
@@ -168,6 +175,7 @@ impl Node {
         let inner = Inner {
             serving: Arc::new(Semaphore::new(config.transfer.max_serving as usize)),
             feeds: Arc::new(Semaphore::new(MAX_FEEDS)),
+            leases: Arc::new(Leases::new(config.lease.clone(), store.clone())),
             config,
             store,
             events,
@@ -176,8 +184,10 @@ impl Node {
             network,
             transfers: Transfers::default(),
             syncer: Syncer::new(epoch),
+            logs,
             mirror: Mirror::default(),
             maps: Maps::default(),
+            encoded: Arc::default(),
             sources: Sources::default(),
             limiter,
             generation: AtomicU64::new(0),
@@ -200,10 +210,11 @@ impl Node {
         self.spawn("notices", self.clone().watch_notices(notices));
         self.spawn("trust", self.clone().watch_trust());
         self.spawn("synchronisation", self.clone().sync_regularly());
+        self.spawn("lease", crate::lease::keep(self.clone()));
         self.spawn("provide", self.clone().provide_all());
         self.spawn("policy", crate::policy::watch(self.clone()));
         self.spawn("mirroring", crate::mirror::run(self.clone()));
-        let Incoming { mut sync, mut blob } = incoming;
+        let Incoming { mut sync, mut blob, mut log } = incoming;
         let node = self.clone();
         self.spawn("blob streams", async move {
             while let Some(inbound) = blob.recv().await {
@@ -216,6 +227,13 @@ impl Node {
                 node.spawn("feed", crate::sync::serve(node.clone(), inbound));
             }
         });
+        let node = self.clone();
+        self.spawn("log streams", async move {
+            while let Some(inbound) = log.recv().await {
+                node.spawn("log", crate::log::serve::serve(node.clone(), inbound));
+            }
+        });
+        crate::log::run(self);
         for address in &self.config().p2p.peers {
             self.spawn("dial", discovery::keep_connected(self.clone(), address.clone()));
         }
@@ -276,8 +294,21 @@ impl Node {
         self.inner.network.as_ref()
     }
 
+    pub(crate) fn logs(&self) -> &Logs {
+        &self.inner.logs
+    }
+
+    /// How long it has been running.
+    pub(crate) fn age(&self) -> Duration {
+        self.inner.started.elapsed()
+    }
+
     pub(crate) fn maps(&self) -> &Maps {
         &self.inner.maps
+    }
+
+    pub(crate) fn encoded(&self) -> &Arc<EncodedChunks> {
+        &self.inner.encoded
     }
 
     pub(crate) fn sources(&self) -> &Sources {
@@ -286,6 +317,11 @@ impl Node {
 
     pub(crate) fn limiter(&self) -> &Arc<Limiter> {
         &self.inner.limiter
+    }
+
+    /// The lease on which this node serves.
+    pub fn leases(&self) -> &Arc<Leases> {
+        &self.inner.leases
     }
 
     /// Why the policy file as it is now can't be loaded; the policy before it is in force.

@@ -5,6 +5,9 @@
 //! keeps them. Whenever a recall or an attestation
 //! arrives, a nation is removed or the policy changes, every worker's release is decided anew; one that is no longer
 //! allowed is told to stop, and killed if it takes longer than `process::STOP_GRACE`.
+//!
+//! Where the settings ask for a lease ([`crate::lease`]), the worker is told its end and every later one, and stops by
+//! itself when it passes. It is then suspended: admitted and started again, at the same address, when the lease is held again.
 
 mod process;
 
@@ -13,6 +16,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use registry::lease::Lease;
 use registry::policy::{Action, RULE_RECALLED};
 use registry::serving::{Launch, Options, StopCode};
 use registry::statement::Kind;
@@ -23,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Worker as Settings;
 use crate::events::{Event, Events, StopCause, WorkerInfo, WorkerState};
+use crate::lease::Leases;
 
 /// Workers that are over and still shown: what an operator looks back on after a recall.
 const REMEMBERED: usize = 64;
@@ -46,6 +51,9 @@ pub enum ServingError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Too few allies were heard.
+    #[error("{0}")]
+    Lease(String),
     /// No such worker.
     #[error("there is no worker {0}")]
     NotFound(u64),
@@ -67,6 +75,17 @@ impl StopOrder {
         match self.cause {
             StopCause::Recalled | StopCause::Withdrawn => StopCode::Recalled,
             StopCause::Requested => StopCode::Requested,
+            StopCause::LeaseEnded => StopCode::LeaseEnded,
+        }
+    }
+}
+
+impl From<StopCode> for StopCause {
+    fn from(code: StopCode) -> Self {
+        match code {
+            StopCode::Recalled => Self::Recalled,
+            StopCode::Requested => Self::Requested,
+            StopCode::LeaseEnded => Self::LeaseEnded,
         }
     }
 }
@@ -86,6 +105,7 @@ struct Shared {
     store: Store,
     events: Events,
     settings: Settings,
+    leases: Arc<Leases>,
     entries: Mutex<Table>,
     stopping: CancellationToken,
 }
@@ -98,10 +118,10 @@ struct Table {
 
 impl Workers {
     /// A supervisor without workers, watching `events` for recalls. Call it within a Tokio runtime.
-    pub fn new(store: Store, events: Events, settings: Settings) -> Self {
+    pub fn new(store: Store, events: Events, settings: Settings, leases: Arc<Leases>) -> Self {
         let watched = events.subscribe();
-        let shared =
-            Shared { store, events, settings, entries: Mutex::default(), stopping: CancellationToken::new() };
+        let (entries, stopping) = (Mutex::default(), CancellationToken::new());
+        let shared = Shared { store, events, settings, leases, entries, stopping };
         let workers = Self { shared: Arc::new(shared) };
         tokio::spawn(watch_decisions(workers.clone(), watched));
         workers
@@ -142,8 +162,15 @@ impl Workers {
             tokio::task::spawn_blocking(move || registry::admit::serve(&store, &release, Timestamp::now()))
                 .await
                 .map_err(|_| ServingError::Stopping)??;
-        let lease = self.shared.store.lease(admitted.files().iter().map(|file| file.blob));
-        let launch = Launch { admitted: admitted.handoff().clone(), listen, options };
+        let kept = self.shared.store.lease(admitted.files().iter().map(|file| file.blob));
+        let producer = &admitted.model().nation;
+        let (lease, lease_ends) = match self.shared.leases.lease(producer) {
+            Lease::Ended { heard } => {
+                return Err(ServingError::Lease(self.shared.leases.why(producer, heard)));
+            }
+            held => process::told(held),
+        };
+        let launch = Launch { admitted: admitted.handoff().clone(), listen, options, lease };
         let child = process::spawn(&self.shared.settings.command)?;
         let info = WorkerInfo {
             id: 0,
@@ -161,6 +188,7 @@ impl Workers {
             load_ms: None,
             verify_ms: None,
             started: Timestamp::now(),
+            lease_ends,
             stop: None,
             error: None,
         };
@@ -176,10 +204,19 @@ impl Workers {
             forget_old(&mut table);
         }
         let limit = Duration::from_secs(self.shared.settings.start_secs);
-        let run = process::Run { child, launch, told, orders, events: self.shared.events.clone(), limit };
+        let run = process::Run {
+            launch,
+            told,
+            orders,
+            events: self.shared.events.clone(),
+            limit,
+            leases: Arc::clone(&self.shared.leases),
+            store: self.shared.store.clone(),
+            command: self.shared.settings.command.clone(),
+        };
         tokio::spawn(async move {
-            run.until_gone().await;
-            drop(lease);
+            run.until_gone(child).await;
+            drop(kept);
         });
         // A recall may have arrived between the admission and the entry in the table.
         self.recheck(Instant::now()).await;

@@ -13,6 +13,7 @@ pub mod digest;
 pub mod envelope;
 pub mod format;
 pub mod key;
+pub mod lease;
 pub mod log;
 pub mod mapped;
 pub mod path;
@@ -29,6 +30,8 @@ pub mod admit;
 pub mod bundle;
 #[cfg(feature = "store")]
 pub mod publish;
+#[cfg(feature = "store")]
+pub mod releasable;
 #[cfg(feature = "store")]
 pub mod store;
 

@@ -3,12 +3,20 @@
 
 #[path = "specs/attestations.rs"]
 mod attestations;
+#[path = "specs/bundles.rs"]
+mod bundles;
 #[path = "specs/codec.rs"]
 mod codec;
 #[path = "specs/content.rs"]
 mod content;
+#[cfg(feature = "store")]
 #[path = "specs/history.rs"]
 mod history;
+#[path = "specs/log.rs"]
+mod log;
+#[cfg(feature = "store")]
+#[path = "specs/log_node.rs"]
+mod log_node;
 #[path = "specs/nations.rs"]
 mod nations;
 #[path = "specs/statements.rs"]
@@ -20,11 +28,26 @@ use std::collections::BTreeSet;
 use vectors::Runner;
 
 /// What this crate runs: one function a kind. A new document adds a module beside `content` and its kinds here.
-const KINDS: &[&[(&str, Runner)]] =
-    &[content::KINDS, statements::KINDS, nations::KINDS, history::KINDS, codec::KINDS, attestations::KINDS];
+const KINDS: &[&[(&str, Runner)]] = &[
+    content::KINDS,
+    statements::KINDS,
+    nations::KINDS,
+    codec::KINDS,
+    attestations::KINDS,
+    log::KINDS,
+    #[cfg(feature = "store")]
+    history::KINDS,
+    #[cfg(feature = "store")]
+    bundles::KINDS,
+    #[cfg(feature = "store")]
+    log_node::KINDS,
+];
 
 /// Kinds that other crates run, with a test of the same form.
 const ELSEWHERE: &[&str] = &[
+    // Here, with the store.
+    "history",
+    "log-node",
     // node/tests/specs.rs
     "hello",
     "verdict",

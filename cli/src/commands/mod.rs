@@ -1,16 +1,20 @@
 //! One file a command.
 
 pub(crate) mod attest;
+pub(crate) mod channel;
 pub(crate) mod chat;
 pub(crate) mod completion;
 pub(crate) mod demo;
 pub(crate) mod doctor;
+pub(crate) mod evidence;
 pub(crate) mod export;
 pub(crate) mod gc;
+pub(crate) mod have;
 pub(crate) mod import;
 pub(crate) mod init;
 pub(crate) mod key;
 pub(crate) mod limits;
+pub(crate) mod log;
 pub(crate) mod ls;
 pub(crate) mod mirror;
 pub(crate) mod node;
@@ -44,6 +48,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::Root(root) => root.run(context).await,
         Command::Sign(sign) => sign.run(context).await,
         Command::Publish(publish) => publish.run(context).await,
+        Command::Channel(channel) => channel.run(context).await,
         Command::Pull(pull) => pull.run(context).await,
         Command::Ls(ls) => ls.run(context).await,
         Command::Show(show) => show.run(context).await,
@@ -58,11 +63,14 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::Gc(gc) => gc.run(context).await,
         Command::Export(export) => export.run(context).await,
         Command::Import(import) => import.run(context).await,
+        Command::Have(have) => have.run(context).await,
         Command::Status(status) => status.run(context).await,
         Command::Peers(peers) => peers.run(context).await,
         Command::Transfers(transfers) => transfers.run(context).await,
         Command::Mirror(mirror) => mirror.run(context).await,
         Command::Limits(limits) => limits.run(context).await,
+        Command::Log(log) => log.run(context).await,
+        Command::Evidence(evidence) => evidence.run(context).await,
         Command::Doctor(doctor) => doctor.run(context).await,
         Command::Demo(demo) => demo.run(context).await,
         Command::Completion(completion) => completion.run(),

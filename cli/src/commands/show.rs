@@ -1,11 +1,12 @@
 //! `steelyard show`: everything about one release.
 
 use clap::Args;
-use node::api::types::{Card, Evidence, ReleaseDetail, Resolved};
+use node::api::types::{Card, Evidence, LogPlace, ReleaseDetail, Resolved};
 use registry::statement::Verdict;
 use registry::{Reference, Timestamp};
+use serde::Serialize;
 
-use super::pull;
+use super::{ls, pull};
 use crate::client::{Client, Need, segment};
 use crate::context::Context;
 use crate::failure::Failure;
@@ -45,8 +46,10 @@ impl Show {
             Found::Evidence(evidence) => output::json(&*evidence),
             Found::Card(_, card) if context.json => output::json(&*card),
             Found::Card(detail, card) => show_card(&detail, &card),
-            Found::Detail(detail) if context.json => output::json(&*detail),
-            Found::Detail(detail) => report(&detail),
+            Found::Detail(detail, place) if context.json => {
+                output::json(&Shown { detail: &detail, log: &place })
+            }
+            Found::Detail(detail, place) => report(&detail, &place),
         }
     }
 
@@ -61,17 +64,42 @@ impl Show {
         if self.card {
             return Ok(Found::Card(detail, client.get(&format!("{path}/card")).await?));
         }
-        Ok(Found::Detail(detail))
+        let place = client.get(&format!("/v1/log/place/{}", resolved.release)).await?;
+        Ok(Found::Detail(detail, place))
     }
 }
 
 enum Found {
     Evidence(Box<Evidence>),
-    Detail(Box<ReleaseDetail>),
+    Detail(Box<ReleaseDetail>, LogPlace),
     Card(Box<ReleaseDetail>, Box<Card>),
 }
 
-fn report(detail: &ReleaseDetail) -> Result<(), Failure> {
+/// What programs get: the release, and its place in its nation's log.
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    detail: &'a ReleaseDetail,
+    log: &'a LogPlace,
+}
+
+/// Where in its nation's log it stands, and who vouches that everybody is shown the same log.
+pub(super) fn place(place: &LogPlace) -> String {
+    let Some(logged) = &place.logged else {
+        return paint(WARN, format!("not yet: {}", place.waiting.as_deref().unwrap_or("it waits")));
+    };
+    let names: Vec<String> = logged.witnesses.iter().map(ToString::to_string).collect();
+    let who = match (names.is_empty(), logged.witnessed) {
+        (true, _) => paint(WARN, "cosigned by nobody yet"),
+        (false, Some(at)) => {
+            format!("cosigned by {}, {}", names.join(", "), human::relative(at, Timestamp::now()))
+        }
+        (false, None) => format!("cosigned by {}", names.join(", ")),
+    };
+    format!("entry {} of `{}`, {who}", logged.index, place.nation)
+}
+
+fn report(detail: &ReleaseDetail, log: &LogPlace) -> Result<(), Failure> {
     let now = Timestamp::now();
     let entry = &detail.entry;
     let nothing = |text: &str| paint(DIM, text);
@@ -84,7 +112,7 @@ fn report(detail: &ReleaseDetail) -> Result<(), Failure> {
         (false, None) => signers.join(", "),
     };
     let channels: Vec<String> =
-        detail.channels.iter().map(|c| format!("{} (move {})", c.channel, c.sequence)).collect();
+        detail.channels.iter().map(|c| format!("{}, move {}", ls::named(c), c.sequence)).collect();
     let lineage: Vec<String> = detail
         .derived_from
         .iter()
@@ -98,7 +126,8 @@ fn report(detail: &ReleaseDetail) -> Result<(), Failure> {
     output::print(&output::facts(&[
         ("release", entry.release.to_string()),
         ("signed", format!("{} ({}), {}", entry.issued, human::relative(entry.issued, now), signed)),
-        ("channels", if channels.is_empty() { nothing("none points to it") } else { channels.join(", ") }),
+        ("log", place(log)),
+        ("channels", if channels.is_empty() { nothing("none points to it") } else { channels.join("\n") }),
         ("contents", human::contents(entry.files, entry.size, &entry.format)),
         ("licence", entry.licence.clone()),
         ("releasable to", detail.releasable_to.clone()),

@@ -69,6 +69,7 @@ impl Node {
                 return;
             }
         };
+        crate::log::kept(self, statement.nation());
         match statement.kind() {
             Kind::Recall => self.recalled(&signed, &statement).await,
             Kind::Release => self.provide(digest).await,
@@ -152,6 +153,7 @@ impl Node {
             let whole = found.files.iter().all(|file| store.has_blob(&file.blake3));
             Ok::<_, StoreError>(
                 whole
+                    && registry::releasable::to_everybody(&store, &found)?
                     && door.may_be_announced(&release)?
                     && registry::admit::binding_recall(&store, &release)?.is_none(),
             )

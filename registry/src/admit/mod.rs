@@ -232,6 +232,11 @@ pub fn admit(store: &Store, release: &Digest, now: Timestamp) -> Result<Admitted
     // From here on no blob of it is collected, so what is found complete stays so until it is recorded.
     let _lease = store.lease([*release]);
     let (verified, decision) = match decide(store, release, now) {
+        // A root that has ended may be followed by the next one, and a log may yet show an order: until then the release is
+        // not served, and what was decided stands.
+        Err(error @ AdmitError::Trust(TrustError::RootExpired { .. } | TrustError::Unordered { .. })) => {
+            return Err(error);
+        }
         Err(error @ AdmitError::Trust(_)) => {
             store.withdraw_admission(release)?;
             return Err(error);

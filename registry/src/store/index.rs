@@ -2,7 +2,10 @@
 //!
 //! ```text
 //! family      key                                      value
-//! meta        text                                     text or bytes: `own`, `count/…`, `note/KEY`, `mirror/RELEASE`
+//! meta        text                                     text or bytes: `own`, `count/…`, `note/KEY`, `mirror/RELEASE`,
+//!                                                      `under/` and blob and release digests (`audience.rs`);
+//!                                                      `before/` and a channel's key: payload digest;
+//!                                                      `proof/` and payload digest: a log proof that came by hand
 //! meta        `membership/` nation                     sequence (u64), standing (u8), fingerprint, payload digest
 //! nations     nation                                   pinned (i64), the first root as JSON
 //! nations     nation 0 version (u64)                   issued (i64), a later root as JSON

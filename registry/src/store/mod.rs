@@ -50,6 +50,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 pub use admissions::{Admission, Pin};
 pub use attestations::{MAX_ATTESTATIONS, MAX_SUITES};
+pub use audience::Reader;
 pub use bitmap::Bitmap;
 pub use error::{StoreError, WriteError};
 pub use gc::{GcReason, GcRelease, GcReport, PARTIAL_MAX_AGE};

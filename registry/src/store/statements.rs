@@ -126,7 +126,8 @@ impl Store {
     ) -> Result<Option<Digest>> {
         let key = record::channel_key(&channel.model, &channel.channel);
         let named = || Box::new(Reference::Channel(channel.model.clone(), channel.channel.clone()));
-        if let Some(kept) = self.standing_channel(&channel.model, &channel.channel)? {
+        let kept = self.standing_channel(&channel.model, &channel.channel)?;
+        if let Some(kept) = &kept {
             if channel.sequence < kept.sequence {
                 return Err(StoreError::ChannelDowngrade {
                     channel: named(),
@@ -148,9 +149,34 @@ impl Store {
         }
         let record =
             ChannelRecord { sequence: channel.sequence, release: channel.release, statement: digest };
+        if let Some(kept) = kept {
+            batch.put(Family::Meta, &before_key(&key), kept.statement.as_bytes())?;
+        }
         batch.put(Family::Channels, &key, &record.encode())?;
         self.count(batch, "statements", &channel.model.nation, MAX_STATEMENTS)?;
         Ok(None)
+    }
+
+    /// What a channel said before it said what it says now.
+    pub fn channel_before(&self, model: &Model, channel: &ChannelName) -> Result<Option<Channel>> {
+        let key = before_key(&record::channel_key(model, channel));
+        let Some(value) = self.inner.index.get(Family::Meta, &key)? else { return Ok(None) };
+        match self.believed(&record::digest(&value, "a channel")?)? {
+            Statement::Channel(channel) => Ok(Some(channel)),
+            _ => Err(corrupt("a channel")),
+        }
+    }
+
+    /// The release that a channel was rolled back from: its signer moved it to one that was signed earlier. Only the last
+    /// move counts, and only where both releases are known.
+    pub fn rolled_back_from(&self, channel: &Channel) -> Result<Option<(Digest, Release)>> {
+        let Some(before) = self.channel_before(&channel.model, &channel.channel)? else { return Ok(None) };
+        let (Some(left), Some(now)) = (self.release(&before.release)?, self.release(&channel.release)?)
+        else {
+            return Ok(None);
+        };
+        let back = before.release != channel.release && now.issued < left.issued;
+        Ok(back.then_some((before.release, left)))
     }
 
     /// Counts one more statement of `nation`, unless it has said too much.
@@ -371,6 +397,11 @@ impl Store {
         }
         Ok(next)
     }
+}
+
+/// Where what a channel said before stands.
+fn before_key(channel: &[u8]) -> Vec<u8> {
+    [b"before/", channel].concat()
 }
 
 pub(super) fn peek(signed: &Signed) -> Result<Statement> {

@@ -60,6 +60,7 @@ fn say(trust: &mut Trust, signed: &Signed, input: &Value) -> Result<bool, TrustE
 fn roots(input: &Value) -> Outcome {
     let mut trust = trust_of(input)?;
     let alba = Nation::new("alba").unwrap();
+    let mut last = String::new();
     for (at, offer) in items(input, "offers").enumerate() {
         let before = trust.member(&alba).unwrap().root.digest();
         let outcome = match signed(offer, "signed") {
@@ -83,6 +84,10 @@ fn roots(input: &Value) -> Outcome {
         }
         let after = trust.member(&alba).unwrap().root.digest();
         assert_eq!(before != after, outcome == "taken", "offer {at}");
+        last = outcome;
+    }
+    if !matches!(last.as_str(), "taken" | "known") {
+        return Err(last);
     }
     let root = &trust.member(&alba).unwrap().root;
     Ok(json!({ "version": root.version, "newest": root.digest() }))
@@ -94,7 +99,9 @@ fn digits(input: &Value) -> Outcome {
 
 fn membership(input: &Value) -> Outcome {
     let mut trust = trust_of(input)?;
+    let mut last = String::new();
     for (at, step) in items(input, "said").enumerate() {
+        let before = trust.said(&Nation::new("alba").unwrap()).copied();
         let outcome = match say(&mut trust, &signed(step, "signed")?, input) {
             Ok(_) => "taken".to_owned(),
             Err(error) => trust_code(&error),
@@ -102,6 +109,12 @@ fn membership(input: &Value) -> Outcome {
         if outcome != text(step, "outcome") {
             return Err(format!("statement {at} was {outcome}"));
         }
+        let after = trust.said(&Nation::new("alba").unwrap()).copied();
+        assert!(outcome == "taken" || before == after, "what is refused changes nothing");
+        last = outcome;
+    }
+    if last != "taken" {
+        return Err(last);
     }
     let member = trust.member(&Nation::new("alba").unwrap()).unwrap();
     Ok(json!({ "standing": member.standing(), "sequence": member.said().map(|said| said.sequence) }))

@@ -1,4 +1,4 @@
-"""Writes the test vectors of documents 02 to 07 and 09.
+"""Writes the test vectors of documents 02 to 10.
 
 It shares no code with the implementation: keys and hashes come from the Python packages `cryptography` and `blake3`,
 compressed blocks from `zstandard`, the JSON is made by hand. The files that it writes are kept in the repository; run it again only when a rule is added:
@@ -7,13 +7,18 @@ compressed blocks from `zstandard`, the JSON is made by hand. The files that it 
 """
 
 import attestation
+import bundle
 import codec
 import common
 import envelope
+import logwire
 import nations
+import log
+import lognode
 import release
 import statement
 import wire
+import witness
 
 envelope.names()
 envelope.envelopes()
@@ -28,6 +33,19 @@ wire.identity()
 wire.frames()
 wire.exchange()
 wire.announcements()
+logwire.exchange()
 codec.chunks()
+bundle.bundles()
+bundle.leases()
 attestation.all_of_it()
+log.entries()
+log.trees()
+log.notes()
+log.checkpoints()
+log.tiles()
+witness.cosignatures()
+witness.witnessing()
+witness.proofs()
+witness.evidence()
+lognode.node()
 common.write()

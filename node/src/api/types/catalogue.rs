@@ -34,6 +34,18 @@ pub struct ChannelEntry {
     pub reason: String,
     /// When it was signed.
     pub issued: Timestamp,
+    /// What it was rolled back from by its last move, which its signer gave `reason` for.
+    #[serde(default)]
+    pub rolled_back_from: Option<RolledBack>,
+}
+
+/// A release that a channel was moved away from, to an older one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolledBack {
+    /// The release.
+    pub release: Digest,
+    /// Its version.
+    pub version: Version,
 }
 
 /// How much of a release is here.
@@ -210,9 +222,6 @@ pub struct NationEntry {
     /// The sequence of the membership statement that says so, if there is one.
     #[serde(default)]
     pub sequence: Option<u64>,
-    /// Why, as that statement says.
-    #[serde(default)]
-    pub reason: Option<String>,
     /// When it was pinned here.
     pub pinned: Timestamp,
     /// Where its nodes are dialled.
@@ -225,6 +234,26 @@ pub struct NationEntry {
 
 const fn active() -> Standing {
     Standing::Active
+}
+
+/// One nation of `GET /v1/memberships`: what our own nation said of it last. For whoever may use the socket: the reason is
+/// for the nation's own people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MembershipEntry {
+    /// The nation spoken of, pinned here or not.
+    pub member: Nation,
+    /// In which standing it is held.
+    pub standing: Standing,
+    /// The statement's sequence.
+    pub sequence: u64,
+    /// The fingerprint that it names.
+    pub fingerprint: Digest,
+    /// Why; may be empty.
+    pub reason: String,
+    /// When it was signed.
+    pub issued: Timestamp,
+    /// The statement's digest.
+    pub statement: Digest,
 }
 
 /// A role of a nation's root.
