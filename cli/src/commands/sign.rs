@@ -86,25 +86,23 @@ pub(super) async fn add(
 }
 
 /// Hands every statement to the node, in order.
-pub(super) async fn submit(context: &Context, draft: &Draft) -> Result<Vec<Accepted>, Failure> {
+async fn submit(context: &Context, draft: &Draft) -> Result<Vec<Accepted>, Failure> {
     let client = Client::open(context, Need::Folder).await?;
+    let accepted = hand_over(&client, draft).await;
+    client.close().await;
+    accepted
+}
+
+/// Hands every statement to a node that is open already.
+pub(super) async fn hand_over(client: &Client, draft: &Draft) -> Result<Vec<Accepted>, Failure> {
     let mut accepted = Vec::new();
     for part in &draft.parts {
-        let sent = match &part.signed {
-            Some(signed) => client.post_raw("/v1/statements", signed.to_json()).await,
-            None => {
-                Err(Failure::new(Exit::Verification, format!("{} is signed by nobody yet", part.digest())))
-            }
+        let Some(signed) = &part.signed else {
+            let message = format!("{} is signed by nobody yet", part.digest());
+            return Err(Failure::new(Exit::Verification, message));
         };
-        match sent {
-            Ok(one) => accepted.push(one),
-            Err(failure) => {
-                client.close().await;
-                return Err(failure);
-            }
-        }
+        accepted.push(client.post_raw("/v1/statements", signed.to_json()).await?);
     }
-    client.close().await;
     Ok(accepted)
 }
 

@@ -235,13 +235,16 @@ impl Show {
 /// The roots of this node's own nation, the first one first.
 async fn own_chain(context: &Context) -> Result<Vec<Signed>, Failure> {
     let client = Client::open(context, Need::Folder).await?;
-    let read = async {
-        let status: node::api::types::Status = client.get("/v1/status").await?;
-        client.get::<Vec<Value>>(&format!("/v1/nations/{}/roots", status.nation)).await
-    };
-    let roots = read.await;
+    let chain = chain_at(&client).await;
     client.close().await;
-    roots?.iter().map(|root| Ok(Signed::parse(root.to_string().as_bytes())?)).collect()
+    chain
+}
+
+/// The same, of a node that is open already.
+async fn chain_at(client: &Client) -> Result<Vec<Signed>, Failure> {
+    let status: node::api::types::Status = client.get("/v1/status").await?;
+    let roots: Vec<Value> = client.get(&format!("/v1/nations/{}/roots", status.nation)).await?;
+    roots.iter().map(|root| Ok(Signed::parse(root.to_string().as_bytes())?)).collect()
 }
 
 /// The roots of this node's own nation where there is a node's folder at all: ceremonies are held far from any.

@@ -10,8 +10,9 @@ use registry::trust::peek_root;
 use registry::{Digest, Nation, Signed, Timestamp};
 use serde::Serialize;
 
-use super::{only_root, own_chain};
-use crate::commands::sign::submit;
+use super::{chain_at, only_root};
+use crate::client::{Client, Need};
+use crate::commands::sign::hand_over;
 use crate::context::Context;
 use crate::draft::Draft;
 use crate::failure::{Exit, Failure};
@@ -32,8 +33,14 @@ struct Published {
 pub(super) async fn run(context: &Context, file: &Path, folder: Option<&PathBuf>) -> Result<(), Failure> {
     let draft = Draft::load(file)?;
     let (part, root) = only_root(&draft)?;
-    submit(context, &draft).await?;
-    let chain = own_chain(context).await?;
+    let client = Client::open(context, Need::Folder).await?;
+    let handed = async {
+        hand_over(&client, &draft).await?;
+        chain_at(&client).await
+    };
+    let chain = handed.await;
+    client.close().await;
+    let chain = chain?;
     let newest = chain.last().ok_or_else(|| Failure::new(Exit::NotFound, "there is no root"))?;
     let certificate = Signed::parse(&fs::read(context.layout.certificate())?)?;
     let believed = certificate.verify(&peek_root(newest)?.role(RoleName::Node)).is_ok();
