@@ -101,6 +101,7 @@ def node():
     run("evidence of two sizes", "EVD-004 EVD-005", [step("dispute", "disputed 3", bytes=shown(of(THREE), of(rewritten), tree(faces), consistency(3, rewritten))), extend(THREE, "disputed", three)], 1)
     run("refused: evidence that proves nothing", "EVD-005", [grown, step("dispute", "refused", bytes=shown(of(THREE), of(FIVE), tree(THREE), consistency(3, FIVE))), extend(FIVE, "grown 5", rest)], 1)
     run("refused: evidence by an outsider", "EVD-002 EVD-005", [grown, step("dispute", "refused", bytes=shown(of(THREE), of(faces, key=OUTSIDER))), extend(FIVE, "grown 5", rest)], 1)
+    run("our own log lied: nothing is appended", "EVD-005", [confirm, put(0), append(1), step("dispute", "disputed 3", bytes=equal), put(1), append(0, outcome="disputed"), step("settle", "settled"), append(2)])
     other = said(json.dumps({"version": 1, "nation": "cora", "smaller": of(THREE, "cora", key=LOGS["cora"]), "larger": of(faces, "cora", key=LOGS["cora"])}, ensure_ascii=False))
     run("a dispute with one nation leaves the others alone", "EVD-005", [step("dispute", "disputed 3", bytes=other), grown, extend(FIVE, "grown 5", rest)], 1)
 

@@ -126,7 +126,6 @@ impl<'a> Tree<'a> {
 
     /// Adds entries from number `size` on to the tree and to `batch`.
     fn add(&mut self, batch: &mut Batch<'_>, size: u64, entries: &[[u8; ENTRY]]) -> Result<()> {
-        let mut named = HashSet::new();
         for (at, entry) in (size..).zip(entries) {
             let hashes = tree::completed(self, at, tree::leaf_hash(entry))?;
             for (level, hash) in (0u8..).zip(hashes) {
@@ -135,8 +134,8 @@ impl<'a> Tree<'a> {
                 self.added.insert((level, index), hash);
             }
             batch.put(Family::Logs, &key(self.nation, Part::Entry, &at.to_be_bytes()), entry)?;
-            // The first of two equal entries is the statement's place, in one step as well.
-            if let Some(digest) = statement_of(entry).filter(|digest| named.insert(*digest)) {
+            // The first of two equal entries is the statement's place.
+            if let Some(digest) = statement_of(entry) {
                 let key = key(self.nation, Part::Number, digest.as_bytes());
                 if self.index.get(Family::Logs, &key)?.is_none() {
                     batch.put(Family::Logs, &key, &at.to_be_bytes())?;
