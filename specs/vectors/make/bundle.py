@@ -318,7 +318,7 @@ def proofs(add):
     defects = [
         ("another place", {"index": 0}), ("a place beyond the log", {"index": 3}), ("a hash changed", {"path": [hashes[0], leaf(b"x")]}),
         ("a hash missing", {"path": hashes[:1]}), ("a hash too many", {"path": [*hashes, hashes[0]]}), ("hashes in another order", {"path": hashes[::-1]}),
-        ("another root hash", {"root_hash": leaf(b"x")}), ("another size", {"size": 4}), ("signed by the release key", {"key": RELEASE}),
+        ("another root hash", {"root_hash": leaf(b"x")}), ("another size", {"size": 2}), ("a larger size", {"size": 5}), ("signed by the release key", {"key": RELEASE}),
         ("signed by nobody", {"key": None, "cosignatures": [by_cora]}), ("cora's log", {"origin": "steelyard/cora"}), ("a log of nobody's", {"origin": "alba"}),
     ]
     for title, changes in defects:
