@@ -7,6 +7,7 @@
 //! What is left of `store` in that line touches no clock, no random numbers and no I/O (key files apart).
 
 pub mod admitted;
+pub mod attachment;
 pub mod chunk;
 pub mod codec;
 pub mod digest;
@@ -15,6 +16,7 @@ pub mod format;
 pub mod key;
 pub mod log;
 pub mod mapped;
+pub mod oms;
 pub mod path;
 pub mod policy;
 pub mod reference;
