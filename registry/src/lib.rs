@@ -30,6 +30,8 @@ pub mod admit;
 #[cfg(feature = "store")]
 pub mod bundle;
 #[cfg(feature = "store")]
+pub mod checkout;
+#[cfg(feature = "store")]
 pub mod publish;
 #[cfg(feature = "store")]
 pub mod store;

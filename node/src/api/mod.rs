@@ -10,6 +10,7 @@
 //! `openapi.json` beside this file describes every route, and a test holds the two together.
 
 mod admin;
+mod attach;
 mod catalogue;
 mod guard;
 mod jobs;
@@ -113,6 +114,7 @@ fn routes() -> Vec<Route> {
     route("get", "/v1/models/{nation}/{name}", Public, get(read::model));
     route("get", "/v1/releases/{digest}", Public, get(read::release));
     route("get", "/v1/releases/{digest}/evidence", Public, get(read::evidence));
+    route("get", "/v1/releases/{digest}/attachments", Public, get(attach::list));
     route("get", "/v1/resolve", Public, get(read::resolve));
     route("get", "/v1/nations", Public, get(read::nations));
     route("get", "/v1/recalls", Public, get(read::recalls));
@@ -136,6 +138,8 @@ fn routes() -> Vec<Route> {
     route("post", "/v1/gc", Local, post(admin::gc));
     route("post", "/v1/verify", Local, post(jobs::verify));
     route("post", "/v1/export", Local, post(admin::export));
+    route("post", "/v1/attachments", Local, post(attach::attach));
+    route("post", "/v1/checkout", Local, post(attach::checkout));
     route("post", "/v1/import", Local, post(admin::import));
     route("post", "/v1/workers", Local, post(jobs::serve));
     route("delete", "/v1/workers/{id}", Local, delete(admin::stop_worker));

@@ -1,10 +1,12 @@
 //! The JSON that the HTTP interface takes and gives, shared with the command line.
 
+mod attach;
 mod catalogue;
 mod jobs;
 mod mirror;
 mod status;
 
+pub use self::attach::*;
 pub use self::catalogue::*;
 pub use self::jobs::*;
 pub use self::mirror::*;
