@@ -136,6 +136,7 @@ pub(crate) enum Command {
     Unpin(commands::pin::Unpin),
     Gc(commands::gc::Gc),
     Export(commands::export::Export),
+    Checkout(commands::checkout::Checkout),
     Import(commands::import::Import),
     Status(commands::status::Status),
     Peers(commands::peers::Peers),

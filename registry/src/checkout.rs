@@ -10,7 +10,7 @@ use crate::admit::{self, AdmitError};
 use crate::attachment::Kind;
 use crate::digest::Digest;
 use crate::oms::{self, Manifest, OmsError, SigningKey};
-use crate::statement::Release;
+use crate::statement::File as ReleaseFile;
 use crate::store::{Store, StoreError, sync_folder};
 
 /// Bytes copied at a time: large enough for BLAKE3's widest SIMD path.
@@ -26,7 +26,9 @@ pub enum CheckoutError {
         path: PathBuf,
     },
     /// A blob's bytes are not what its name says.
-    #[error("`{path}` is damaged here: its bytes are not {blob}; `steelyard verify --repair` fetches it again")]
+    #[error(
+        "`{path}` is damaged here: its bytes are not {blob}; `steelyard verify --repair` fetches it again"
+    )]
     Damaged {
         /// The file.
         path: String,
@@ -129,16 +131,15 @@ fn io(path: &Path) -> impl Fn(stdio::Error) -> CheckoutError {
     move |source| CheckoutError::Io { path: path.clone(), source }
 }
 
-/// A Model Signing bundle over the files of a release, those left out that a folder written by [`checkout`] does not hold
+/// A Model Signing bundle over the files of a release called `name`, those left out that a folder written by [`checkout`] does not hold
 /// and the bundle itself, which is to lie at [`oms::FILE_NAME`].
-pub fn sign_folder(release: &Release, key: &SigningKey) -> Result<Vec<u8>, OmsError> {
-    let files = release
-        .files
+pub fn sign_folder(name: &str, files: &[ReleaseFile], key: &SigningKey) -> Result<Vec<u8>, OmsError> {
+    let files = files
         .iter()
         .filter(|file| Kind::of(&file.media_type) != Some(Kind::Import) && file.path != oms::FILE_NAME)
         .map(|file| (file.path.clone(), file.sha256));
     let mut files: Vec<_> = files.collect();
     files.sort();
-    let manifest = Manifest::new(release.model.name.to_string(), files, vec![oms::FILE_NAME.to_owned()])?;
+    let manifest = Manifest::new(name.to_owned(), files, vec![oms::FILE_NAME.to_owned()])?;
     oms::sign(&manifest, key)
 }

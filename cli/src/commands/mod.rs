@@ -1,12 +1,16 @@
 //! One file a command.
 
+pub(crate) mod attach;
+pub(crate) mod attachments;
 pub(crate) mod chat;
+pub(crate) mod checkout;
 pub(crate) mod completion;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod export;
 pub(crate) mod gc;
 pub(crate) mod import;
+pub(crate) mod import_oms;
 pub(crate) mod init;
 pub(crate) mod limits;
 pub(crate) mod ls;
@@ -47,6 +51,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::Unpin(unpin) => unpin.run(context).await,
         Command::Gc(gc) => gc.run(context).await,
         Command::Export(export) => export.run(context).await,
+        Command::Checkout(checkout) => checkout.run(context).await,
         Command::Import(import) => import.run(context).await,
         Command::Status(status) => status.run(context).await,
         Command::Peers(peers) => peers.run(context).await,

@@ -1,10 +1,11 @@
 //! `steelyard show`: everything about one release.
 
 use clap::Args;
-use node::api::types::{Evidence, ReleaseDetail, Resolved};
+use node::api::types::{AttachmentEntry, Evidence, ReleaseDetail, Resolved};
 use registry::{Reference, Timestamp};
+use serde::Serialize;
 
-use super::pull;
+use super::{attachments, pull};
 use crate::client::{Client, Need, segment};
 use crate::context::Context;
 use crate::failure::Failure;
@@ -35,8 +36,13 @@ impl Show {
         client.close().await;
         match found? {
             Found::Evidence(evidence) => output::json(&*evidence),
-            Found::Detail(detail) if context.json => output::json(&*detail),
-            Found::Detail(detail) => report(&detail),
+            Found::Detail(detail, attached) if context.json => {
+                output::json(&Shown { detail: &detail, attachments: &attached })
+            }
+            Found::Detail(detail, attached) => {
+                report(&detail)?;
+                attachments::show(&attached)
+            }
         }
     }
 
@@ -47,13 +53,21 @@ impl Show {
         if self.evidence {
             return Ok(Found::Evidence(client.get(&format!("{path}/evidence")).await?));
         }
-        Ok(Found::Detail(client.get(&path).await?))
+        let attached = client.get(&format!("{path}/attachments")).await?;
+        Ok(Found::Detail(Box::new(client.get(&path).await?), attached))
     }
 }
 
 enum Found {
     Evidence(Box<Evidence>),
-    Detail(Box<ReleaseDetail>),
+    Detail(Box<ReleaseDetail>, Vec<AttachmentEntry>),
+}
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    detail: &'a ReleaseDetail,
+    attachments: &'a [AttachmentEntry],
 }
 
 fn report(detail: &ReleaseDetail) -> Result<(), Failure> {

@@ -25,16 +25,13 @@ pub(super) async fn attach(State(api): State<Api>, Body(request): Body<AttachReq
     Ok(Json(file.await?))
 }
 
-pub(super) async fn list(
-    State(api): State<Api>,
-    Path(digest): Path<String>,
-) -> Answer<Vec<AttachmentEntry>> {
+pub(super) async fn list(State(api): State<Api>, Path(digest): Path<String>) -> Answer<Vec<AttachmentEntry>> {
     let digest: Digest = digest.parse().map_err(|error| Problem::new(Code::Usage, error))?;
     let store = api.store().clone();
     let entries = blocking(move || {
-        let release = store.release(&digest)?.ok_or_else(|| {
-            Problem::new(Code::NotFound, format!("the release {digest} is not known here"))
-        })?;
+        let release = store
+            .release(&digest)?
+            .ok_or_else(|| Problem::new(Code::NotFound, format!("the release {digest} is not known here")))?;
         let attached = release.files.iter().filter_map(|file| Some((file, Kind::of(&file.media_type)?)));
         let attached = attached.take(attachment::MAX_ATTACHMENTS);
         Ok(attached.map(|(file, kind)| entry(&store, &release, file, kind)).collect())

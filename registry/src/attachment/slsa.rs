@@ -28,7 +28,9 @@ pub(super) fn describe(value: &Value, matches: &dyn Fn(&str) -> bool) -> Result<
         "https://slsa.dev/provenance/v0.2" => {
             ("/predicate/builder/id", "/predicate/buildType", "/predicate/materials")
         }
-        other => return Err(format!("its predicate type is `{other}`; SLSA provenance v1 and v0.2 are read")),
+        other => {
+            return Err(format!("its predicate type is `{other}`; SLSA provenance v1 and v0.2 are read"));
+        }
     };
     let subjects = items(&statement, "/subject");
     Ok(Summary::Slsa {

@@ -23,7 +23,8 @@ fn what_would_move_a_terminal_is_taken_out() {
         "metadata": { "component": { "name": "a\u{1b}[31mb\u{202e}c\u{7}\n", "licenses": [{ "license": { "id": "MIT" } }] } },
         "components": [{ "type": "data", "licenses": [{ "expression": "x".repeat(300) }] }],
     });
-    let Summary::Mlbom { subject, licences, components, models, .. } = of(Kind::Mlbom, &value).unwrap() else {
+    let Summary::Mlbom { subject, licences, components, models, .. } = of(Kind::Mlbom, &value).unwrap()
+    else {
         unreachable!()
     };
     assert_eq!((subject.as_str(), components, models), ("a[31mbc", 1, 1));
@@ -43,7 +44,8 @@ fn provenance_is_read_bare_and_in_an_envelope() {
     });
     let bare = of(Kind::Slsa, &statement).unwrap();
     let payload = data_encoding::BASE64.encode(&serde_json::to_vec(&statement).unwrap());
-    let wrapped = json!({ "payload": payload, "payloadType": "application/vnd.in-toto+json", "signatures": [] });
+    let wrapped =
+        json!({ "payload": payload, "payloadType": "application/vnd.in-toto+json", "signatures": [] });
     assert_eq!(of(Kind::Slsa, &wrapped).unwrap(), bare);
     assert!(matches!(bare, Summary::Slsa { materials: 2, subjects: 1, matching: 0, .. }));
     assert!(of(Kind::Slsa, &json!({ "predicateType": "x" })).is_err());

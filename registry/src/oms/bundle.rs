@@ -161,7 +161,10 @@ pub fn verify(bytes: &[u8], key: &PublicKey) -> Result<Manifest, OmsError> {
         method("algorithm", &resource.algorithm, "sha256")?;
     }
     let [subject] = &statement.subject[..] else {
-        return Err(OmsError::Malformed(format!("one subject is expected, it has {}", statement.subject.len())));
+        return Err(OmsError::Malformed(format!(
+            "one subject is expected, it has {}",
+            statement.subject.len()
+        )));
     };
     let files = resources.into_iter().map(|resource| (resource.name, resource.digest)).collect();
     let manifest = Manifest::new(subject.name.clone(), files, serialization.ignore_paths)?;
@@ -198,7 +201,8 @@ fn signed_payload(bytes: &[u8], key: &PublicKey) -> Result<Vec<u8>, OmsError> {
         return Err(OmsError::SignatureCount(envelope.signatures.len()));
     };
     let decode = |what: &str, text: &str| {
-        envelope::canonical_base64(text).ok_or_else(|| OmsError::Malformed(format!("the {what} is not base64")))
+        envelope::canonical_base64(text)
+            .ok_or_else(|| OmsError::Malformed(format!("the {what} is not base64")))
     };
     let payload = decode("payload", &envelope.payload)?;
     let signature = decode("signature", &signature.sig)?;

@@ -87,9 +87,7 @@ impl SigningKey {
             return Err(wrong(format!("others may read {shown}: run `chmod 600 {shown}`")));
         }
         let mut pem = Zeroizing::new(String::new());
-        file.take(MAX_PEM)
-            .read_to_string(&mut pem)
-            .map_err(|error| wrong(format!("{shown}: {error}")))?;
+        file.take(MAX_PEM).read_to_string(&mut pem).map_err(|error| wrong(format!("{shown}: {error}")))?;
         Self::from_pem(&pem)
     }
 

@@ -30,8 +30,11 @@ pub struct MismatchedFile {
 }
 
 pub(super) fn list(files: &[MismatchedFile]) -> String {
-    let mut out: Vec<String> =
-        files.iter().take(SHOWN).map(|file| format!("`{}` {}", crate::shorten(&file.path), file.what)).collect();
+    let mut out: Vec<String> = files
+        .iter()
+        .take(SHOWN)
+        .map(|file| format!("`{}` {}", crate::shorten(&file.path), file.what))
+        .collect();
     if files.len() > SHOWN {
         out.push(format!("and {} more", files.len() - SHOWN));
     }
@@ -41,14 +44,12 @@ pub(super) fn list(files: &[MismatchedFile]) -> String {
 impl Manifest {
     /// A manifest of these files, under rules stricter than the stock client's: paths as a release may have them, none
     /// twice, and no ignored path that hides a listed one. The order of the files is kept: the digest depends on it.
-    pub fn new(
-        name: String,
-        files: Vec<(String, Sha256)>,
-        ignored: Vec<String>,
-    ) -> Result<Self, OmsError> {
+    pub fn new(name: String, files: Vec<(String, Sha256)>, ignored: Vec<String>) -> Result<Self, OmsError> {
         let refuse = |why: String| Err(OmsError::Files(why));
         if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
-            return refuse(format!("the model's name must be 1 to {MAX_NAME} bytes without control characters"));
+            return refuse(format!(
+                "the model's name must be 1 to {MAX_NAME} bytes without control characters"
+            ));
         }
         if files.is_empty() || files.len() > MAX_FILES {
             return refuse(format!("1 to {MAX_FILES} files are expected, it lists {}", files.len()));

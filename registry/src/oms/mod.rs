@@ -39,7 +39,9 @@ pub enum OmsError {
     #[error("this is no OpenSSF Model Signing bundle: {0}; sign the folder with `model_signing sign key`")]
     Malformed(String),
     /// Another bundle or payload type.
-    #[error("the bundle's {what} is `{found}`, not `{wanted}`; sign the folder again with a current `model_signing`")]
+    #[error(
+        "the bundle's {what} is `{found}`, not `{wanted}`; sign the folder again with a current `model_signing`"
+    )]
     Type {
         /// Which field.
         what: &'static str,
@@ -55,7 +57,9 @@ pub enum OmsError {
     #[error("the bundle is not signed with a key but with {0}; only `model_signing sign key` is read here")]
     NotByKey(&'static str),
     /// Signed by another key.
-    #[error("the bundle names the key {found}, the one given is {given}; ask its signer for the right public key")]
+    #[error(
+        "the bundle names the key {found}, the one given is {given}; ask its signer for the right public key"
+    )]
     OtherKey {
         /// SHA-256 of the key that the bundle names.
         found: String,
@@ -63,13 +67,17 @@ pub enum OmsError {
         given: String,
     },
     /// The signature does not verify.
-    #[error("the bundle's signature is not by the key {key}, or the bundle was altered; do not use this folder")]
+    #[error(
+        "the bundle's signature is not by the key {key}, or the bundle was altered; do not use this folder"
+    )]
     BadSignature {
         /// SHA-256 of the key.
         key: String,
     },
     /// A way of hashing that is not read here.
-    #[error("the bundle uses {what} `{found}`; only single files with sha256 are read here: sign with `--method`'s default")]
+    #[error(
+        "the bundle uses {what} `{found}`; only single files with sha256 are read here: sign with `--method`'s default"
+    )]
     Method {
         /// Which setting.
         what: &'static str,
@@ -80,7 +88,9 @@ pub enum OmsError {
     #[error("the bundle's list of files is refused: {0}")]
     Files(String),
     /// The subject is not the digest of the list.
-    #[error("the bundle's subject {found} is not the digest of its files, {computed}; its signer made it wrongly")]
+    #[error(
+        "the bundle's subject {found} is not the digest of its files, {computed}; its signer made it wrongly"
+    )]
     Root {
         /// What it says.
         found: String,

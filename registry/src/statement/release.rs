@@ -297,9 +297,11 @@ impl Predicate for Release {
             return Err(Self::field("derivedFrom", format!("more than {MAX_LINEAGE} bases")));
         }
         Self::text("licence", &self.licence)?;
-        let attached = self.files.iter().filter(|file| attachment::Kind::of(&file.media_type).is_some()).count();
+        let attached =
+            self.files.iter().filter(|file| attachment::Kind::of(&file.media_type).is_some()).count();
         if attached > attachment::MAX_ATTACHMENTS {
-            let rule = format!("{attached} attachments are over the limit of {}", attachment::MAX_ATTACHMENTS);
+            let rule =
+                format!("{attached} attachments are over the limit of {}", attachment::MAX_ATTACHMENTS);
             return Err(Self::field("files", rule));
         }
         let label = |field, text: &str| {
