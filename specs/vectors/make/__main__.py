@@ -1,4 +1,4 @@
-"""Writes the test vectors of documents 02 to 07.
+"""Writes the test vectors of documents 02 to 11.
 
 It shares no code with the implementation: keys and hashes come from the Python packages `cryptography` and `blake3`,
 compressed blocks from `zstandard`, the JSON is made by hand. The files that it writes are kept in the repository; run it again only when a rule is added:
@@ -9,6 +9,7 @@ compressed blocks from `zstandard`, the JSON is made by hand. The files that it 
 import codec
 import common
 import envelope
+import oms
 import release
 import statement
 import wire
@@ -24,4 +25,5 @@ wire.frames()
 wire.exchange()
 wire.announcements()
 codec.chunks()
+oms.all()
 common.write()
