@@ -41,7 +41,7 @@ clean-demo: ## Stop the nodes that `make demo KEEP=1` left up and remove their d
 	@if [ -x $(BIN) ]; then $(BIN) demo --clean; else echo "nothing was built, so nothing is running"; fi
 
 test: build weights ## Every test: units, specifications' vectors, whole systems with real processes
-	@for need in ip:iproute2 nft:nftables; do \
+	@for need in ip:iproute2 nft:nftables softhsm2-util:softhsm2; do \
 	    [ -x /usr/sbin/$${need%:*} ] || command -v $${need%:*} >/dev/null || scripts/setup.sh --optional $${need#*:}; done
 	STEELYARD_WEIGHTS="$$(scripts/fetch-weights.sh smollm2)" cargo test --release --workspace --locked $(ARGS)
 

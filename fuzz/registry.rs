@@ -8,8 +8,10 @@ use std::io::Cursor;
 use registry::chunk::{self, ChunkMap, MAX_CHUNK};
 use registry::codec::{Decoder, Encoder, Encoding, Layout as ChunkLayout, MAX_RAW};
 use registry::format::{self, Kind, Layout, Safety, gguf as gguf_format, safetensors as safetensors_format};
+use registry::key::{KeyFile, TokenUri};
 use registry::statement::Statement;
-use registry::{Digest, Reference, Signed, Timestamp};
+use registry::trust::{MAX_ROOTS, Trust, peek_root};
+use registry::{Digest, Nation, Reference, Signed, Timestamp};
 
 pub type Body = fn(&[u8]);
 
@@ -22,6 +24,8 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("file_kind", file_kind),
     ("envelope", envelope),
     ("statement", statement),
+    ("key_file", key_file),
+    ("root_chain", root_chain),
     ("reference", reference),
     ("path", path),
 ];
@@ -130,6 +134,49 @@ pub fn statement(data: &[u8]) {
     let again = Statement::parse(&payload).expect("what was read can be written and read again");
     assert_eq!(again.to_payload(), payload);
     assert_eq!((again.kind(), again.nation()), (statement.kind(), statement.nation()));
+}
+
+pub fn key_file(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    match KeyFile::parse(text) {
+        Ok(KeyFile::Sealed(sealed)) => {
+            // One text, and what it costs to open it is bounded; it is not opened here, which takes that long.
+            assert_eq!(sealed.to_text(), text);
+            assert_eq!(Some(sealed.public()), KeyFile::Sealed(sealed).public());
+        }
+        Ok(KeyFile::Token(uri)) => assert_eq!(TokenUri::parse(&uri.to_string()).as_ref(), Ok(&uri)),
+        Ok(KeyFile::Plain(key)) => assert_eq!(key.id(), key.public().id()),
+        Err(why) => assert!(!why.is_empty()),
+    }
+}
+
+/// The input is a line for each root: signed statements, the first one pinned, the others offered.
+pub fn root_chain(data: &[u8]) {
+    let now = Timestamp::from_unix(1_795_435_200);
+    let mut lines = data.split(|&byte| byte == b'\n');
+    let first = lines.next().and_then(|line| Signed::parse(line).ok());
+    let mut trust = Trust::new(Nation::new("borea").unwrap());
+    let Some(first) = first.filter(|first| trust.pin(first, first.digest(), now).is_ok()) else { return };
+    let nation = peek_root(&first).unwrap().nation;
+    for line in lines.take(MAX_ROOTS) {
+        let Ok(signed) = Signed::parse(line) else { continue };
+        let before = trust.member(&nation).unwrap().root.version;
+        let asked = trust.verify(&signed, now).is_ok();
+        let taken = trust.rotate(&signed, now);
+        assert!(taken.is_err() || !trust.rotate(&signed, now).unwrap(), "a known root changes nothing");
+        let root = &trust.member(&nation).unwrap().root;
+        match taken {
+            Ok(true) => {
+                assert!(asked && root.version == before + 1 && root.digest() == signed.digest());
+            }
+            Ok(false) => assert!(root.roots().any(|known| known.digest() == signed.digest())),
+            Err(_) => assert_eq!(root.version, before),
+        }
+        // Each one names the one before it.
+        let roots: Vec<_> = root.roots().collect();
+        assert!(roots.windows(2).all(|pair| pair[1].previous == Some(pair[0].digest())));
+        assert_eq!(roots[0].digest(), first.digest());
+    }
 }
 
 pub fn reference(data: &[u8]) {

@@ -81,6 +81,10 @@ pub(crate) struct Global {
     /// Log more to standard error; twice for even more
     #[arg(long, short, global = true, action = clap::ArgAction::Count, help_heading = "Everywhere")]
     pub(crate) verbose: u8,
+    // Not clap's `env`, as with --home. It names a file: a secret itself belongs neither here nor into the environment.
+    /// The file, readable by you alone, that holds a key's passphrase or a token's PIN [default: asked for at the terminal] [env: STEELYARD_PASSPHRASE_FILE]
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Everywhere")]
+    pub(crate) passphrase_file: Option<PathBuf>,
     /// When to use colours (NO_COLOR is obeyed too)
     #[arg(
         long = "color",
@@ -124,6 +128,9 @@ pub(crate) enum Command {
     Init(commands::init::Init),
     Node(commands::node::Node),
     Trust(commands::trust::Trust),
+    Key(commands::key::Key),
+    Root(commands::root::Root),
+    Sign(commands::sign::Sign),
     Publish(commands::publish::Publish),
     Pull(commands::pull::Pull),
     Ls(commands::ls::Ls),

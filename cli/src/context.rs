@@ -17,6 +17,8 @@ pub(crate) struct Context {
     pub(crate) json: bool,
     pub(crate) quiet: bool,
     pub(crate) verbose: u8,
+    /// Where a key's passphrase or a token's PIN is read, instead of asking for it.
+    pub(crate) passphrase_file: Option<PathBuf>,
 }
 
 impl Context {
@@ -32,6 +34,7 @@ impl Context {
             json: global.json,
             quiet: global.quiet,
             verbose: global.verbose,
+            passphrase_file: global.passphrase_file.or_else(|| from_environment("STEELYARD_PASSPHRASE_FILE")),
         })
     }
 

@@ -308,11 +308,11 @@ pub enum Event {
     },
     /// A worker moved on.
     Worker(WorkerInfo),
-    /// The nations that are trusted here changed.
+    /// The nations that are trusted here changed: one was pinned or removed, has a new root, or is held in another standing.
     Trust {
-        /// The nation pinned or removed.
+        /// The nation.
         nation: Nation,
-        /// Whether it is pinned now.
+        /// Whether it is pinned and active now.
         pinned: bool,
     },
     /// Something that an operator should see.

@@ -6,7 +6,9 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request, Response};
 use axum::response::IntoResponse;
+use registry::statement::Standing;
 use registry::store::{Store, StoreError};
+use registry::trust::Member;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
@@ -108,7 +110,7 @@ impl Host {
         let store = tokio::task::spawn_blocking(move || Store::open(&folder))
             .await
             .map_err(|error| HostError::Task(error.to_string()))??;
-        for (nation, _) in store.trust().members() {
+        for (nation, _) in store.trust().members().filter(|(_, member)| is_active(member)) {
             let known = nation_file::remembered(&store, nation);
             let new: Vec<_> =
                 known.into_iter().filter(|address| !config.p2p.peers.contains(address)).collect();
@@ -169,6 +171,10 @@ impl Host {
     }
 }
 
+fn is_active(member: &Member) -> bool {
+    member.standing() == Standing::Active
+}
+
 /// Keeps dialling the remembered addresses of nations that were trusted while the node ran. The ones from the settings
 /// and from before the start are the network's own business.
 async fn redial(node: Node, stop: CancellationToken) {
@@ -181,7 +187,7 @@ async fn redial(node: Node, stop: CancellationToken) {
         let store = node.store();
         let connected = node.peers();
         let known = &node.config().p2p.peers;
-        for (nation, _) in store.trust().members() {
+        for (nation, _) in store.trust().members().filter(|(_, member)| is_active(member)) {
             for address in nation_file::remembered(store, nation) {
                 let here = connected.iter().any(|peer| address.ends_with(&format!("/p2p/{}", peer.peer_id)));
                 if here || known.contains(&address) {

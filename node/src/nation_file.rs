@@ -12,7 +12,7 @@ use registry::Verified;
 use registry::envelope::EnvelopeError;
 use registry::statement::Root;
 use registry::store::{Store, StoreError};
-use registry::trust::{TrustError, self_signed_root};
+use registry::trust::{TrustError, next_root, self_signed_root};
 use registry::{Nation, Signed};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -62,8 +62,10 @@ pub enum NationFileError {
 /// A nation file, parsed.
 #[derive(Debug, Clone)]
 pub struct NationFile {
-    /// The nation's root, self-signed.
+    /// The nation's first root, self-signed.
     pub root: Signed,
+    /// The roots that follow it, in their order.
+    pub later: Vec<Signed>,
     /// Its nodes' certificates.
     pub nodes: Vec<Signed>,
     /// Multiaddrs that end in `/p2p/ID`.
@@ -73,6 +75,8 @@ pub struct NationFile {
 #[derive(Serialize, Deserialize)]
 struct Wire {
     root: Box<RawValue>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    later: Vec<Box<RawValue>>,
     #[serde(default)]
     nodes: Vec<Box<RawValue>>,
     #[serde(default)]
@@ -84,7 +88,12 @@ impl NationFile {
     pub fn parse(text: &[u8]) -> Result<Self, NationFileError> {
         let wire: Wire =
             serde_json::from_slice(text).map_err(|error| NationFileError::Malformed(error.to_string()))?;
-        for (what, found) in [("certificates", wire.nodes.len()), ("addresses", wire.addresses.len())] {
+        let counts = [
+            ("roots", wire.later.len()),
+            ("certificates", wire.nodes.len()),
+            ("addresses", wire.addresses.len()),
+        ];
+        for (what, found) in counts {
             if found > MAX_ENTRIES {
                 return Err(NationFileError::TooMany { what, found });
             }
@@ -95,9 +104,11 @@ impl NationFile {
             )));
         }
         let root = Signed::parse(wire.root.get().as_bytes())?;
-        let nodes =
-            wire.nodes.iter().map(|node| Signed::parse(node.get().as_bytes())).collect::<Result<_, _>>()?;
-        Ok(Self { root, nodes, addresses: wire.addresses })
+        let each = |raw: &[Box<RawValue>]| -> Result<Vec<Signed>, EnvelopeError> {
+            raw.iter().map(|one| Signed::parse(one.get().as_bytes())).collect()
+        };
+        let (later, nodes) = (each(&wire.later)?, each(&wire.nodes)?);
+        Ok(Self { root, later, nodes, addresses: wire.addresses })
     }
 
     /// Reads the file at `path`, bounded.
@@ -117,6 +128,15 @@ impl NationFile {
         Ok(self_signed_root(&self.root)?)
     }
 
+    /// The newest root, each one checked against the one before it. Believe it only after comparing [`Self::fingerprint`].
+    pub fn newest_root(&self) -> Result<Verified<Root>, NationFileError> {
+        let mut newest = self.claimed_root()?;
+        for later in &self.later {
+            newest = next_root(&newest, later)?;
+        }
+        Ok(newest)
+    }
+
     /// What people compare.
     pub fn fingerprint(&self) -> Digest {
         self.root.digest()
@@ -131,6 +151,7 @@ impl NationFile {
         };
         let wire = Wire {
             root: raw(&self.root)?,
+            later: self.later.iter().map(raw).collect::<Result<_, _>>()?,
             nodes: self.nodes.iter().map(raw).collect::<Result<_, _>>()?,
             addresses: self.addresses.clone(),
         };

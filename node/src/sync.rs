@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::PeerId;
 use registry::publish::{self, Accepted, PublishError};
-use registry::statement::Statement;
+use registry::statement::{Standing, Statement};
 use registry::store::{Store, StoreError};
-use registry::trust::TrustError;
+use registry::trust::{MembershipError, TrustError};
 use registry::{Digest, Nation, Signed, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -124,14 +124,23 @@ impl Cursor {
     }
 }
 
-/// A short name of who is pinned: it changes when somebody is added or removed.
-fn trust_mark(store: &Store) -> [u8; 32] {
+/// A short name of who is believed, and how: it changes when somebody is added, removed, suspended or active again, when a
+/// root is replaced, and when the log shows where that root stands. What was passed over before may be believed then.
+fn trust_mark(store: &Store) -> Result<[u8; 32], StoreError> {
     let trust = store.trust();
     let mut hasher = blake3::Hasher::new();
     for (nation, member) in trust.members() {
+        let ordered = store.rotation_is_ordered(nation)?;
         hasher.update(nation.as_str().as_bytes()).update(&[0]).update(member.fingerprint().as_bytes());
+        // A nation in its first days is marked as ever, so that nothing is read twice after an upgrade.
+        if member.root.version > 1 {
+            hasher.update(&member.root.version.to_be_bytes()).update(&[u8::from(ordered)]);
+        }
+        if member.standing() != Standing::Active {
+            hasher.update(member.standing().to_string().as_bytes());
+        }
     }
-    *hasher.finalize().as_bytes()
+    Ok(*hasher.finalize().as_bytes())
 }
 
 /// Asks a peer for news in the background.
@@ -178,7 +187,8 @@ pub(crate) async fn sync_peer(node: &Node, peer: PeerId) -> usize {
 async fn pages(node: &Node, peer: PeerId) -> Result<usize, SyncError> {
     let Some(network) = node.network() else { return Ok(0) };
     let mut stream = network.streams.open(peer, Protocol::Sync).await?;
-    let mark = trust_mark(node.store());
+    let store = node.store().clone();
+    let mark = blocking(move || trust_mark(&store)).await?;
     let known = Cursor::load(node.store(), &peer);
     let mut after = known.filter(|cursor| cursor.trust == mark).map_or(0, |cursor| cursor.after);
     let mut epoch = known.map(|cursor| cursor.epoch);
@@ -290,6 +300,13 @@ fn judge(error: PublishError) -> Result<Learned, StoreError> {
     match error {
         PublishError::Trust(TrustError::FromTheFuture { .. }) => Ok(Learned::Later),
         PublishError::Trust(TrustError::Envelope(error)) => Ok(Learned::Bad(error.to_string())),
+        // Both are signed by whoever may: the nation said two things.
+        PublishError::Trust(
+            error @ (TrustError::RootConflict { .. }
+            | TrustError::Membership(
+                MembershipError::Conflict { .. } | MembershipError::Fingerprint { .. },
+            )),
+        ) => Ok(Learned::Conflict(error.to_string())),
         PublishError::Store(
             error @ (StoreError::ChannelConflict { .. } | StoreError::VersionConflict { .. }),
         ) => Ok(Learned::Conflict(error.to_string())),
@@ -355,6 +372,10 @@ async fn tell(node: &Node, accepted: &Accepted, signed: &Signed, statement: &Sta
         });
         // Before anything else: what is served and fetched stops. Then it is passed on; gossip knows what it has seen.
         node.recalled(signed, statement).await;
+        node.announce(accepted.digest).await;
+    }
+    if matches!(statement, Statement::Root(_) | Statement::Membership(_)) {
+        node.trust_changed(statement).await;
         node.announce(accepted.digest).await;
     }
 }
@@ -470,14 +491,15 @@ pub fn make_page(
     Ok((FeedPage { epoch, next, more, count: statements.len() as u16 }, statements))
 }
 
-/// Whether a nation may learn of a statement: recalls go to all; of a release, and of a channel that points to it, only
-/// those to whom it is releasable. A channel whose release is not known here is kept back.
+/// Whether a nation may learn of a statement: recalls and roots go to all, membership statements to the own nation's nodes
+/// alone; of a release, and of a channel that points to it, only those to whom it is releasable learn. A channel whose release is not known here is kept back.
 fn may_have(store: &Store, nation: &Nation, signed: &Signed) -> Result<bool, StoreError> {
     let release = |digest: &Digest| {
         Ok::<_, StoreError>(store.release(digest)?.is_some_and(|r| r.releasable_to(nation)))
     };
     match signed.peek() {
-        Ok(Statement::Recall(_)) => Ok(true),
+        Ok(Statement::Recall(_) | Statement::Root(_)) => Ok(true),
+        Ok(Statement::Membership(said)) => Ok(said.nation == *nation),
         Ok(Statement::Release(found)) => Ok(found.releasable_to(nation)),
         Ok(Statement::Channel(channel)) => Ok(channel.model.nation == *nation || release(&channel.release)?),
         Ok(_) | Err(_) => Ok(false),

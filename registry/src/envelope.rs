@@ -10,7 +10,7 @@ use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::key::{KeyId, PublicKey, SecretKey};
+use crate::key::{KeyError, KeyId, PublicKey, SecretKey, Signer};
 use crate::statement::{Kind, Statement, StatementError};
 
 /// The payload type of every envelope here.
@@ -86,6 +86,9 @@ pub enum EnvelopeError {
     /// The payload is no statement.
     #[error(transparent)]
     Statement(#[from] StatementError),
+    /// It could not be signed.
+    #[error(transparent)]
+    Key(#[from] KeyError),
 }
 
 fn list_keys(ids: &[KeyId]) -> String {
@@ -202,6 +205,39 @@ impl Signed {
         {
             self.push(first.payload.clone(), key);
         }
+    }
+
+    /// Signs a payload as it stands, not a re-serialisation of what it says, with whatever signs. The payload must be a
+    /// statement.
+    pub fn over(payload: &[u8], signer: &dyn Signer) -> Result<Self, EnvelopeError> {
+        Statement::parse(payload)?;
+        let mut signed = Self { envelopes: Vec::new() };
+        signed.push_by(payload.into(), signer)?;
+        Ok(signed)
+    }
+
+    /// Signs `statement` with whatever signs.
+    pub fn sign_by(statement: &Statement, signer: &dyn Signer) -> Result<Self, EnvelopeError> {
+        Self::over(&statement.to_payload(), signer)
+    }
+
+    /// Adds a further signature over the same payload; whether the key had not signed yet.
+    pub fn cosign_by(&mut self, signer: &dyn Signer) -> Result<bool, EnvelopeError> {
+        let id = signer.id();
+        if self.envelopes.iter().any(|envelope| envelope.key == id) {
+            return Ok(false);
+        }
+        if self.envelopes.len() >= MAX_ENVELOPES {
+            return Err(EnvelopeError::EnvelopeCount(self.envelopes.len() + 1));
+        }
+        self.push_by(self.payload().clone(), signer)?;
+        Ok(true)
+    }
+
+    fn push_by(&mut self, payload: Arc<[u8]>, signer: &dyn Signer) -> Result<(), EnvelopeError> {
+        let signature = signer.try_sign(&pae(&payload))?;
+        self.envelopes.push(Envelope { payload, key: signer.id(), signature });
+        Ok(())
     }
 
     fn push(&mut self, payload: Arc<[u8]>, key: &SecretKey) {
@@ -353,6 +389,18 @@ impl<T> Verified<T> {
         Signed { envelopes: kept }
     }
 
+    /// This promise together with another one about the same payload: the signers of both count. `self` where it is another.
+    pub(crate) fn and_also<U>(mut self, other: &Verified<U>) -> Self {
+        if self.digest == other.digest {
+            for signer in &other.signers {
+                if !self.signers.contains(signer) {
+                    self.signers.push(*signer);
+                }
+            }
+        }
+        self
+    }
+
     /// The same promise about a part of the value; `None` where `part` finds none.
     pub(crate) fn narrow<U>(self, part: impl FnOnce(T) -> Option<U>) -> Option<Verified<U>> {
         let Self { value, digest, signers, signed } = self;
@@ -390,6 +438,14 @@ impl Verified<Statement> {
             Statement::Recall(recall) => Some(recall),
             _ => None,
         })
+    }
+}
+
+impl Verified<crate::statement::Root> {
+    /// The same promise about the statement as a whole.
+    pub fn into_statement(self) -> Verified<Statement> {
+        let Self { value, digest, signers, signed } = self;
+        Verified { value: Statement::Root(value), digest, signers, signed }
     }
 }
 

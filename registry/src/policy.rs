@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::envelope::Verified;
 use crate::reference::Nation;
-use crate::statement::{Recall, RecallTarget, Release, RoleName};
+use crate::statement::{Recall, RecallTarget, Release, RoleName, Standing};
 use crate::timestamp::Timestamp;
-use crate::trust::Trust;
+use crate::trust::{Member, Trust};
 
 /// A file that may run code, or make a reader run code, when it is loaded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +37,8 @@ pub struct Evidence<'a> {
     pub ancestors: &'a Ancestors,
     /// Files found unsafe by name or content.
     pub unsafe_files: &'a [UnsafeFile],
+    /// Whether an admission of it is on record: what was admitted stays when its nation is suspended or departs.
+    pub admitted: bool,
 }
 
 /// One rule's answer.
@@ -87,6 +89,24 @@ pub fn recall_binds(
     recall.nation == *own || producer_of_target == Some(&recall.nation)
 }
 
+/// Whether the producer's standing allows it.
+fn active(producer: &Nation, member: &Member, admitted: bool) -> (bool, String) {
+    match member.standing() {
+        Standing::Active => {
+            (true, format!("{producer} is pinned, its root is valid until {}", member.root.expires))
+        }
+        standing @ (Standing::Suspended | Standing::Departed) if admitted => {
+            (true, format!("{producer} is {standing}; this was admitted before, and stays"))
+        }
+        standing => (
+            false,
+            format!(
+                "{producer} is {standing} and this was not admitted before; `steelyard trust activate {producer}` changes that"
+            ),
+        ),
+    }
+}
+
 /// Decides whether the release may be served by a node of `trust.own()` at `now`.
 pub fn decide(evidence: &Evidence<'_>, trust: &Trust, now: Timestamp) -> Decision {
     let release = evidence.release.get();
@@ -96,13 +116,12 @@ pub fn decide(evidence: &Evidence<'_>, trust: &Trust, now: Timestamp) -> Decisio
         checks.push(Check { rule: rule.to_owned(), passed, detail });
     };
     match trust.member(producer) {
-        Ok(member) if member.root.expires > now => {
-            check(
-                "active-nation",
-                true,
-                format!("{producer} is pinned, its root is valid until {}", member.root.expires),
-            );
-            let role = member.root.role(RoleName::Release);
+        Ok(member) if member.root.expires > now || member.standing() != Standing::Active => {
+            let (passed, detail) = active(producer, member, evidence.admitted);
+            check("active-nation", passed, detail);
+            // The one threshold check was done; this says under which of the nation's roots.
+            let root = member.root_of(RoleName::Release, evidence.release.signers()).unwrap_or(&member.root);
+            let role = root.role(RoleName::Release);
             let valid = evidence.release.signers().iter().filter(|id| role.keys.contains_key(id)).count();
             let signers: Vec<String> = evidence.release.signers().iter().map(|id| id.short()).collect();
             let detail = format!(
@@ -118,7 +137,7 @@ pub fn decide(evidence: &Evidence<'_>, trust: &Trust, now: Timestamp) -> Decisio
                 "active-nation",
                 false,
                 format!(
-                    "the root of {producer} expired at {expired}; pin its new one: `steelyard trust rm {producer}`, then `steelyard trust add`"
+                    "the root of {producer} expired at {expired}; it is believed again once its people publish the next one"
                 ),
             );
         }

@@ -7,6 +7,8 @@ mod codec;
 mod content;
 #[path = "specs/history.rs"]
 mod history;
+#[path = "specs/nations.rs"]
+mod nations;
 #[path = "specs/statements.rs"]
 mod statements;
 mod vectors;
@@ -16,7 +18,8 @@ use std::collections::BTreeSet;
 use vectors::Runner;
 
 /// What this crate runs: one function a kind. A new document adds a module beside `content` and its kinds here.
-const KINDS: &[&[(&str, Runner)]] = &[content::KINDS, statements::KINDS, history::KINDS, codec::KINDS];
+const KINDS: &[&[(&str, Runner)]] =
+    &[content::KINDS, statements::KINDS, nations::KINDS, history::KINDS, codec::KINDS];
 
 /// Kinds that other crates run, with a test of the same form.
 const ELSEWHERE: &[&str] = &[

@@ -274,7 +274,8 @@ fn policy_says_which_rule_refuses() {
         let release = verified(&trust, release);
         let ancestors =
             BTreeMap::from([(Digest::of(b"base"), Some(nation("cora"))), (Digest::of(b"old"), None)]);
-        let evidence = Evidence { release: &release, recalls, ancestors: &ancestors, unsafe_files };
+        let evidence =
+            Evidence { release: &release, recalls, ancestors: &ancestors, unsafe_files, admitted: false };
         let decision = decide(&evidence, &trust, now);
         let rules: Vec<String> = decision.refusals().map(|check| check.rule.clone()).collect();
         assert_eq!(decision.allowed, rules.is_empty());

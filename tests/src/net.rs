@@ -421,6 +421,14 @@ impl Daemon {
         peers.as_array().is_some_and(|list| list.iter().any(|entry| entry["peer_id"] == peer))
     }
 
+    /// Dials `other`, which must not be let in or must not let us in.
+    #[track_caller]
+    pub fn connect_refused(&self, other: &Daemon) {
+        let reply = self.http.request("POST", "/v1/peers", Some(&json!({ "address": other.address() })));
+        assert!(reply.status >= 400, "{}", reply.text());
+        assert!(!self.knows(&other.peer_id()));
+    }
+
     /// Pulls by the HTTP interface: what `done` said, or the problem.
     pub fn pull(&self, reference: &str) -> Result<Value, Value> {
         self.http

@@ -7,9 +7,9 @@ use std::path::Path;
 use clap::Args;
 use node::api::types::{ModelEntry, NationEntry, PeerInfo, Presence, Status as State};
 use node::config::Config;
-use registry::key::{KeyError, SecretKey};
-use registry::statement::{RoleName, Statement};
-use registry::trust::EXPIRY_WARNING;
+use registry::key::{KeyError, KeyFile};
+use registry::statement::{RoleName, Standing, Statement};
+use registry::trust::Ending;
 use registry::{Signed, Timestamp};
 use serde::Serialize;
 
@@ -132,7 +132,7 @@ fn keys(context: &Context, found: &mut Findings) {
             "restore it from a backup",
         ),
     }
-    let mut check = |name: &str, path: &Path, needed: bool| match SecretKey::load(path) {
+    let mut check = |name: &str, path: &Path, needed: bool| match KeyFile::load(path) {
         Ok(_) => {}
         Err(KeyError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
             if needed {
@@ -179,12 +179,10 @@ fn clock(found: &mut Findings) {
 fn ends(found: &mut Findings, check: &'static str, what: &str, at: Timestamp, remedy: &str) {
     let now = Timestamp::now();
     let when = human::relative(at, now);
-    let grade = if at <= now {
-        Grade::Fail
-    } else if at <= now.plus(EXPIRY_WARNING) {
-        Grade::Warn
-    } else {
-        Grade::Ok
+    let grade = match Ending::of(at, now) {
+        Ending::Ended => Grade::Fail,
+        Ending::Planned | Ending::Soon | Ending::Urgent => Grade::Warn,
+        Ending::Far => Grade::Ok,
     };
     let verb = if at <= now { "ended" } else { "ends" };
     found.add(check, grade, format!("{what} {verb} {when} ({at})"), remedy);
@@ -238,7 +236,16 @@ async fn ask(client: &Client, found: &mut Findings) -> Result<(), Failure> {
     let nations: Vec<NationEntry> = client.get("/v1/nations").await?;
     for nation in &nations {
         let what = format!("the root of `{}`", nation.nation);
-        ends(found, "nations", &what, nation.expires, "that nation must issue a new root");
+        let remedy = if nation.own {
+            "sign the next one: `steelyard root rotate`, `root sign`, `root publish`"
+        } else {
+            "ask its people for the next one; it comes by itself once they publish it"
+        };
+        ends(found, "nations", &what, nation.expires, remedy);
+        if nation.standing != Standing::Active {
+            let what = format!("`{}` is {}", nation.nation, nation.standing);
+            found.add("nations", Grade::Warn, what, "`steelyard trust show` says why");
+        }
     }
     let models: Vec<ModelEntry> = client.get("/v1/models").await?;
     let releases = models.iter().flat_map(|model| &model.releases);

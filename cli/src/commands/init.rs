@@ -10,16 +10,19 @@ use node::config::Config;
 use node::identity;
 use node::layout::{KEYS_MODE, Layout};
 use node::nation_file::{self, NationFile};
-use registry::key::SecretKey;
+use registry::key::{Key, SecretKey, Signer};
 use registry::statement::{Capability, NodeCertificate, RoleKeys, RoleName, Root, RootKey, Statement};
 use registry::store::Store;
 use registry::timestamp::DAY;
+use registry::trust::self_signed_root;
 use registry::{Digest, Nation, Signed, Timestamp};
 use serde::Serialize;
 
 use crate::context::{Context, absolute};
+use crate::draft::Draft;
 use crate::failure::{Exit, Failure};
 use crate::human;
+use crate::keys;
 use crate::output::{self, BOLD, DIM, NAME, paint};
 use crate::settings::Network;
 
@@ -37,11 +40,18 @@ const MAX_EXPIRES_DAYS: i64 = 3650;
 Examples:
   steelyard init --nation alba
   steelyard --home /srv/alba init --nation alba --external /dns4/node.alba.example/tcp/4801
+  steelyard init --nation alba --root root.draft --node-key bernd.key
   steelyard --home /srv/alba-2 init --join /srv/alba --listen /ip4/0.0.0.0/tcp/4802")]
 pub(crate) struct Init {
     /// The nation's name: 1 to 32 lowercase letters, digits and inner hyphens
     #[arg(long, value_name = "NAME", required_unless_present = "join", conflicts_with = "join")]
     nation: Option<Nation>,
+    /// Use the root that a ceremony made (`steelyard root init`, `root sign`) instead of making keys
+    #[arg(long, value_name = "FILE", requires = "nation", requires = "node_key")]
+    root: Option<PathBuf>,
+    /// The key file of that root's node role, which certifies the first node; it is read once and not copied
+    #[arg(long, value_name = "KEY", requires = "root")]
+    node_key: Option<PathBuf>,
     /// Make a further node of the nation whose home or keys folder this is
     #[arg(long, value_name = "FOLDER")]
     join: Option<PathBuf>,
@@ -66,8 +76,10 @@ struct Made<'a> {
 /// A nation's signed root and what a new node of it needs.
 struct Origin {
     root: Signed,
+    /// The roots that follow it.
+    later: Vec<Signed>,
     nation: Nation,
-    node_key: SecretKey,
+    node_key: Key,
     /// New keys to keep; none when joining.
     keys: Vec<(RoleName, SecretKey)>,
     /// Other nodes of the nation.
@@ -84,8 +96,11 @@ impl Init {
         let mut config = Config::new(home);
         self.network.apply(&mut config)?;
         let origin = match (&self.nation, &self.join) {
-            (Some(nation), _) => found(nation, now, now.plus(self.expires_days * DAY))?,
-            (None, Some(folder)) => join(&absolute(folder)?, now.plus(self.expires_days * DAY))?,
+            (Some(nation), _) => match (&self.root, &self.node_key) {
+                (Some(root), Some(key)) => ceremony(context, nation, root, key, now)?,
+                _ => found(nation, now, now.plus(self.expires_days * DAY))?,
+            },
+            (None, Some(folder)) => join(context, &absolute(folder)?, now.plus(self.expires_days * DAY))?,
             (None, None) => return Err(Failure::usage("either --nation or --join is needed")),
         };
         let peer_key = SecretKey::generate()?;
@@ -138,7 +153,7 @@ fn report(
     let steelyard = context.command();
     let root_key = context.layout.key(RoleName::Root);
     let mut steps = Vec::new();
-    if !joined {
+    if !origin.keys.is_empty() {
         steps.push(format!(
             "Move {} to a place offline.\n   {}",
             paint(BOLD, root_key.display()),
@@ -200,8 +215,9 @@ fn found(nation: &Nation, now: Timestamp, expires: Timestamp) -> Result<Origin, 
     };
     Ok(Origin {
         root: Signed::sign(&root, &root_key),
+        later: Vec::new(),
         nation: nation.clone(),
-        node_key,
+        node_key: Key::Memory(node_key),
         keys,
         nodes: Vec::new(),
         addresses: Vec::new(),
@@ -209,8 +225,54 @@ fn found(nation: &Nation, now: Timestamp, expires: Timestamp) -> Result<Origin, 
     })
 }
 
+/// A new nation whose root several people made.
+fn ceremony(
+    context: &Context,
+    nation: &Nation,
+    root: &Path,
+    node_key: &Path,
+    now: Timestamp,
+) -> Result<Origin, Failure> {
+    let draft = Draft::load(root)?;
+    let signed = draft.parts.into_iter().next().and_then(|part| part.signed);
+    let signed = signed.ok_or_else(|| {
+        Failure::new(Exit::Verification, format!("{} is signed by nobody yet", root.display()))
+            .help("each signer adds a signature with `steelyard root sign`")
+    })?;
+    let verified = self_signed_root(&signed)?;
+    if verified.nation != *nation {
+        let message = format!("{} is the root of `{}`, not of `{nation}`", root.display(), verified.nation);
+        return Err(Failure::usage(message));
+    }
+    let key = certifier(context, node_key, &verified, now)?;
+    Ok(Origin {
+        root: signed.clone(),
+        later: Vec::new(),
+        nation: nation.clone(),
+        node_key: key,
+        keys: Vec::new(),
+        nodes: Vec::new(),
+        addresses: Vec::new(),
+        expires: verified.expires,
+    })
+}
+
+/// Opens the key that certifies nodes under `root`, which must not have ended.
+fn certifier(context: &Context, path: &Path, root: &Root, now: Timestamp) -> Result<Key, Failure> {
+    let refuse = |why: String| Err(Failure::new(Exit::Verification, why));
+    if root.expires <= now {
+        return refuse(format!("the root of `{}` expired at {}", root.nation, root.expires));
+    }
+    let key = keys::open(context, path)?;
+    let role = root.role(RoleName::Node);
+    if !role.keys.contains_key(&key.id()) || role.threshold > 1 {
+        return refuse(format!("{} can't certify nodes of `{}` by itself", path.display(), root.nation));
+    }
+    Ok(key)
+}
+
 /// A nation that exists: its root and node key from `folder`, a home or the keys folder in one.
-fn join(folder: &Path, wanted: Timestamp) -> Result<Origin, Failure> {
+fn join(context: &Context, folder: &Path, wanted: Timestamp) -> Result<Origin, Failure> {
     let is_home = folder.join("keys").is_dir();
     let (home, keys) = if is_home {
         (folder.to_owned(), folder.join("keys"))
@@ -227,30 +289,18 @@ fn join(folder: &Path, wanted: Timestamp) -> Result<Origin, Failure> {
     let nation_path =
         nation_path.ok_or_else(|| missing(&home.join("nation.json"), "the nation's file is needed"))?;
     let file = NationFile::load(&nation_path)?;
-    let root = file.claimed_root()?;
+    let root = file.newest_root()?;
     let key_path = keys.join("node.key");
     if !key_path.is_file() {
         return Err(missing(&key_path, "the nation's node key certifies the new node"));
     }
-    let node_key = SecretKey::load(&key_path)?;
-    let role = root.role(RoleName::Node);
-    if !role.keys.contains_key(&node_key.id()) || role.threshold > 1 {
-        return Err(Failure::new(
-            Exit::Verification,
-            format!("{} can't certify nodes of `{}` by itself", key_path.display(), root.nation),
-        ));
-    }
-    if root.expires <= Timestamp::now() {
-        return Err(Failure::new(
-            Exit::Verification,
-            format!("the root of `{}` expired at {}", root.nation, root.expires),
-        ));
-    }
+    let node_key = certifier(context, &key_path, &root, Timestamp::now())?;
     Ok(Origin {
         nation: root.nation.clone(),
         // A certificate that outlives the root would be worth nothing.
         expires: wanted.min(root.expires),
         root: file.root,
+        later: file.later,
         node_key,
         keys: Vec::new(),
         nodes: file.nodes,
@@ -280,12 +330,13 @@ fn write(
         expires: origin.expires,
     });
     certificate.check().map_err(anyhow::Error::from)?;
-    let certificate = Signed::sign(&certificate, &origin.node_key);
+    let certificate = Signed::sign_by(&certificate, &origin.node_key)?;
     save(&layout.root(), &origin.root.to_json())?;
     save(&layout.certificate(), &certificate.to_json())?;
     save(&layout.config(), config.template().as_bytes())?;
     let mut file = NationFile {
         root: origin.root.clone(),
+        later: origin.later.clone(),
         nodes: origin.nodes.clone(),
         addresses: origin.addresses.clone(),
     };
@@ -293,7 +344,7 @@ fn write(
     file.addresses.extend(nation_file::reachable(config, peer_id));
     save(&layout.nation(), &file.to_json()?)?;
     // The store opens it once more when a command comes; made here so that a folder is whole from the start.
-    drop(Store::create(&layout.store(), &origin.root, now)?);
+    drop(Store::create_with(&layout.store(), &origin.root, &origin.later, now)?);
     Ok(())
 }
 

@@ -12,6 +12,7 @@ pub(crate) mod gc;
 pub(crate) mod import;
 pub(crate) mod import_oms;
 pub(crate) mod init;
+pub(crate) mod key;
 pub(crate) mod limits;
 pub(crate) mod ls;
 pub(crate) mod mirror;
@@ -21,8 +22,10 @@ pub(crate) mod pin;
 pub(crate) mod publish;
 pub(crate) mod pull;
 pub(crate) mod recall;
+pub(crate) mod root;
 pub(crate) mod serve;
 pub(crate) mod show;
+pub(crate) mod sign;
 pub(crate) mod status;
 pub(crate) mod transfers;
 pub(crate) mod trust;
@@ -39,6 +42,9 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::Init(init) => init.run(context),
         Command::Node(node) => node.run(context).await,
         Command::Trust(trust) => trust.run(context).await,
+        Command::Key(key) => key.run(context),
+        Command::Root(root) => root.run(context).await,
+        Command::Sign(sign) => sign.run(context).await,
         Command::Publish(publish) => publish.run(context).await,
         Command::Pull(pull) => pull.run(context).await,
         Command::Ls(ls) => ls.run(context).await,

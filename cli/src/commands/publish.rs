@@ -5,17 +5,18 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use node::api::types::{Accepted, DraftRequest, Drafted, Resolved, Sequences, Status, Work};
-use registry::key::SecretKey;
+use registry::key::Key;
 use registry::statement::{Channel, DerivedFrom, Relation, Releasable, Release, RoleName, Statement};
 use registry::{ChannelName, Digest, Model, Nation, Signed, Timestamp, Version};
 use serde::Serialize;
 
 use super::attach::Extras;
+use super::sign;
 use crate::client::{Client, Need, segment};
 use crate::context::{Context, absolute};
 use crate::failure::{Exit, Failure};
 use crate::human;
-use crate::keys;
+use crate::keys::{self, Signing};
 use crate::output::{self, BOLD, Cell, DIM, NAME, Table, WARN, cell, paint};
 use crate::progress::Bar;
 
@@ -58,9 +59,8 @@ pub(crate) struct Publish {
     reason: String,
     #[command(flatten)]
     extras: Extras,
-    /// The folder of your nation's keys [default: keys in the node's folder]
-    #[arg(long, value_name = "FOLDER", env = "STEELYARD_KEYS")]
-    keys: Option<PathBuf>,
+    #[command(flatten)]
+    signing: Signing,
 }
 
 #[derive(Serialize)]
@@ -76,6 +76,8 @@ struct Published {
     files: usize,
     releasable_to: String,
     announced: bool,
+    /// Where it waits for signatures, when it was not signed.
+    draft: Option<PathBuf>,
 }
 
 fn parse_releasable(text: &str) -> Result<Releasable, String> {
@@ -101,6 +103,10 @@ impl Publish {
         let published = self.publish(context, &client, &folder).await;
         client.close().await;
         let (published, draft) = published?;
+        if published.draft.is_some() {
+            // Its draft was shown as JSON or text already.
+            return Ok(());
+        }
         if context.json {
             return output::json(&published);
         }
@@ -115,7 +121,10 @@ impl Publish {
     ) -> Result<(Published, Drafted), Failure> {
         // Whatever can be known to fail fails before a hundred gigabytes are read.
         self.refuse_other_nation(client).await?;
-        let key = keys::load(context, client, self.keys.as_ref(), RoleName::Release).await?;
+        let key = match self.signing.draft {
+            Some(_) => None,
+            None => Some(keys::load(context, client, self.signing.keys.as_ref(), RoleName::Release).await?),
+        };
         self.refuse_taken(client).await?;
         let derived_from = self.lineage(client).await?;
         let extras = self.extras.prepare(folder)?;
@@ -134,10 +143,24 @@ impl Publish {
             issued: Timestamp::now(),
             files: draft.files.clone(),
         };
-        let accepted = sign_and_send(client, Statement::Release(release), &key).await?;
-        let sequence = self.point(client, accepted.digest, &key).await?;
+        let release = Statement::Release(release);
+        let digest = Digest::of(&release.to_payload());
+        let channel = self.point(client, digest).await?;
+        let sequence = channel.as_ref().map(|channel| channel.sequence);
+        let channel = channel.map(Statement::Channel);
+        match (&key, &self.signing.draft) {
+            (Some(key), _) => {
+                for statement in std::iter::once(release).chain(channel) {
+                    sign_and_send(client, statement, key).await?;
+                }
+            }
+            (None, Some(file)) => {
+                sign::write_draft(context, std::iter::once(release).chain(channel).collect(), file)?;
+            }
+            (None, None) => return Err(Failure::usage("neither a key nor --draft")),
+        }
         let published = Published {
-            release: accepted.digest,
+            release: digest,
             model: self.model.clone(),
             version: self.version.clone(),
             channel: sequence.map(|_| self.channel.clone()),
@@ -148,6 +171,7 @@ impl Publish {
             files: draft.files.len(),
             releasable_to: self.releasable_to.to_string(),
             announced: client.is_running(),
+            draft: self.signing.draft.clone(),
         };
         Ok((published, draft))
     }
@@ -218,8 +242,8 @@ impl Publish {
         })
     }
 
-    /// Moves the channel; the sequence that it has now.
-    async fn point(&self, client: &Client, release: Digest, key: &SecretKey) -> Result<Option<u64>, Failure> {
+    /// The channel's next statement.
+    async fn point(&self, client: &Client, release: Digest) -> Result<Option<Channel>, Failure> {
         if self.channel.as_str() == "none" {
             return Ok(None);
         }
@@ -235,8 +259,7 @@ impl Publish {
             reason: self.reason.clone(),
             issued: Timestamp::now(),
         };
-        sign_and_send(client, Statement::Channel(channel), key).await?;
-        Ok(Some(sequence))
+        Ok(Some(channel))
     }
 }
 
@@ -244,10 +267,10 @@ impl Publish {
 pub(super) async fn sign_and_send(
     client: &Client,
     statement: Statement,
-    key: &SecretKey,
+    key: &Key,
 ) -> Result<Accepted, Failure> {
     statement.check().map_err(Failure::usage)?;
-    client.post_raw("/v1/statements", Signed::sign(&statement, key).to_json()).await
+    client.post_raw("/v1/statements", Signed::sign_by(&statement, key)?.to_json()).await
 }
 
 fn report(context: &Context, published: &Published, draft: &Drafted) -> Result<(), Failure> {

@@ -1,7 +1,6 @@
 //! `steelyard recall`: take a release out of service, everywhere.
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use node::api::types::{ReleaseDetail, Resolved, Sequences};
@@ -10,12 +9,13 @@ use registry::{Digest, Nation, Reference, Timestamp};
 use serde::Serialize;
 
 use super::publish::sign_and_send;
+use super::sign;
 use crate::ask;
 use crate::client::{Client, Need, segment};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::human;
-use crate::keys;
+use crate::keys::{self, Signing};
 use crate::output::{self, BAD, BOLD, DIM, NAME, paint};
 
 /// Recall a release: it must no longer be served
@@ -44,9 +44,8 @@ pub(crate) struct Recall {
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
-    /// The folder of your nation's keys [default: keys in the node's folder]
-    #[arg(long, value_name = "FOLDER", env = "STEELYARD_KEYS")]
-    keys: Option<PathBuf>,
+    #[command(flatten)]
+    signing: Signing,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -87,7 +86,7 @@ impl Recall {
         let client = Client::open(context, Need::Folder).await?;
         let recalled = self.recall(context, &client).await;
         client.close().await;
-        let (recalled, name) = recalled?;
+        let Some((recalled, name)) = recalled? else { return Ok(()) };
         if context.json {
             return output::json(&recalled);
         }
@@ -106,15 +105,22 @@ impl Recall {
         Ok(())
     }
 
-    async fn recall(&self, context: &Context, client: &Client) -> Result<(Recalled, String), Failure> {
-        let key = keys::load(context, client, self.keys.as_ref(), RoleName::Recall).await?;
+    async fn recall(
+        &self,
+        context: &Context,
+        client: &Client,
+    ) -> Result<Option<(Recalled, String)>, Failure> {
+        let key = match self.signing.draft {
+            Some(_) => None,
+            None => Some(keys::load(context, client, self.signing.keys.as_ref(), RoleName::Recall).await?),
+        };
         let resolved: Resolved =
             client.get(&format!("/v1/resolve?ref={}", segment(&self.reference.to_string()))).await?;
         let detail: ReleaseDetail = client.get(&format!("/v1/releases/{}", resolved.release)).await?;
         let status: node::api::types::Status = client.get("/v1/status").await?;
         let own = detail.entry.model.nation == status.nation;
         let name = format!("{}@{}", resolved.model, resolved.version);
-        if !self.yes {
+        if !self.yes && key.is_some() {
             self.confirm(&name, &detail, own).await?;
         }
         let next: Sequences = client.get("/v1/sequences").await?;
@@ -131,7 +137,11 @@ impl Recall {
             sequence: next.recall,
             issued: Timestamp::now(),
         });
-        let accepted = sign_and_send(client, statement, &key).await?;
+        let accepted = match (&key, &self.signing.draft) {
+            (Some(key), _) => sign_and_send(client, statement, key).await?,
+            (None, Some(file)) => return sign::write_draft(context, vec![statement], file).map(|()| None),
+            (None, None) => return Err(Failure::usage("neither a key nor --draft")),
+        };
         let recalled = Recalled {
             recall: accepted.digest,
             release: resolved.release,
@@ -144,7 +154,7 @@ impl Recall {
             announced: client.is_running(),
             withdrawn: accepted.withdrawn,
         };
-        Ok((recalled, name))
+        Ok(Some((recalled, name)))
     }
 
     async fn confirm(&self, name: &str, detail: &ReleaseDetail, own: bool) -> Result<(), Failure> {

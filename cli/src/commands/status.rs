@@ -77,9 +77,18 @@ fn report(
         ("nation", paint(NAME.bold(), &state.nation)),
         ("fingerprint", format!("{first}\n{second}")),
         ("valid until", format!("{} ({})", state.root_expires, human::relative(state.root_expires, now))),
+        ("root", format!("version {}", state.root_version)),
         ("node", running),
         ("peer", state.peer_id.clone()),
     ];
+    let endings: Vec<String> = state
+        .endings
+        .iter()
+        .map(|end| format!("{} {}", end.nation, human::relative(end.expires, now)))
+        .collect();
+    if !endings.is_empty() {
+        facts.push(("roots that end", paint(WARN, endings.join(", "))));
+    }
     if state.running {
         facts.push(("reached at", addresses));
         facts.push(("from outside", reach(&state.reach)));

@@ -1,11 +1,15 @@
 //! `steelyard trust`: which nations this node believes.
 
+mod standing;
+
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use node::api::types::{NationEntry, PinNation, Unpinned};
 use node::nation_file::{self, NationFile};
+use registry::statement::Standing;
+use registry::trust::{Ending, spoken};
 use registry::{Digest, Nation, Timestamp};
 
 use crate::ask;
@@ -15,12 +19,13 @@ use crate::failure::{Exit, Failure};
 use crate::human;
 use crate::output::{self, BAD, BOLD, Cell, DIM, NAME, Table, WARN, cell, paint};
 
-/// Trust a nation, list the trusted ones, trust one no longer
+/// Trust a nation, list the trusted ones, suspend or expel one
 #[derive(Debug, Args)]
 #[command(
-    long_about = "Trust a nation, list the trusted ones, trust one no longer.\n\nThere is no authority above the nations: each \
+    long_about = "Trust a nation, list the trusted ones, suspend or expel one.\n\nThere is no authority above the nations: each \
 node pins the nations that it believes, by the fingerprint of their root, which people compare over another way than the one \
-the file came by."
+the file came by. `add` and `rm` are for this node; `invite`, `activate`, `suspend` and `expel` are signed and hold for every node of your \
+nation."
 )]
 pub(crate) struct Trust {
     #[command(subcommand)]
@@ -33,6 +38,10 @@ enum Action {
     Ls(Ls),
     Show(Show),
     Rm(Rm),
+    Invite(standing::Invite),
+    Activate(standing::Activate),
+    Suspend(standing::Suspend),
+    Expel(standing::Expel),
 }
 
 /// Trust the nation whose nation.json this is
@@ -92,6 +101,10 @@ impl Trust {
             Action::Ls(_) => list(context).await,
             Action::Show(Show { nation }) => show(context, &nation).await,
             Action::Rm(Rm { nation }) => remove(context, &nation).await,
+            Action::Invite(invite) => invite.run(context).await,
+            Action::Activate(activate) => activate.run(context).await,
+            Action::Suspend(suspend) => suspend.run(context).await,
+            Action::Expel(expel) => expel.run(context).await,
         }
     }
 }
@@ -112,7 +125,7 @@ impl Add {
             ))
             .help("such as /ip4/192.0.2.7/tcp/4801/p2p/12D3KooW…; `steelyard status` shows a node's own"));
         }
-        let root = file.claimed_root()?;
+        let root = file.newest_root()?;
         let found = file.fingerprint();
         let fingerprint = match self.fingerprint {
             Some(fingerprint) => fingerprint,
@@ -160,6 +173,7 @@ async fn confirm(nation: &Nation, found: &Digest, expires: Timestamp) -> Result<
     let [first, second] = human::fingerprint(found);
     output::note(format!("The file is of the nation {}, valid until {expires}.", paint(NAME.bold(), nation)));
     output::note(format!("\n  {}\n  {}\n", paint(BOLD, first), paint(BOLD, second)));
+    output::note(format!("  or, as digits: {}\n", paint(BOLD, spoken(found))));
     output::note(
         "Compare this fingerprint with that nation's people over another way than the one the file came by.",
     );
@@ -187,23 +201,24 @@ async fn list(context: &Context) -> Result<(), Failure> {
         return output::json(&nations);
     }
     let now = Timestamp::now();
-    let mut table = Table::new(&["nation", "fingerprint", "valid until", "nodes connected", ""]);
+    let mut table = Table::new(&["nation", "fingerprint", "valid until", "standing", "nodes connected", ""]);
     for nation in &nations {
         let until = human::relative(nation.expires, now);
-        let soon = nation.expires <= now.plus(registry::trust::EXPIRY_WARNING);
         table.row([
             cell(NAME, nation.nation.as_str()),
             cell(DIM, format!("b3:{}…", nation.fingerprint.short())),
             cell(
-                if nation.expired {
-                    BAD
-                } else if soon {
-                    WARN
-                } else {
-                    anstyle::Style::new()
+                match nation.ending {
+                    Ending::Ended => BAD,
+                    Ending::Far => anstyle::Style::new(),
+                    Ending::Planned | Ending::Soon | Ending::Urgent => WARN,
                 },
                 until,
             ),
+            match nation.standing {
+                Standing::Active => cell(anstyle::Style::new(), "active"),
+                standing => cell(WARN, standing.to_string()),
+            },
             Cell::from(nation.peers.to_string()).right(),
             cell(DIM, if nation.own { "this node's own" } else { "" }),
         ]);
@@ -226,6 +241,10 @@ async fn show(context: &Context, wanted: &Nation) -> Result<(), Failure> {
     }
     let now = Timestamp::now();
     let [first, second] = human::fingerprint(&nation.fingerprint);
+    let standing = match &nation.reason {
+        Some(reason) => format!("{}: {reason}", nation.standing),
+        None => nation.standing.to_string(),
+    };
     let roles: Vec<String> = nation
         .roles
         .iter()
@@ -245,7 +264,10 @@ async fn show(context: &Context, wanted: &Nation) -> Result<(), Failure> {
     output::print(&output::facts(&[
         ("nation", paint(NAME.bold(), &nation.nation)),
         ("fingerprint", format!("{}\n{}", paint(BOLD, first), paint(BOLD, second))),
+        ("read aloud", paint(BOLD, spoken(&nation.fingerprint))),
         ("as text", nation.fingerprint.to_string()),
+        ("standing", standing),
+        ("root", format!("version {}", nation.version)),
         ("trusted since", human::relative(nation.pinned, now)),
         ("valid until", format!("{} ({})", nation.expires, human::relative(nation.expires, now))),
         ("nodes connected", nation.peers.to_string()),

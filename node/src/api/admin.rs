@@ -30,6 +30,7 @@ const MAX_REASON: usize = 1024;
 pub(super) struct SequencesQuery {
     model: Option<Model>,
     channel: Option<ChannelName>,
+    member: Option<Nation>,
 }
 
 pub(super) async fn sequences(
@@ -42,7 +43,8 @@ pub(super) async fn sequences(
             (Some(model), Some(channel)) => Some(store.next_channel_sequence(model, channel)?),
             _ => None,
         };
-        Ok(Sequences { channel, recall: store.next_recall_sequence(&store.own())? })
+        let membership = query.member.as_ref().map(|member| store.next_membership_sequence(member));
+        Ok(Sequences { channel, recall: store.next_recall_sequence(&store.own())?, membership })
     });
     Ok(Json(sequences.await?))
 }
@@ -69,6 +71,7 @@ pub(super) async fn statement(State(api): State<Api>, Raw(body): Raw) -> Answer<
         Ok((accepted, statement))
     })
     .await?;
+    let changed = statement.clone();
     if accepted.new {
         let events = api.node().events();
         let nation = statement.nation().clone();
@@ -82,6 +85,9 @@ pub(super) async fn statement(State(api): State<Api>, Raw(body): Raw) -> Answer<
                 reason: recall.reason,
             });
         }
+    }
+    if accepted.new {
+        api.node().trust_changed(&changed).await;
     }
     // Said again even when it is not new: whoever repeats a statement wants the allies to have it.
     api.node().announce(accepted.digest).await;
@@ -102,7 +108,7 @@ pub(super) async fn pin_nation(
     let (nation, addresses) = blocking(move || {
         let text = request.file.to_string();
         let file = NationFile::parse(text.as_bytes())?;
-        let member = store.pin_nation(&file.root, request.fingerprint, Timestamp::now())?;
+        let member = store.pin_chain(&file.root, &file.later, request.fingerprint, Timestamp::now())?;
         let nation = member.root.nation.clone();
         let addresses = file.addresses.iter().chain(&request.addresses);
         let addresses = nation_file::remember(&store, &nation, addresses)?;

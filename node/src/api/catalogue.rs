@@ -199,7 +199,7 @@ impl<'a> Catalogue<'a> {
         let release = self.releases.get(digest).ok_or_else(|| unknown_release(digest))?;
         let mut statements = Vec::new();
         if let Ok(member) = self.store.trust().member(&release.model.nation) {
-            statements.push(member.root.proven());
+            statements.extend(member.root.roots().map(registry::Verified::proven));
         }
         let ancestors = self.store.ancestors(digest)?;
         let channels = self.channels.iter().filter(|(_, c)| c.release == *digest).map(|(id, _)| id);

@@ -117,6 +117,7 @@ fn routes() -> Vec<Route> {
     route("get", "/v1/releases/{digest}/attachments", Public, get(attach::list));
     route("get", "/v1/resolve", Public, get(read::resolve));
     route("get", "/v1/nations", Public, get(read::nations));
+    route("get", "/v1/nations/{nation}/roots", Public, get(read::roots));
     route("get", "/v1/recalls", Public, get(read::recalls));
     route("get", "/v1/peers", Public, get(read::peers));
     route("get", "/v1/transfers", Public, get(read::transfers));

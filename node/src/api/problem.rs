@@ -37,7 +37,14 @@ impl From<TrustError> for Problem {
     fn from(error: TrustError) -> Self {
         let code = match error {
             TrustError::NotPinned(_) => Code::NotFound,
-            TrustError::OtherRoot { .. } | TrustError::TooMany => Code::Conflict,
+            TrustError::OtherRoot { .. }
+            | TrustError::RootConflict { .. }
+            | TrustError::RootPrevious { .. }
+            | TrustError::RootSkipped { .. }
+            | TrustError::TooManyRoots(_)
+            | TrustError::Membership(_)
+            | TrustError::TooMany => Code::Conflict,
+            TrustError::NotActive { .. } => Code::PolicyRefused,
             TrustError::Own(_) => Code::Usage,
             _ => Code::VerificationFailed,
         };

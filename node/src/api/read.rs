@@ -4,15 +4,18 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use registry::statement::RoleName;
-use registry::{Model, Timestamp};
+use registry::statement::{RoleName, Root, Statement};
+use registry::store::Store;
+use registry::trust::{Ending, Member, Said, Trust};
+use registry::{Model, Nation, Timestamp, Verified};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::guard::{Path, Query};
 use super::stream::blocking;
 use super::types::{
     Evidence, Health, MirrorStatus, ModelEntry, NationEntry, PeerInfo, PinEntry, RecallEntry, ReleaseDetail,
-    Resolved, RoleEntry, Status, TransferInfo, Usage, WorkerInfo,
+    Resolved, RoleEntry, RootEnding, Status, TransferInfo, Usage, WorkerInfo,
 };
 use super::{Api, catalogue};
 use crate::error::{Code, Problem};
@@ -51,6 +54,8 @@ pub(super) async fn status(State(api): State<Api>) -> Answer<Status> {
         nation: trust.own().clone(),
         fingerprint: own.fingerprint(),
         root_expires: own.root.expires,
+        root_version: own.root.version,
+        endings: endings(&trust, Timestamp::now()),
         peer_id: node.peer_id(),
         running: api.0.running,
         started: api.0.started,
@@ -69,6 +74,19 @@ pub(super) async fn status(State(api): State<Api>) -> Answer<Status> {
             disk_free: usage.disk_free,
         },
     }))
+}
+
+/// The roots that end within 90 days, the nearest first.
+fn endings(trust: &Trust, now: Timestamp) -> Vec<RootEnding> {
+    let entry = |(nation, member): (&Nation, &Member)| RootEnding {
+        nation: nation.clone(),
+        expires: member.root.expires,
+        ending: Ending::of(member.root.expires, now),
+    };
+    let mut endings: Vec<_> =
+        trust.members().map(entry).filter(|entry| entry.ending != Ending::Far).collect();
+    endings.sort_by_key(|entry| entry.expires);
+    endings
 }
 
 pub(super) async fn models(State(api): State<Api>) -> Answer<Vec<ModelEntry>> {
@@ -121,6 +139,10 @@ pub(super) async fn nations(State(api): State<Api>) -> Answer<Vec<NationEntry>> 
         version: member.root.version,
         expires: member.root.expires,
         expired: member.root.expires <= now,
+        ending: Ending::of(member.root.expires, now),
+        standing: member.standing(),
+        sequence: member.said().map(|said| said.sequence),
+        reason: member.said().and_then(|said| reason(api.store(), said)),
         pinned: member.pinned,
         addresses: nation_file::remembered(api.store(), nation),
         peers: peers.iter().filter(|peer| peer.nation == *nation).count(),
@@ -137,6 +159,23 @@ pub(super) async fn nations(State(api): State<Api>) -> Answer<Vec<NationEntry>> 
             .collect(),
     };
     Ok(Json(trust.members().map(|(nation, member)| entry(nation, member)).collect()))
+}
+
+/// Why our nation holds another in its standing.
+fn reason(store: &Store, said: &Said) -> Option<String> {
+    match store.statement(&said.statement).ok()??.peek().ok()? {
+        Statement::Membership(membership) => Some(membership.reason).filter(|reason| !reason.is_empty()),
+        _ => None,
+    }
+}
+
+/// A nation's roots, the first one first, as they travel.
+pub(super) async fn roots(State(api): State<Api>, Path(nation): Path<String>) -> Answer<Vec<Value>> {
+    let trust = api.store().trust();
+    let member = trust.member(&Nation::new(&nation)?)?;
+    let text = |root: &Verified<Root>| serde_json::from_slice(&root.proven().to_json());
+    let roots: Result<Vec<Value>, _> = member.root.roots().map(text).collect();
+    Ok(Json(roots.map_err(|error| Problem::new(Code::Internal, error))?))
 }
 
 pub(super) async fn recalls(State(api): State<Api>) -> Answer<Vec<RecallEntry>> {

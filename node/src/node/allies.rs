@@ -1,12 +1,14 @@
 //! What a node does with its allies: dialling them, asking them for news, telling them, finding who has what, and
 //! letting go of those that are trusted no longer.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use libp2p::PeerId;
-use registry::statement::{Kind, Releasable, Statement};
+use registry::statement::{Kind, Releasable, Standing, Statement};
 use registry::store::StoreError;
+use registry::trust::Ending;
 use registry::{Digest, Nation, Signed, Timestamp};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -201,6 +203,62 @@ impl Node {
         let _ = self.inner.first_wait.set(());
     }
 
+    /// What follows from a root or a membership statement that was stored: whoever serves looks again, and every connected
+    /// peer's certificate is checked against the trust of now.
+    pub async fn trust_changed(&self, statement: &Statement) {
+        let (nation, pinned) = match statement {
+            Statement::Root(root) => (root.nation.clone(), true),
+            Statement::Membership(said) => (said.member.clone(), said.standing == Standing::Active),
+            _ => return,
+        };
+        self.inner.generation.fetch_add(1, Ordering::AcqRel);
+        self.inner.transfers.tell(Outside::Reconsider);
+        self.recheck_peers().await;
+        if self.store().trust().member(&nation).is_ok() {
+            // Active again: dialled and asked for news, as after it was pinned.
+            self.events().send(Event::Trust { nation, pinned });
+        }
+    }
+
+    /// Disconnects every peer whose certificate is no longer believed.
+    async fn recheck_peers(&self) {
+        let trust = self.store().trust();
+        for (peer, why) in self.inner.book.unbelieved(&trust, Timestamp::now()) {
+            tracing::warn!(%peer, "disconnected: {why}");
+            if let Some(network) = self.network() {
+                network.send(Command::Disconnect(peer)).await;
+            }
+        }
+    }
+
+    /// Says of each nation's root once how near its end is, and again when it comes nearer.
+    fn warn_of_endings(&self, told: &mut BTreeMap<Nation, Ending>) {
+        let (trust, now) = (self.store().trust(), Timestamp::now());
+        for (nation, member) in trust.members().filter(|(_, member)| member.standing() == Standing::Active) {
+            let (expires, ending) = (member.root.expires, Ending::of(member.root.expires, now));
+            if ending == told.insert(nation.clone(), ending).unwrap_or_default() {
+                continue;
+            }
+            let message = match ending {
+                Ending::Far => continue,
+                Ending::Ended => {
+                    format!("the root of `{nation}` ended at {expires}: nothing new of it is believed")
+                }
+                _ => format!(
+                    "the root of `{nation}` ends at {expires}; its people should sign the next one before"
+                ),
+            };
+            tracing::warn!(%nation, %expires, ?ending, "{message}");
+            let alert = Event::Alert {
+                code: "root_ending".to_owned(),
+                message,
+                peer: None,
+                nation: Some(nation.clone()),
+            };
+            self.events().send(alert);
+        }
+    }
+
     /// Closes every connection with a nation's nodes.
     pub async fn disconnect_nation(&self, nation: &Nation) {
         self.inner.generation.fetch_add(1, Ordering::AcqRel);
@@ -248,6 +306,7 @@ impl Node {
     pub(super) async fn watch_trust(self) {
         let mut events = self.events().subscribe();
         let mut tick = tokio::time::interval(RECHECK);
+        let mut told = BTreeMap::new();
         loop {
             tokio::select! {
                 event = events.recv() => match event {
@@ -264,13 +323,8 @@ impl Node {
                     Err(broadcast::error::RecvError::Closed) => return,
                 },
                 _ = tick.tick() => {
-                    let trust = self.store().trust();
-                    for (peer, why) in self.inner.book.unbelieved(&trust, Timestamp::now()) {
-                        tracing::warn!(%peer, "disconnected: {why}");
-                        if let Some(network) = self.network() {
-                            network.send(Command::Disconnect(peer)).await;
-                        }
-                    }
+                    self.recheck_peers().await;
+                    self.warn_of_endings(&mut told);
                 }
             }
         }

@@ -115,14 +115,15 @@ impl Verdict {
     pub fn of(error: &TrustError) -> Self {
         use registry::envelope::EnvelopeError;
         match error {
-            TrustError::NotPinned(_) => Self::NotPinned,
+            // In which standing a nation is held is told to nobody.
+            TrustError::NotPinned(_) | TrustError::NotActive { .. } => Self::NotPinned,
             TrustError::RootExpired { .. } => Self::RootExpired,
             TrustError::CertificateExpired { .. } => Self::CertificateExpired,
             TrustError::OtherPeer { .. } => Self::OtherPeer,
             TrustError::FromTheFuture { .. } => Self::Clock,
-            TrustError::Envelope(EnvelopeError::Threshold { .. } | EnvelopeError::BadSignature { .. }) => {
-                Self::BadSignature
-            }
+            TrustError::Envelope(EnvelopeError::Threshold { .. } | EnvelopeError::BadSignature { .. })
+            | TrustError::Superseded { .. }
+            | TrustError::Unordered { .. } => Self::BadSignature,
             _ => Self::Malformed,
         }
     }

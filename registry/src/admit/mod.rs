@@ -16,7 +16,7 @@ use crate::envelope::{Signed, Verified};
 use crate::format::{FormatError, Safety, detect, inspect};
 use crate::policy::{self, Decision, Evidence, UnsafeFile};
 use crate::reference::Nation;
-use crate::statement::{self, Kind, Recall, Release};
+use crate::statement::{self, Kind, Recall, Release, Statement};
 use crate::store::{Store, StoreError, io};
 use crate::timestamp::Timestamp;
 use crate::trust::TrustError;
@@ -108,13 +108,14 @@ pub fn decide(
     Ok((verified, decision))
 }
 
-/// Verifies a release's signatures against the trust of this moment.
+/// Verifies a release's signatures against the trust of this moment, and the log order where its keys were replaced. The
+/// standing of its nation is left to the policy.
 pub(crate) fn believe(
     store: &Store,
     signed: &Signed,
     now: Timestamp,
 ) -> Result<Verified<Release>, AdmitError> {
-    let verified = store.trust().verify(signed, now)?;
+    let verified: Verified<Statement> = store.verify_kept::<AdmitError>(signed, now)?;
     let (digest, kind) = (verified.digest(), verified.kind());
     verified.into_release().ok_or(AdmitError::NotARelease { digest, kind })
 }
@@ -134,7 +135,9 @@ pub(crate) fn judge(
         }
     }
     let ancestors = store.ancestors_of(release.derived_from.iter().map(|base| base.release))?;
-    let evidence = Evidence { release, recalls, ancestors: &ancestors, unsafe_files: &unsafe_files };
+    let admitted = store.admission(&release.digest())?.is_some();
+    let evidence =
+        Evidence { release, recalls, ancestors: &ancestors, unsafe_files: &unsafe_files, admitted };
     Ok(policy::decide(&evidence, &store.trust(), now))
 }
 

@@ -106,13 +106,13 @@ fn evidence(store: &Store, digest: Digest, signed: Signed) -> Result<Vec<(Digest
     if let Ok(statement) = signed.peek()
         && let Ok(member) = store.trust().member(statement.nation())
     {
-        evidence.push((member.root.digest(), member.root.proven()));
+        evidence.extend(member.root.roots().map(|root| (root.digest(), root.proven())));
     }
     evidence.push((digest, signed));
     let recalls = store.recalls()?.into_iter().filter(|(_, recall)| recall.target.digest() == digest);
     let channels = store.channels()?.into_iter().filter(|(_, channel)| channel.release == digest);
     let others = recalls.map(|(digest, _)| digest).chain(channels.map(|(digest, _)| digest));
-    for other in others.take(MAX_STATEMENTS - 2) {
+    for other in others.take(MAX_STATEMENTS.saturating_sub(evidence.len())) {
         evidence.extend(store.statement(&other)?.map(|signed| (other, signed)));
     }
     Ok(evidence)

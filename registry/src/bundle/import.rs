@@ -228,7 +228,7 @@ impl<'a> Bundle<'a> {
         let release = believe(self.store, &signed, self.now).map_err(|error| self.explain(error.into()))?;
         let mut recalls: Vec<Recall> = self.store.recalls()?.into_iter().map(|(_, recall)| recall).collect();
         for (digest, signed) in std::mem::take(&mut self.statements) {
-            match self.store.trust().verify(&signed, self.now) {
+            match self.store.verify::<BundleError>(&signed, self.now) {
                 Ok(verified) if verified.kind() == Kind::Root => {}
                 Ok(verified) => {
                     if let Statement::Recall(recall) = verified.get() {

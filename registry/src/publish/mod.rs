@@ -94,7 +94,7 @@ pub enum PublishError {
         limit: u64,
     },
     /// Such a statement is not published.
-    #[error("a {0} is not published; only releases, channels and recalls are")]
+    #[error("a {0} is not published; a node shows it to its peers itself")]
     Kind(Kind),
     /// Another nation's statement.
     #[error("this {kind} is by `{nation}`, this node belongs to `{own}`; publish it on a node of `{nation}`")]
@@ -310,7 +310,7 @@ pub fn accept(store: &Store, signed: &Signed, now: Timestamp) -> Result<Accepted
     if *statement.nation() != own {
         return Err(PublishError::Foreign { kind, nation: statement.nation().clone(), own });
     }
-    let verified = store.trust().verify(signed, now)?;
+    let verified = store.verify::<PublishError>(signed, now)?;
     // Taken before the blobs are looked for, so that none is collected between that and the record.
     let _lease = match verified.get() {
         Statement::Release(release) => {
@@ -354,12 +354,12 @@ pub fn accept(store: &Store, signed: &Signed, now: Timestamp) -> Result<Accepted
 /// Keeps a statement that came from a peer: of any pinned nation, without its blobs, whether or not what it points to is
 /// known here. Durable on return.
 pub fn learn(store: &Store, signed: &Signed, now: Timestamp) -> Result<Accepted, PublishError> {
-    keep(store, &store.trust().verify(signed, now)?)
+    keep(store, &store.verify::<PublishError>(signed, now)?)
 }
 
 fn keep(store: &Store, verified: &Verified<Statement>) -> Result<Accepted, PublishError> {
     let kind = verified.kind();
-    if !matches!(kind, Kind::Release | Kind::Channel | Kind::Recall) {
+    if kind == Kind::Node {
         return Err(PublishError::Kind(kind));
     }
     let put = store.put_statement(verified)?;

@@ -79,7 +79,7 @@ pub enum StoreError {
     )]
     Corrupt(String),
     /// Such a statement is not kept here.
-    #[error("a {0} is not kept among the statements; only releases, channels and recalls are")]
+    #[error("a {0} is not kept among the statements; a node shows it to its peers itself")]
     Kind(Kind),
     /// A channel must not go back.
     #[error(

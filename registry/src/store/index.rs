@@ -3,7 +3,9 @@
 //! ```text
 //! family      key                                      value
 //! meta        text                                     text or bytes: `own`, `count/…`, `note/KEY`, `mirror/RELEASE`
-//! nations     nation                                   pinned (i64), the root as JSON
+//! meta        `membership/` nation                     sequence (u64), standing (u8), fingerprint, payload digest
+//! nations     nation                                   pinned (i64), the first root as JSON
+//! nations     nation 0 version (u64)                   issued (i64), a later root as JSON
 //! statements  payload digest                           arrival (u64), kind (u8), the envelopes as JSON
 //! feed        arrival (u64)                            payload digest
 //! releases    nation 0 name 0 version                  release digest

@@ -132,10 +132,15 @@ impl Store {
     ///
     /// The folder may exist, but must not hold a store. A creation that was interrupted is taken up again.
     pub fn create(home: &Path, own: &Signed, now: Timestamp) -> Result<Self> {
+        Self::create_with(home, own, &[], now)
+    }
+
+    /// As [`Self::create`], with the roots that follow the first one.
+    pub fn create_with(home: &Path, own: &Signed, later: &[Signed], now: Timestamp) -> Result<Self> {
         let fingerprint = own.digest();
         let root = crate::trust::self_signed_root(own)?;
         let mut trust = Trust::new(root.nation.clone());
-        trust.pin(own, fingerprint, now)?;
+        let member = trust.pin_chain(own, later, fingerprint, now)?;
 
         if home.join("layout").exists() {
             return Err(StoreError::Exists { home: home.to_owned() });
@@ -155,6 +160,9 @@ impl Store {
         }
         batch.put(Family::Meta, b"own", root.nation.as_str().as_bytes())?;
         nations::put(&mut batch, own, &root.nation, now)?;
+        for root in member.root.roots().skip(1) {
+            nations::put_later(&mut batch, root)?;
+        }
         batch.commit()?;
         drop((index, lock));
         // Last, so that only a complete store is taken for one.
@@ -168,7 +176,11 @@ impl Store {
         if let Some(parent) = home.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             sync_folder(parent)?;
         }
-        Self::open(home)
+        let store = Self::open(home)?;
+        for signed in later {
+            store.put_statement(&store.verify::<StoreError>(signed, now)?)?;
+        }
+        Ok(store)
     }
 
     /// Opens the store in `home`. One process at a time may; what a crash left behind is put right and reported in

@@ -4,8 +4,9 @@ use super::error::StoreError;
 use crate::digest::Digest;
 use crate::envelope::Signed;
 use crate::reference::{ChannelName, Model, Nation, Version};
-use crate::statement::Kind;
+use crate::statement::{Kind, Standing};
 use crate::timestamp::Timestamp;
+use crate::trust::Said;
 
 /// Reads fixed-size parts off a value.
 pub(super) struct Reader<'a> {
@@ -165,6 +166,26 @@ impl ChannelRecord {
         let mut reader = Reader::new(bytes, "a channel");
         Ok(Self { sequence: reader.u64()?, release: reader.digest()?, statement: reader.digest()? })
     }
+}
+
+const STANDINGS: [(u8, Standing); 4] =
+    [(1, Standing::Invited), (2, Standing::Active), (3, Standing::Suspended), (4, Standing::Departed)];
+
+/// What was said last of a nation, as a value.
+pub(super) fn said_to(said: &Said) -> Vec<u8> {
+    let code = STANDINGS.iter().find(|(_, standing)| *standing == said.standing).map_or(0, |(code, _)| *code);
+    [&said.sequence.to_be_bytes()[..], &[code], said.fingerprint.as_bytes(), said.statement.as_bytes()]
+        .concat()
+}
+
+/// The inverse of [`said_to`].
+pub(super) fn said_from(bytes: &[u8]) -> Result<Said, StoreError> {
+    let mut reader = Reader::new(bytes, "a membership");
+    let sequence = reader.u64()?;
+    let code = reader.u8()?;
+    let standing =
+        STANDINGS.iter().find(|(known, _)| *known == code).ok_or_else(|| corrupt("a membership"))?.1;
+    Ok(Said { standing, sequence, fingerprint: reader.digest()?, statement: reader.digest()? })
 }
 
 const NONE: [u8; 32] = [0; 32];

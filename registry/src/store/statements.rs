@@ -10,11 +10,14 @@ use crate::envelope::{Signed, Verified};
 use crate::policy::Ancestors;
 use crate::reference::{ChannelName, Model, Nation, Reference};
 use crate::statement::{Channel, Kind, Recall, Release, Statement};
+use crate::trust::TrustError;
 
 /// Most releases and channel statements kept of one nation: a release a minute for two months.
 pub const MAX_STATEMENTS: u64 = 100_000;
 /// Most recalls kept of one nation. All are read for each decision.
 pub const MAX_RECALLS: u64 = 16_384;
+/// Most membership statements kept of our own nation: some thirty about each nation that can be pinned.
+const MAX_MEMBERSHIPS: u64 = 16_384;
 /// Most statements that one call to [`Store::feed`] returns.
 pub const MAX_FEED: usize = 1024;
 /// Bytes after which [`Store::feed`] stops, so that a page of large releases does not fill the memory.
@@ -63,6 +66,7 @@ impl Store {
         batch.put(Family::Statements, digest.as_bytes(), &record.encode()?)?;
         batch.put(Family::Feed, &record.seq.to_be_bytes(), digest.as_bytes())?;
         let mut blobs = Vec::new();
+        let mut change = None;
         match statement.get() {
             Statement::Release(release) => {
                 self.index_release(&mut batch, digest, release)?;
@@ -82,9 +86,22 @@ impl Store {
                 batch.put(Family::Recalls, &key, recall.target.digest().as_bytes())?;
                 self.count(&mut batch, "recalls", &recall.nation, MAX_RECALLS)?;
             }
-            other => return Err(StoreError::Kind(other.kind())),
+            Statement::Root(root) => {
+                change = Some(self.change_root(&mut batch, statement.signed(), root)?);
+            }
+            Statement::Membership(membership) => {
+                self.count(&mut batch, "memberships", &membership.nation, MAX_MEMBERSHIPS)?;
+                change = Some(self.change_membership(&mut batch, digest, membership)?);
+            }
+            Statement::Attestation(attestation) => {
+                self.count(&mut batch, "statements", &attestation.nation, MAX_STATEMENTS)?;
+            }
+            other @ Statement::Node(_) => return Err(StoreError::Kind(other.kind())),
         }
         self.inner.keeper.keeping(blobs, || batch.commit())?;
+        if let Some(change) = change {
+            change.done();
+        }
         *last = record.seq;
         Ok(Put { seq: record.seq, new: true })
     }
@@ -111,7 +128,7 @@ impl Store {
     ) -> Result<Option<Digest>> {
         let key = record::channel_key(&channel.model, &channel.channel);
         let named = || Box::new(Reference::Channel(channel.model.clone(), channel.channel.clone()));
-        if let Some(kept) = self.channel_record(&channel.model, &channel.channel)? {
+        if let Some(kept) = self.standing_channel(&channel.model, &channel.channel)? {
             if channel.sequence < kept.sequence {
                 return Err(StoreError::ChannelDowngrade {
                     channel: named(),
@@ -299,7 +316,43 @@ impl Store {
 
     /// The sequence that the next statement of this channel must have at least.
     pub fn next_channel_sequence(&self, model: &Model, channel: &ChannelName) -> Result<u64> {
-        Ok(self.channel_record(model, channel)?.map_or(1, |record| record.sequence.saturating_add(1)))
+        Ok(self.standing_channel(model, channel)?.map_or(1, |record| record.sequence.saturating_add(1)))
+    }
+
+    /// Where a channel stands for whoever would move it. A statement that a rotation took out of trust (a thief's, with the
+    /// highest sequence that there is) does not stand in the way of the nation's next one; the best of the others does.
+    fn standing_channel(&self, model: &Model, channel: &ChannelName) -> Result<Option<ChannelRecord>> {
+        let Some(kept) = self.channel_record(model, channel)? else { return Ok(None) };
+        if !self.is_superseded(&kept.statement)? {
+            return Ok(Some(kept));
+        }
+        let (mut best, mut after) = (None::<ChannelRecord>, 0);
+        loop {
+            let page = self.feed(after, MAX_FEED)?;
+            let Some((last, _)) = page.last() else { return Ok(best) };
+            after = *last;
+            for (_, signed) in page {
+                let Statement::Channel(found) = peek(&signed)? else { continue };
+                let statement = signed.digest();
+                let better = best.as_ref().is_none_or(|best| best.sequence < found.sequence);
+                let same = found.model == *model && found.channel == *channel;
+                if same && better && !self.is_superseded(&statement)? {
+                    best =
+                        Some(ChannelRecord { sequence: found.sequence, release: found.release, statement });
+                }
+            }
+        }
+    }
+
+    /// Whether the log shows that a kept statement was signed with keys that a root had taken away before.
+    fn is_superseded(&self, statement: &Digest) -> Result<bool> {
+        let Some(signed) = self.statement(statement)? else { return Ok(false) };
+        let issued = peek(&signed)?.issued();
+        match self.verify_kept::<StoreError>(&signed, issued) {
+            Err(StoreError::Trust(TrustError::Superseded { .. })) => Ok(true),
+            Err(error @ (StoreError::Index(_) | StoreError::Corrupt(_))) => Err(error),
+            _ => Ok(false),
+        }
     }
 
     /// The sequence that the next recall of this nation should have.

@@ -11,6 +11,7 @@ use registry::trust::{Trust, TrustError};
 use registry::{ChannelName, Digest, Name, Nation, Reference, Timestamp, Version};
 use serde_json::{Value, json};
 
+use crate::nations;
 use crate::vectors::{Outcome, Runner, bytes, number, text};
 
 pub(crate) const KINDS: &[(&str, Runner)] = &[
@@ -81,7 +82,7 @@ fn statement_code(error: &StatementError) -> String {
     }
 }
 
-fn envelope_code(error: &EnvelopeError) -> String {
+pub(crate) fn envelope_code(error: &EnvelopeError) -> String {
     match error {
         EnvelopeError::TooLarge { .. } => "too-large",
         EnvelopeError::NotDsse(_) => "not-dsse",
@@ -92,11 +93,12 @@ fn envelope_code(error: &EnvelopeError) -> String {
         EnvelopeError::BadSignature { .. } => "bad-signature",
         EnvelopeError::Threshold { .. } => "threshold",
         EnvelopeError::Statement(error) => return statement_code(error),
+        EnvelopeError::Key(_) => "key",
     }
     .to_owned()
 }
 
-fn trust_code(error: &TrustError) -> String {
+pub(crate) fn trust_code(error: &TrustError) -> String {
     match error {
         TrustError::NotPinned(_) => "not-pinned",
         TrustError::RootExpired { .. } => "root-expired",
@@ -108,6 +110,14 @@ fn trust_code(error: &TrustError) -> String {
         TrustError::OtherPeer { .. } => "other-peer",
         TrustError::CertificateExpired { .. } => "certificate-expired",
         TrustError::FromTheFuture { .. } => "from-the-future",
+        TrustError::RootSkipped { .. } => "root-skipped",
+        TrustError::RootPrevious { .. } => "root-previous",
+        TrustError::RootConflict { .. } => "root-conflict",
+        TrustError::TooManyRoots(_) => "too-many-roots",
+        TrustError::Superseded { .. } => "superseded",
+        TrustError::Unordered { .. } => "unordered",
+        TrustError::NotActive { .. } => "not-active",
+        TrustError::Membership(error) => nations::code(error),
         TrustError::TooMany => "too-many",
         TrustError::Own(_) => "own",
         TrustError::Envelope(error) => return envelope_code(error),
@@ -130,7 +140,7 @@ fn envelope(input: &Value) -> Outcome {
 }
 
 /// The kind as its predicate type says it, and the nation that speaks.
-fn show(statement: &Statement) -> Value {
+pub(crate) fn show(statement: &Statement) -> Value {
     let kind = statement.kind().predicate_type().split(':').nth(2).unwrap();
     json!({ "kind": kind, "nation": statement.nation() })
 }
@@ -153,7 +163,7 @@ fn releasable(input: &Value) -> Outcome {
     Ok(json!({ "releasable": release.releasable_to(&nation) }))
 }
 
-fn now(input: &Value) -> Timestamp {
+pub(crate) fn now(input: &Value) -> Timestamp {
     text(input, "now").parse().unwrap()
 }
 
@@ -163,7 +173,7 @@ pub(crate) fn pin(trust: &mut Trust, signed: &Signed) {
     trust.pin(signed, signed.digest(), root.issued).unwrap();
 }
 
-fn signed(input: &Value, key: &str) -> Result<Signed, String> {
+pub(crate) fn signed(input: &Value, key: &str) -> Result<Signed, String> {
     Signed::parse(&bytes(input, key)).map_err(|e| envelope_code(&e))
 }
 
@@ -178,18 +188,14 @@ fn root(input: &Value) -> Outcome {
 }
 
 fn trust(input: &Value) -> Outcome {
-    let mut trust = Trust::new(Nation::new("borea").unwrap());
-    for i in 0..input["roots"].as_array().unwrap().len() {
-        let one = json!({ "root": input["roots"][i] });
-        pin(&mut trust, &signed(&one, "root")?);
-    }
-    let verified = trust.verify(&signed(input, "signed")?, now(input)).map_err(|e| trust_code(&e))?;
+    let trust = nations::trust_of(input)?;
+    let verified = trust.verify_at(&signed(input, "signed")?, now(input), nations::log(input));
+    let verified = verified.map_err(|e| trust_code(&e))?;
     Ok(show(&verified))
 }
 
 fn node_certificate(input: &Value) -> Outcome {
-    let mut trust = Trust::new(Nation::new("borea").unwrap());
-    pin(&mut trust, &signed(input, "root")?);
+    let trust = nations::trust_of(input)?;
     let certificate = trust
         .verify_node(&signed(input, "signed")?, text(input, "peer"), now(input))
         .map_err(|e| trust_code(&e))?;

@@ -9,6 +9,7 @@ compressed blocks from `zstandard`, the JSON is made by hand. The files that it 
 import codec
 import common
 import envelope
+import nations
 import oms
 import release
 import statement
@@ -18,6 +19,9 @@ envelope.names()
 envelope.envelopes()
 statement.statements()
 statement.trust()
+nations.chains()
+nations.order()
+nations.standings()
 release.releases()
 release.recalls()
 wire.identity()

@@ -2,7 +2,8 @@
 
 use registry::key::KeyId;
 use registry::policy::Decision;
-use registry::statement::{DerivedFrom, File, Kind, Severity};
+use registry::statement::{DerivedFrom, File, Kind, Severity, Standing};
+use registry::trust::Ending;
 use registry::{ChannelName, Digest, Model, Nation, Timestamp, Version};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -171,6 +172,18 @@ pub struct NationEntry {
     pub expires: Timestamp,
     /// Whether that is now.
     pub expired: bool,
+    /// How near that is.
+    #[serde(default)]
+    pub ending: Ending,
+    /// In which standing our own nation holds it.
+    #[serde(default = "active")]
+    pub standing: Standing,
+    /// The sequence of the membership statement that says so, if there is one.
+    #[serde(default)]
+    pub sequence: Option<u64>,
+    /// Why, as that statement says.
+    #[serde(default)]
+    pub reason: Option<String>,
     /// When it was pinned here.
     pub pinned: Timestamp,
     /// Where its nodes are dialled.
@@ -179,6 +192,10 @@ pub struct NationEntry {
     pub peers: usize,
     /// Each role with its keys and threshold.
     pub roles: Vec<RoleEntry>,
+}
+
+const fn active() -> Standing {
+    Standing::Active
 }
 
 /// A role of a nation's root.

@@ -132,6 +132,9 @@ pub struct Sequences {
     pub channel: Option<u64>,
     /// The next sequence of a recall.
     pub recall: u64,
+    /// The next sequence of a membership statement about that nation, if one was named.
+    #[serde(default)]
+    pub membership: Option<u64>,
 }
 
 /// `POST /v1/nations`.

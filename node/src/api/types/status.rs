@@ -1,5 +1,6 @@
 //! How the node is.
 
+use registry::trust::Ending;
 use registry::{Digest, Nation, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,12 @@ pub struct Status {
     pub fingerprint: Digest,
     /// From when on the nation's root is no longer valid.
     pub root_expires: Timestamp,
+    /// The version of the nation's root.
+    #[serde(default)]
+    pub root_version: u64,
+    /// Every pinned nation whose root ends within 90 days, the nearest first.
+    #[serde(default)]
+    pub endings: Vec<RootEnding>,
     /// This node's libp2p identifier.
     pub peer_id: String,
     /// Whether a node runs, or a command works on the folder by itself.
@@ -48,6 +55,17 @@ pub struct Status {
     pub statements: u64,
     /// What the store holds.
     pub usage: Usage,
+}
+
+/// A root that ends soon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootEnding {
+    /// The nation.
+    pub nation: Nation,
+    /// When.
+    pub expires: Timestamp,
+    /// How near that is.
+    pub ending: Ending,
 }
 
 /// What the store holds.

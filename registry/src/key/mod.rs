@@ -1,23 +1,26 @@
-//! Ed25519 keys: identifiers, files (mode 0600) and signing.
+//! Ed25519 keys: identifiers, signing, and where secrets lie: in a file in the clear, in one that a passphrase opens, or in
+//! a token.
+
+mod file;
+mod sealed;
+mod token;
+mod uri;
 
 use std::fmt;
-use std::fs;
-use std::io::{Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use data_encoding::HEXLOWER;
-use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
 use crate::digest::Digest;
 
-/// First line of a key file.
-const FILE_HEADER: &str = "steelyard-ed25519-secret-key-v1";
-/// A key file is two short lines; anything larger is something else.
-const MAX_KEY_FILE: u64 = 1024;
+pub use file::{KeyFile, MAX_KEY_FILE, read_private};
+pub use sealed::Sealed;
+pub use token::TokenKey;
+pub use uri::TokenUri;
 
 /// What can go wrong with a key or its file.
 #[derive(Debug, thiserror::Error)]
@@ -39,12 +42,39 @@ pub enum KeyError {
         mode: u32,
     },
     /// The file holds something else.
-    #[error(
-        "{path} is not a Steelyard key file: its first line must be `{FILE_HEADER}`, its second 64 hexadecimal digits"
-    )]
+    #[error("{path} is not a Steelyard key file: {why}")]
     NotAKey {
         /// The file.
         path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The key can't be used without a person.
+    #[error("{path} holds {what}; this needs a key file in the clear (`steelyard key decrypt`)")]
+    NotPlain {
+        /// The file.
+        path: PathBuf,
+        /// What it holds instead.
+        what: &'static str,
+    },
+    /// An empty passphrase.
+    #[error("the passphrase is empty; choose one of several words")]
+    NoPassphrase,
+    /// The key does not open.
+    #[error("the passphrase is wrong, or the key file was changed")]
+    WrongPassphrase,
+    /// The passphrase could not be turned into a key.
+    #[error("the passphrase could not be turned into a key: {0}")]
+    Derive(String),
+    /// A token refused or failed.
+    #[error("the key `{object}` in the token `{token}` can't be used: {why}")]
+    Token {
+        /// The token's label.
+        token: String,
+        /// The key's label.
+        object: String,
+        /// What went wrong.
+        why: String,
     },
     /// A public key's text or point is invalid.
     #[error(
@@ -190,34 +220,68 @@ impl SecretKey {
         self.0.sign(message).to_bytes()
     }
 
-    /// Reads a key file, refusing one that others may read.
+    /// Reads a key file in the clear, refusing one that others may read.
     pub fn load(path: &Path) -> Result<Self, KeyError> {
-        let io = |source| KeyError::Io { path: path.to_owned(), source };
-        let file = fs::File::open(path).map_err(io)?;
-        let mode = file.metadata().map_err(io)?.permissions().mode() & 0o777;
-        if mode & 0o077 != 0 {
-            return Err(KeyError::Exposed { path: path.to_owned(), mode });
+        let not_plain = |what| Err(KeyError::NotPlain { path: path.to_owned(), what });
+        match KeyFile::load(path)? {
+            KeyFile::Plain(key) => Ok(key),
+            KeyFile::Sealed(_) => not_plain("an encrypted key"),
+            KeyFile::Token(_) => not_plain("the name of a key in a token"),
         }
-        let mut text = Zeroizing::new(String::new());
-        file.take(MAX_KEY_FILE).read_to_string(&mut text).map_err(io)?;
-        let seed = text
-            .strip_prefix(FILE_HEADER)
-            .and_then(|rest| Digest::from_hex(rest.trim()).ok())
-            .ok_or_else(|| KeyError::NotAKey { path: path.to_owned() })?;
-        Ok(Self::from_seed(seed.as_bytes()))
     }
 
     /// Writes a new key file with mode 0600, durably; an existing file is never replaced.
     pub fn save(&self, path: &Path) -> Result<(), KeyError> {
-        let io = |source| KeyError::Io { path: path.to_owned(), source };
-        let mut file =
-            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io)?;
-        let text = Zeroizing::new(format!("{FILE_HEADER}\n{}\n", HEXLOWER.encode(self.seed().as_ref())));
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
-        if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-            fs::File::open(parent).and_then(|dir| dir.sync_all()).map_err(io)?;
+        KeyFile::Plain(Self::from_seed(&self.seed())).save(path)
+    }
+}
+
+/// Whatever signs: a key in memory or one in a token.
+pub trait Signer {
+    /// The public half.
+    fn public(&self) -> PublicKey;
+
+    /// Signs a message (Ed25519, RFC 8032, without a prehash). A key in memory never fails.
+    fn try_sign(&self, message: &[u8]) -> Result<[u8; 64], KeyError>;
+
+    /// The key's identifier.
+    fn id(&self) -> KeyId {
+        self.public().id()
+    }
+}
+
+impl Signer for SecretKey {
+    fn public(&self) -> PublicKey {
+        Self::public(self)
+    }
+
+    fn try_sign(&self, message: &[u8]) -> Result<[u8; 64], KeyError> {
+        Ok(self.sign(message))
+    }
+}
+
+/// A key that is open and ready to sign.
+#[derive(Debug)]
+pub enum Key {
+    /// In memory.
+    Memory(SecretKey),
+    /// In a token.
+    Token(Box<TokenKey>),
+}
+
+impl Signer for Key {
+    fn public(&self) -> PublicKey {
+        match self {
+            Self::Memory(key) => key.public(),
+            Self::Token(key) => key.public(),
         }
-        Ok(())
+    }
+
+    fn try_sign(&self, message: &[u8]) -> Result<[u8; 64], KeyError> {
+        match self {
+            Self::Memory(key) => key.try_sign(message),
+            Self::Token(key) => key.try_sign(message),
+        }
     }
 }
 

@@ -1,0 +1,66 @@
+//! Passphrases and PINs: typed at the terminal without an echo, or read from a file that a setting names. Never an argument,
+//! never in the environment itself.
+
+use std::fs::File;
+use std::io::{Read, Write};
+
+use registry::key::read_private;
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use zeroize::Zeroizing;
+
+use crate::context::Context;
+use crate::failure::{Exit, Failure};
+
+/// Longest passphrase, in bytes: a paragraph.
+const MAX_PASSPHRASE: usize = 1024;
+
+/// Asks for a secret: `what` is its name for people. `twice` where a mistake would lose something.
+pub(crate) fn ask(context: &Context, what: &str, twice: bool) -> Result<Zeroizing<String>, Failure> {
+    if let Some(path) = &context.passphrase_file {
+        let text = read_private(path)?;
+        let line = text.strip_suffix('\n').unwrap_or(&text);
+        return Ok(Zeroizing::new(line.strip_suffix('\r').unwrap_or(line).to_owned()));
+    }
+    let Ok(mut terminal) = File::options().read(true).write(true).open("/dev/tty") else {
+        return Err(Failure::usage(format!("{what} is needed, and there is no terminal to ask at"))
+            .help("put it into a file that only you may read, and name that with --passphrase-file"));
+    };
+    let first = quietly(&mut terminal, &format!("{what}: "))?;
+    if twice && quietly(&mut terminal, "The same once more: ")? != first {
+        return Err(Failure::usage("the two are not the same; nothing was changed"));
+    }
+    Ok(first)
+}
+
+/// Turns the echo on again, whatever happens.
+struct Quiet<'a>(&'a File, Termios);
+
+impl Drop for Quiet<'_> {
+    fn drop(&mut self) {
+        // Nothing can be done about a terminal that is gone.
+        let _ = tcsetattr(self.0, OptionalActions::Flush, &self.1);
+    }
+}
+
+fn quietly(terminal: &mut File, prompt: &str) -> Result<Zeroizing<String>, Failure> {
+    let failed = |error: std::io::Error| Failure::new(Exit::Other, format!("the terminal: {error}"));
+    let before = tcgetattr(&*terminal).map_err(|error| failed(error.into()))?;
+    let mut silent = before.clone();
+    silent.local_modes.remove(LocalModes::ECHO);
+    silent.local_modes.insert(LocalModes::ICANON | LocalModes::ECHONL);
+    terminal.write_all(prompt.as_bytes()).map_err(failed)?;
+    let reader = terminal.try_clone().map_err(failed)?;
+    let quiet = Quiet(terminal, before);
+    tcsetattr(quiet.0, OptionalActions::Flush, &silent).map_err(|error| failed(error.into()))?;
+    let mut line = Zeroizing::new(String::with_capacity(MAX_PASSPHRASE));
+    // Byte by byte, so that no buffer keeps what was typed.
+    let mut typed = Zeroizing::new(Vec::with_capacity(MAX_PASSPHRASE));
+    for byte in reader.take(MAX_PASSPHRASE as u64).bytes() {
+        match byte.map_err(failed)? {
+            b'\n' => break,
+            byte => typed.push(byte),
+        }
+    }
+    line.push_str(std::str::from_utf8(&typed).map_err(|_| Failure::usage("that is not UTF-8"))?);
+    Ok(line)
+}
