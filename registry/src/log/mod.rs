@@ -1,11 +1,39 @@
 //! A nation's append-only log of everything that it signed, in the C2SP formats, and what allies witness of it.
 
+pub mod checkpoint;
+pub mod evidence;
+pub mod note;
+pub mod proof;
+pub mod tiles;
+pub mod tree;
+pub mod witness;
+
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Digest;
 use crate::reference::Nation;
 use crate::timestamp::Timestamp;
+
+/// Bytes of an entry: the algorithm of a statement's digest, and the digest.
+pub const ENTRY: usize = 33;
+/// The algorithm byte of BLAKE3.
+const BLAKE3: u8 = 0x01;
+
+/// The entry of a statement: the byte 0x01 and its payload's BLAKE3 digest.
+pub fn entry(statement: &Digest) -> [u8; ENTRY] {
+    let mut entry = [BLAKE3; ENTRY];
+    entry[1..].copy_from_slice(statement.as_bytes());
+    entry
+}
+
+/// The statement that an entry names; nothing when it names none by BLAKE3.
+pub fn statement_of(entry: &[u8; ENTRY]) -> Option<Digest> {
+    let (algorithm, digest) = entry.split_first()?;
+    let digest: [u8; 32] = digest.try_into().ok()?;
+    (*algorithm == BLAKE3).then(|| Digest::from_bytes(digest))
+}
 
 /// What was proved about a statement's place in its nation's log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

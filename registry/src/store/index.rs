@@ -18,6 +18,7 @@
 //! partials    blob digest 1 page (u32)                 bitmap of the page's 4096 chunks (512 bytes)
 //! admissions  release digest                           at (i64), the decision as JSON
 //! pins        release digest                           at (i64), the reason as text
+//! logs        nation 0 letter rest                     see `log/mod.rs`
 //! ```
 //!
 //! Digests are their 32 bytes, numbers are big-endian so that keys sort by them, and no name contains a zero byte.
@@ -74,10 +75,11 @@ pub(super) enum Family {
     Partials,
     Admissions,
     Pins,
+    Logs,
 }
 
 impl Family {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Meta,
         Self::Nations,
         Self::Statements,
@@ -90,6 +92,7 @@ impl Family {
         Self::Partials,
         Self::Admissions,
         Self::Pins,
+        Self::Logs,
     ];
 
     const fn name(self) -> &'static str {
@@ -106,6 +109,7 @@ impl Family {
             Self::Partials => "partials",
             Self::Admissions => "admissions",
             Self::Pins => "pins",
+            Self::Logs => "logs",
         }
     }
 }
@@ -136,7 +140,8 @@ impl Index {
 
         let mut options = Options::default();
         options.create_if_missing(create);
-        options.create_missing_column_families(create);
+        // A store of an earlier version lacks the families that came since.
+        options.create_missing_column_families(true);
         options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
         options.set_paranoid_checks(true);
         // A log file that is missing as a whole is refused too.

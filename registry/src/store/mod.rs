@@ -7,6 +7,7 @@
 //! HOME/partial/…     blobs being fetched, at their full length
 //! HOME/tmp/…         files on their way in or out; emptied when the store opens
 //! HOME/quarantine/…  files that were found damaged
+//! HOME/log-checkpoint the newest checkpoint of the own log, apart from the index that could lose it
 //! HOME/index/        RocksDB, see `index.rs`
 //! ```
 //!
@@ -27,6 +28,7 @@ mod gc;
 mod index;
 mod ingest;
 mod keep;
+mod log;
 mod mirrored;
 mod nations;
 mod partial;
@@ -51,6 +53,7 @@ pub use error::{StoreError, WriteError};
 pub use gc::{GcReason, GcRelease, GcReport, PARTIAL_MAX_AGE};
 pub use ingest::Ingested;
 pub use keep::{HOLD, Lease};
+pub use log::{Appended, Extended, LogError, LogState, MAX_APPEND, MAX_LOG_ENTRIES, OwnLog};
 pub use mirrored::Mirrored;
 pub use partial::{FLUSH_BYTES, FLUSH_EVERY, MAX_UNSYNCED, Partial, Reused};
 pub use recover::{Recovery, Withdrawn};
@@ -95,6 +98,9 @@ struct Inner {
     partials: Mutex<HashMap<Digest, Weak<partial::Inner>>>,
     audiences: Mutex<audience::Audiences>,
     recovery: Recovery,
+    /// Held while a log is compared and changed, so that nothing is signed twice for one size.
+    logging: Mutex<()>,
+    own_log: Mutex<OwnLog>,
     // Fields are dropped in order: the index is closed before the lock is let go.
     index: Index,
     _lock: File,
@@ -203,10 +209,14 @@ impl Store {
             partials: Mutex::default(),
             audiences: Mutex::default(),
             recovery,
+            logging: Mutex::default(),
+            own_log: Mutex::new(OwnLog::Unconfirmed),
             index,
             _lock: lock,
         };
-        Ok(Self { inner: Arc::new(inner) })
+        let store = Self { inner: Arc::new(inner) };
+        *locked(&store.inner.own_log) = store.look_at_own_log()?;
+        Ok(store)
     }
 
     /// The folder.

@@ -1,0 +1,168 @@
+//! Following a log: entries and checkpoints that somebody brought, taken only when they continue what is here.
+
+use super::{Family, LogError, MAX_LOG_ENTRIES, MemoryTree, Tree, log_keys};
+use crate::log::ENTRY;
+use crate::log::checkpoint::SignedCheckpoint;
+use crate::log::evidence::{Evidence, Fork};
+use crate::log::tree;
+use crate::reference::Nation;
+use crate::store::{Result, Store, locked};
+
+/// What taking a checkpoint came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extended {
+    /// The log has grown to this size.
+    Grown(u64),
+    /// The size is known; there were new cosignatures.
+    Cosigned,
+    /// Nothing new.
+    Known,
+}
+
+impl Store {
+    /// Believes a note as a checkpoint of `nation`'s log.
+    pub fn read_checkpoint(&self, nation: &Nation, note: &[u8]) -> Result<SignedCheckpoint, LogError> {
+        Ok(SignedCheckpoint::verify(nation, note, &log_keys(&self.trust(), nation))?)
+    }
+
+    /// Takes a checkpoint and the entries from the number of entries here up to its size; durable on return. For a
+    /// checkpoint of a size that is here already there are none.
+    pub fn extend_log(
+        &self,
+        checkpoint: &SignedCheckpoint,
+        entries: &[[u8; ENTRY]],
+    ) -> Result<Extended, LogError> {
+        let _turn = locked(&self.inner.logging);
+        let nation = checkpoint.nation();
+        if self.log_evidence(nation)?.is_some() {
+            return Err(LogError::Disputed(nation.clone()));
+        }
+        let here = self.log_len(nation)?;
+        let size = checkpoint.size();
+        if size > MAX_LOG_ENTRIES {
+            return Err(LogError::TooLong { nation: nation.clone(), size, limit: MAX_LOG_ENTRIES });
+        }
+        if size <= here {
+            return self.compare(checkpoint, here);
+        }
+        if entries.len() as u64 != size - here {
+            return Err(LogError::Entries(nation.clone()));
+        }
+        let mut tree = Tree::new(&self.inner.index, nation);
+        let mut batch = self.inner.index.batch();
+        tree.add(&mut batch, here, entries)?;
+        if tree::root(&tree, size)? != *checkpoint.root() {
+            return Err(LogError::Entries(nation.clone()));
+        }
+        let kept = self.keep_checkpoint(&mut batch, nation, checkpoint.clone())?;
+        batch.commit()?;
+        if *nation == self.inner.own {
+            self.recovered(&kept)?;
+        }
+        Ok(Extended::Grown(size))
+    }
+
+    /// A checkpoint of a size that is here: the same one with perhaps more cosignatures, or a fork.
+    fn compare(&self, checkpoint: &SignedCheckpoint, here: u64) -> Result<Extended, LogError> {
+        let (nation, size) = (checkpoint.nation(), checkpoint.size());
+        let tree = Tree::new(&self.inner.index, nation);
+        let root = tree::root(&tree, size)?;
+        let kept = self.checkpoints(nation)?;
+        if root != *checkpoint.root() {
+            let equal = kept.iter().find(|known| known.size() == size);
+            let evidence = match (equal, kept.last()) {
+                (Some(known), _) => Evidence::of_equal(known, checkpoint),
+                (None, Some(newest)) => {
+                    let proof = tree::consistency(&tree, size, newest.size())?.unwrap_or_default();
+                    Evidence::of_prefix(checkpoint, newest, &root, &proof)
+                }
+                // Entries without a believed checkpoint: its key is no longer known.
+                (None, None) => return Err(LogError::Entries(nation.clone())),
+            };
+            return Err(LogError::Fork { nation: nation.clone(), shown: size, evidence: Box::new(evidence) });
+        }
+        let known = kept.into_iter().find(|known| known.size() == size);
+        // An earlier size that is not kept any more is worth keeping for its cosignatures alone.
+        let (mut merged, fresh) = match known {
+            Some(known) => (known, false),
+            None => (checkpoint.clone(), checkpoint.note().signatures().len() > 1 || size == here),
+        };
+        if !(merged.merge(checkpoint)? || fresh) {
+            return Ok(Extended::Known);
+        }
+        let mut batch = self.inner.index.batch();
+        let before = merged.clone();
+        let kept = self.keep_checkpoint(&mut batch, nation, merged)?;
+        batch.commit()?;
+        let noise = kept.note().signatures().len() < before.note().signatures().len();
+        Ok(if noise && !fresh { Extended::Known } else { Extended::Cosigned })
+    }
+
+    /// Looks whether a checkpoint contradicts the log here, given all entries of the log that it signs from the first
+    /// on: evidence when it does.
+    pub fn prove_fork(
+        &self,
+        checkpoint: &SignedCheckpoint,
+        entries: &[[u8; ENTRY]],
+    ) -> Result<Option<Evidence>, LogError> {
+        let nation = checkpoint.nation();
+        let Some(newest) = self.checkpoints(nation)?.pop() else { return Ok(None) };
+        let size = checkpoint.size();
+        let theirs = MemoryTree::of(entries);
+        let Ok(root) = tree::root(&theirs, size);
+        if entries.len() as u64 != size || root != *checkpoint.root() {
+            return Err(LogError::Entries(nation.clone()));
+        }
+        if newest.size() > size {
+            return match self.compare(checkpoint, newest.size()) {
+                Err(LogError::Fork { evidence, .. }) => Ok(Some(*evidence)),
+                other => other.map(|_| None),
+            };
+        }
+        let Ok(prefix) = tree::root(&theirs, newest.size());
+        if prefix == *newest.root() {
+            return Ok(None);
+        }
+        if newest.size() == size {
+            return Ok(Some(Evidence::of_equal(&newest, checkpoint)));
+        }
+        let Ok(proof) = tree::consistency(&theirs, newest.size(), size);
+        Ok(Some(Evidence::of_prefix(&newest, checkpoint, &prefix, &proof.unwrap_or_default())))
+    }
+
+    /// Keeps evidence that a log forked, once it is verified; from then on nothing more of that log is taken. Durable on
+    /// return. Whether it was new.
+    pub fn dispute_log(&self, evidence: &Evidence) -> Result<(Fork, bool), LogError> {
+        let keys = log_keys(&self.trust(), &evidence.nation);
+        let fork = evidence.verify(&keys).map_err(|error| match error {
+            crate::log::evidence::EvidenceError::Checkpoint(error) => LogError::Checkpoint(error),
+            crate::log::evidence::EvidenceError::Proof(error) => LogError::Proof(error),
+            _ => LogError::Entries(evidence.nation.clone()),
+        })?;
+        let _turn = locked(&self.inner.logging);
+        if self.log_evidence(&evidence.nation)?.is_some() {
+            return Ok((fork, false));
+        }
+        let mut batch = self.inner.index.batch();
+        batch.put(Family::Logs, &Self::evidence_key(&evidence.nation), &evidence.to_json())?;
+        batch.commit()?;
+        Ok((fork, true))
+    }
+
+    /// The evidence that stands against a log.
+    pub fn log_evidence(&self, nation: &Nation) -> Result<Option<Vec<u8>>> {
+        self.inner.index.get(Family::Logs, &Self::evidence_key(nation))
+    }
+
+    /// A person decided: the log is followed again from what is here. Whether anything stood against it.
+    pub fn settle_log(&self, nation: &Nation) -> Result<bool> {
+        let _turn = locked(&self.inner.logging);
+        let there = self.log_evidence(nation)?.is_some();
+        if there {
+            let mut batch = self.inner.index.batch();
+            batch.delete(Family::Logs, &Self::evidence_key(nation))?;
+            batch.commit()?;
+        }
+        Ok(there)
+    }
+}
