@@ -7,10 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::admit::{self, AdmitError};
-use crate::attachment::Kind;
 use crate::digest::Digest;
-use crate::oms::{self, Manifest, OmsError, SigningKey};
-use crate::statement::File as ReleaseFile;
+use crate::oms;
 use crate::store::{Store, StoreError, sync_folder};
 
 /// Bytes copied at a time: large enough for BLAKE3's widest SIMD path.
@@ -78,7 +76,7 @@ pub fn checkout(store: &Store, release: &Digest, out: &Path) -> Result<Written, 
     let staged = tempfile::Builder::new().prefix(".steelyard-checkout-").tempdir_in(parent).map_err(&fail)?;
     let mut written = Written { files: 0, bytes: 0, left_out: Vec::new() };
     for file in &known.files {
-        if Kind::of(&file.media_type) == Some(Kind::Import) {
+        if !oms::in_folder(file) {
             written.left_out.push(file.path.clone());
             continue;
         }
@@ -129,17 +127,4 @@ fn copy(mut source: &File, target: &Path) -> stdio::Result<Digest> {
 fn io(path: &Path) -> impl Fn(stdio::Error) -> CheckoutError {
     let path = path.to_owned();
     move |source| CheckoutError::Io { path: path.clone(), source }
-}
-
-/// A Model Signing bundle over the files of a release called `name`, those left out that a folder written by [`checkout`] does not hold
-/// and the bundle itself, which is to lie at [`oms::FILE_NAME`].
-pub fn sign_folder(name: &str, files: &[ReleaseFile], key: &SigningKey) -> Result<Vec<u8>, OmsError> {
-    let files = files
-        .iter()
-        .filter(|file| Kind::of(&file.media_type) != Some(Kind::Import) && file.path != oms::FILE_NAME)
-        .map(|file| (file.path.clone(), file.sha256));
-    let mut files: Vec<_> = files.collect();
-    files.sort();
-    let manifest = Manifest::new(name.to_owned(), files, vec![oms::FILE_NAME.to_owned()])?;
-    oms::sign(&manifest, key)
 }

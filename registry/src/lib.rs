@@ -10,6 +10,7 @@ pub mod admitted;
 pub mod attachment;
 pub mod chunk;
 pub mod codec;
+pub mod conformance;
 pub mod digest;
 pub mod envelope;
 pub mod format;

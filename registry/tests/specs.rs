@@ -1,25 +1,11 @@
 //! The documents in `specs/` against the code: each identifier has a vector, and each vector comes out as it says.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
-#[path = "specs/codec.rs"]
-mod codec;
-#[path = "specs/content.rs"]
-mod content;
-#[path = "specs/history.rs"]
-mod history;
-#[path = "specs/nations.rs"]
-mod nations;
-#[path = "specs/statements.rs"]
-mod statements;
 mod vectors;
 
 use std::collections::BTreeSet;
 
-use vectors::Runner;
-
-/// What this crate runs: one function a kind. A new document adds a module beside `content` and its kinds here.
-const KINDS: &[&[(&str, Runner)]] =
-    &[content::KINDS, statements::KINDS, nations::KINDS, history::KINDS, codec::KINDS];
+use registry::conformance;
 
 /// Kinds that other crates run, with a test of the same form.
 const ELSEWHERE: &[&str] = &[
@@ -43,24 +29,22 @@ const ELSEWHERE: &[&str] = &[
     "gossip",
     "announcement",
     "provider-key",
+    // Without the store, the library does not run them itself.
+    #[cfg(not(feature = "store"))]
+    "history",
 ];
 
 #[test]
 fn every_vector_comes_out_as_it_says() {
-    vectors::run(&KINDS.concat());
+    vectors::run(&conformance::kinds());
 }
 
 #[test]
 fn every_kind_is_run_somewhere() {
-    let known: BTreeSet<&str> =
-        KINDS.concat().iter().map(|(kind, _)| *kind).chain(ELSEWHERE.iter().copied()).collect();
-    for vector in vectors::load() {
-        assert!(
-            known.contains(vector.kind.as_str()),
-            "{}: nobody runs {}",
-            vector.path.display(),
-            vector.kind
-        );
+    let run = conformance::kinds();
+    let known: BTreeSet<&str> = run.iter().map(|(kind, _)| *kind).chain(ELSEWHERE.iter().copied()).collect();
+    for (path, vector) in vectors::load() {
+        assert!(known.contains(vector.kind.as_str()), "{}: nobody runs {}", path.display(), vector.kind);
     }
 }
 
@@ -68,17 +52,41 @@ fn every_kind_is_run_somewhere() {
 fn every_identifier_has_a_vector_and_every_vector_an_identifier() {
     let defined = vectors::identifiers();
     let mut tested = BTreeSet::new();
-    for vector in vectors::load() {
-        assert!(!vector.identifiers.is_empty(), "{} names no identifier", vector.path.display());
+    for (path, vector) in vectors::load() {
+        assert!(!vector.identifiers.is_empty(), "{} names no identifier", path.display());
         for identifier in vector.identifiers {
             assert!(
                 defined.contains(&identifier),
                 "{} names {identifier}, which no document defines",
-                vector.path.display()
+                path.display()
             );
             tested.insert(identifier);
         }
     }
     let untested: Vec<_> = defined.difference(&tested).collect();
     assert!(untested.is_empty(), "no vector for {untested:?}");
+}
+
+/// Rules that only say what is right have nothing to refuse; they are counted by eye.
+#[test]
+fn most_vectors_are_negative() {
+    let all = vectors::load();
+    let negative = all.iter().filter(|(_, vector)| vector.is_negative()).count();
+    assert!(all.len() >= 200 && negative * 10 >= all.len() * 6, "{negative} of {} are negative", all.len());
+}
+
+/// A vector that is damaged is told from one that fails, and nothing panics over it.
+#[test]
+fn a_broken_vector_is_said_to_be_broken() {
+    for (kind, run) in conformance::kinds() {
+        for input in
+            [serde_json::json!({}), serde_json::json!(null), serde_json::json!({"bytes": 7, "text": []})]
+        {
+            let answer = run(&input);
+            assert!(
+                answer.as_ref().is_err_and(|why| why.starts_with(conformance::BROKEN)),
+                "{kind}: {answer:?}"
+            );
+        }
+    }
 }

@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use node::api::types::{AttachRequest, Drafted};
 use registry::attachment::{FOLDER, ImportRecord, Kind, MAX_SIZE};
-use registry::checkout::sign_folder;
-use registry::oms::{self, FILE_NAME, MAX_BUNDLE, Manifest, PublicKey, SigningKey};
+use registry::oms::{self, FILE_NAME, MAX_BUNDLE, Manifest, PublicKey, SigningKey, sign_release};
 use registry::statement::File;
 use registry::{Model, Nation};
 
@@ -106,7 +105,7 @@ impl Prepared {
             put(client, draft, request).await?;
         }
         if let Some(key) = self.key {
-            let content = text(sign_folder(model.name.as_str(), &draft.files, &key)?)?;
+            let content = text(sign_release(model.name.as_str(), &draft.files, &key)?)?;
             put(client, draft, AttachRequest { kind: Kind::Oms, path: FILE_NAME.to_owned(), content })
                 .await?;
         }

@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use node::api::types::{CheckedOut, CheckoutRequest, ReleaseDetail};
 use registry::Reference;
-use registry::checkout::sign_folder;
-use registry::oms::{FILE_NAME, SigningKey};
+use registry::oms::{FILE_NAME, SigningKey, sign_release};
 
 use crate::client::{Client, Need};
 use crate::context::{Context, absolute};
@@ -78,7 +77,7 @@ impl Checkout {
 async fn sign(client: &Client, key: &SigningKey, done: &CheckedOut) -> Result<(), Failure> {
     let detail: ReleaseDetail = client.get(&format!("/v1/releases/{}", done.release)).await?;
     let files: Vec<_> = detail.file_list.into_iter().map(|entry| entry.file).collect();
-    let bundle = sign_folder(done.model.name.as_str(), &files, key)?;
+    let bundle = sign_release(done.model.name.as_str(), &files, key)?;
     let path = Path::new(&done.path).join(FILE_NAME);
     let written = File::create_new(&path).and_then(|mut file| {
         file.write_all(&bundle)?;

@@ -8,10 +8,12 @@
 mod bundle;
 mod key;
 mod manifest;
+mod release;
 
 pub use bundle::{sign, verify};
 pub use key::{PublicKey, SigningKey};
 pub use manifest::{Manifest, MismatchedFile};
+pub use release::{folder_paths, in_folder, listed, sign_release};
 
 /// The media type of a bundle, in the bundle itself and in a release.
 pub const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
