@@ -151,6 +151,7 @@ pub(crate) enum Command {
     Mirror(commands::mirror::Mirror),
     Limits(commands::limits::Limits),
     Doctor(commands::doctor::Doctor),
+    Conformance(commands::conformance::Conformance),
     Demo(commands::demo::Demo),
     Completion(commands::completion::Completion),
     /// The exit codes of every command

@@ -5,6 +5,7 @@ pub(crate) mod attachments;
 pub(crate) mod chat;
 pub(crate) mod checkout;
 pub(crate) mod completion;
+pub(crate) mod conformance;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod export;
@@ -65,6 +66,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::Mirror(mirror) => mirror.run(context).await,
         Command::Limits(limits) => limits.run(context).await,
         Command::Doctor(doctor) => doctor.run(context).await,
+        Command::Conformance(conformance) => conformance.run(context).await,
         Command::Demo(demo) => demo.run(context).await,
         Command::Completion(completion) => completion.run(),
         Command::ExitCodes => output::line(EXIT_CODES),
