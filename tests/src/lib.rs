@@ -25,6 +25,7 @@ pub mod http;
 pub mod meter;
 pub mod net;
 pub mod netns;
+pub mod python;
 pub mod wait;
 
 pub use http::{Http, Reply};
