@@ -67,7 +67,32 @@ fn every_identifier_has_a_vector_and_every_vector_an_identifier() {
     assert!(untested.is_empty(), "no vector for {untested:?}");
 }
 
-/// Rules that only say what is right have nothing to refuse; they are counted by eye.
+/// Rules that say how something is computed, or what is taken in spite of something: they have nothing to refuse.
+const NOTHING_TO_REFUSE: &[&str] = &[
+    // What a hash, an encoding, a name is; what differs comes out otherwise.
+    "DIG-001", "MAP-001", "CUT-001", "CUT-002", "ENV-011", "NRT-018", "BLB-006", "DSC-001", "ATC-004",
+    "OMS-013", "OMS-014", // What is taken, or changes nothing.
+    "NRT-016", "MEM-006",
+];
+
+/// Documents whose vectors are finished. The others' join when they are.
+const FINISHED: &[&str] = &["01", "02", "03", "04", "05", "06", "07", "11"];
+
+#[test]
+fn every_rule_that_refuses_has_a_negative_vector() {
+    let mut positive = BTreeSet::new();
+    let mut negative = BTreeSet::new();
+    for (path, vector) in vectors::load() {
+        let document = path.parent().and_then(|folder| folder.file_name()).unwrap();
+        if FINISHED.iter().any(|finished| document == *finished) {
+            let tested = if vector.is_negative() { &mut negative } else { &mut positive };
+            tested.extend(vector.identifiers);
+        }
+    }
+    positive.retain(|rule| !negative.contains(rule) && !NOTHING_TO_REFUSE.contains(&rule.as_str()));
+    assert!(positive.is_empty(), "no negative vector for {positive:?}");
+}
+
 #[test]
 fn most_vectors_are_negative() {
     let all = vectors::load();

@@ -83,10 +83,15 @@ impl Vector {
             Expect::Error(_) => true,
             Expect::Ok(ok) => {
                 // Answers, verdicts and decisions that refuse; histories in which a step is refused.
-                ["admitted", "releasable", "binds", "allowed"]
+                ["admitted", "releasable", "binds", "allowed", "opens"]
                     .iter()
                     .any(|key| ok[*key] == Value::Bool(false))
                     || matches!(ok["answer"].as_str(), Some("not-found" | "recalled" | "refused"))
+                    || matches!(ok["safety"].as_str(), Some("may-run-code" | "unknown"))
+                    // A page that leaves something out.
+                    || ok["digests"].as_array().zip(self.input["statements"].as_array()).is_some_and(
+                        |(page, learnt)| page.len() < learnt.len(),
+                    )
                     || ok["verdict"].as_u64().is_some_and(|verdict| verdict > 0)
                     || ["statements", "offers", "said"].iter().any(|list| {
                         let steps = self.input[*list].as_array();

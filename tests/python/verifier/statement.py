@@ -17,6 +17,7 @@ FIELDS = {
     "release": "model version format licence derivedFrom releasableTo modelCard issued files",
     "channel": "model channel sequence release reason issued",
     "recall": "nation target reason severity sequence issued",
+    "attestation": "nation release suite results verdict summary issued validUntil",
     "membership": "nation member fingerprint standing sequence reason issued",
 }
 
@@ -207,7 +208,36 @@ def membership(it):
     it.about(it.predicate["member"], of_name(it.predicate["member"]))
 
 
-CHECKS = {"root": root, "node": node, "release": release, "channel": channel, "recall": recall, "membership": membership}
+def is_short(text):
+    return (
+        isinstance(text, str) and 1 <= len(text.encode()) <= 256 and text.strip() != ""
+        and not any(unicodedata.category(c) == "Cc" for c in text)
+    )
+
+
+def attestation(it):
+    need(is_name("nation", it.field("nation", str)), "name")
+    target, suite, results = it.field("release", str), it.field("suite", dict), it.predicate.get("results", [])
+    need(is_digest(target) and isinstance(results, list), "malformed")
+    need(isinstance(suite.get("name"), str), "malformed")
+    need(is_short(suite["name"]), "field")
+    need(suite.get("digest") is None or is_digest(suite["digest"]), "malformed")
+    need(len(results) <= 1024, "field")
+    for result in results:
+        need(isinstance(result, dict) and isinstance(result.get("name"), str) and isinstance(result.get("value"), str), "malformed")
+        need(is_short(result["name"]) and is_short(result["value"]), "field")
+    need(it.predicate.get("verdict") in ("pass", "inconclusive", "fail"), "malformed")
+    it.until = timestamp(it.field("validUntil", str))
+    need(it.until > it.issued, "field")
+    summary = it.predicate.get("summary", "")
+    need(isinstance(summary, str) and is_free(summary), "field")
+    it.about(target, target[3:])
+
+
+CHECKS = {
+    "attestation": attestation,
+    "root": root, "node": node, "release": release, "channel": channel, "recall": recall, "membership": membership,
+}
 
 
 def binds(it, own, producer, digest, ancestors):

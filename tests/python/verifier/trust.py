@@ -14,7 +14,7 @@ STEPS = {
     "suspended": ("active", "departed"),
     "departed": ("invited",),
 }
-ROLE_OF = {"root": "root", "node": "node", "release": "release", "channel": "release", "recall": "recall"}
+ROLE_OF = {"root": "root", "node": "node", "release": "release", "channel": "release", "recall": "recall", "attestation": "attest"}
 
 
 def role_of(statement):
