@@ -4,7 +4,7 @@ import hashlib
 import json
 import sys
 
-from . import basic, chunks, ed25519, hello, oms, statement, trust
+from . import basic, chunks, ed25519, hello, log, oms, statement, trust
 from .basic import Refused, digest_of, given, need, timestamp
 from .envelope import Signed
 from .statement import Statement
@@ -181,7 +181,71 @@ def attachment_kind(request):
     return {"kind": statement.ATTACHMENTS[request["mediaType"]]}
 
 
+def log_entry(request):
+    entry = bytes.fromhex(request["entry"])
+    need(len(entry) == 33 and entry[0] == 1, "entry")
+    return {"statement": "b3:" + entry[1:].hex()}
+
+
+def log_root(request):
+    return {"root": log.root_of([log.leaf(entry) for entry in log.example(request["count"])]).hex()}
+
+
+def hashes(texts):
+    return [bytes.fromhex(text) for text in texts]
+
+
+def log_inclusion(request):
+    entry, root = hashes([request["entry"], request["rootHash"]])
+    log.inclusion(entry, int(request["index"]), int(request["size"]), hashes(request["proof"]), root)
+    return {}
+
+
+def log_consistency(request):
+    old, new = hashes([request["oldRoot"], request["newRoot"]])
+    log.consistency(int(request["old"]), int(request["new"]), hashes(request["proof"]), old, new)
+    return {}
+
+
+def note(request):
+    found = log.Note(given(request["bytes"]))
+    keys = [log.Key(text) for text in request["keys"]]
+    signed = [one.kind == 1 and found.signed_by(one.name, one.public) for one in keys]
+    return {"text": found.text, "lines": len(found.lines), "signed": signed}
+
+
+def checkpoint(request):
+    found, _ = log.believed(request["nation"], request["keys"], given(request["bytes"]))
+    return {"size": str(found.size), "root": found.root.hex()}
+
+
+def tile_path(request):
+    level, index, width = log.tile_path(request["path"])
+    return {"level": level, "index": str(index), "width": width}
+
+
+def cosignatures(request):
+    known = {}
+    for text in request["roots"]:
+        root = Statement(Signed(given(text)).payload)
+        known[root.nation] = list(root.roles["witness"][0].values()) if "witness" in root.roles else []
+    found = log.witnesses(log.Note(given(request["bytes"])), request["nation"], known)
+    return {"witnesses": {nation: basic.time_text(at) for nation, at in found.items()}}
+
+
+def log_proof(request):
+    found = log.proof(request, given(request["bytes"]))
+    times = sorted(found["witnesses"].values())
+    return {**found, "witnesses": sorted(found["witnesses"]), "witnessed": basic.time_text(times[-1]) if times else None}
+
+
 KINDS = {
+    "log-entry": log_entry, "log-root": log_root, "log-inclusion": log_inclusion, "log-consistency": log_consistency, "note": note,
+    "note-key": log.key, "checkpoint": checkpoint, "tile-path": tile_path,
+    "tile": lambda request: {"bytes": log.tile(log.example(request["count"]), request["path"]).hex()}, "cosignatures": cosignatures,
+    "witness-request": lambda request: log.witness_request(given(request["bytes"])),
+    "witness": lambda request: log.witness(request["nation"], request["keys"], request["before"], given(request["bytes"])),
+    "log-proof": log_proof, "fork-evidence": lambda request: log.evidence(request["keys"], given(request["bytes"])),
     "digest-text": digest_text, "sha256-text": sha256_text, "content": content,
     "chunk-map": lambda request: chunks.Map(given(request["bytes"])).shown(), "named-map": named_map, "chunk": chunk, "blob": blob, "cuts": cuts,
     "name": name, "reference": lambda request: {"canonical": basic.reference(request["text"])},

@@ -98,6 +98,11 @@ def timestamp(text):
     return int(at.timestamp())
 
 
+def time_text(seconds):
+    at = datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=seconds)
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0")
+
+
 def unbase64(text):
     """Canonical base64 of RFC 4648 section 4."""
     need(isinstance(text, str), "base64")
