@@ -18,7 +18,7 @@ PEERS ?=
 # KEEP=1 leaves the demo's three nodes up.
 KEEP ?=
 
-.PHONY: help setup build weights demo clean-demo test python bench bench-pull bench-transfer bench-dedup bench-codec lint deny
+.PHONY: help setup build weights demo clean-demo test python bench bench-pull bench-transfer bench-dedup bench-codec bench-trust lint deny
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,7 +48,7 @@ test: build weights python ## Every test: units, specifications' vectors, whole 
 	    [ -x /usr/sbin/$${need%:*} ] || command -v $${need%:*} >/dev/null || scripts/setup.sh --optional $${need#*:}; done
 	STEELYARD_PYTHON="$$(scripts/python-venv.sh)" STEELYARD_WEIGHTS="$$(scripts/fetch-weights.sh smollm2)" cargo test --release --workspace --locked $(ARGS)
 
-bench: bench-pull bench-transfer bench-dedup bench-codec ## Every benchmark
+bench: bench-pull bench-transfer bench-dedup bench-codec bench-trust ## Every benchmark
 
 bench-pull: build ## Pull a generated model between two local nodes, beside plain TCP and a static HTTP server
 	@scripts/setup.sh --optional nginx curl
@@ -68,6 +68,10 @@ bench-dedup: build ## New bytes for a revision: a tensor replaced, other shards,
 bench-codec: build weights ## Real weights on the wire: % of raw and GB/s of CPU, beside Zstandard, LZ4 and ZipNN
 	@STEELYARD_WEIGHTS="$$(scripts/fetch-weights.sh smollm2)" STEELYARD_MINILM="$$(scripts/fetch-weights.sh minilm)" \
 		STEELYARD_GEMMA3="$$(scripts/fetch-weights.sh gemma3)" STEELYARD_PEERS=scripts/codec-peers.sh $(TARGET)/release/bench-codec
+
+# STEELYARD_BENCH_RECALLS=10 is quick. ARGS="lease" runs that part alone.
+bench-trust: build ## Ten nodes of four nations: recall to the last worker stopped, a node cut off and its lease
+	@$(TARGET)/release/bench-trust $(ARGS)
 
 lint: setup ## Formatting, clippy without warnings, dependencies, house rules
 	cargo fmt --all --check

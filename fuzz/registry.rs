@@ -9,9 +9,15 @@ use registry::chunk::{self, ChunkMap, MAX_CHUNK};
 use registry::codec::{Decoder, Encoder, Encoding, Layout as ChunkLayout, MAX_RAW};
 use registry::format::{self, Kind, Layout, Safety, gguf as gguf_format, safetensors as safetensors_format};
 use registry::key::{KeyFile, TokenUri};
+use registry::policy::{Action, Cases, Decision, Facts, MAX_POLICY, MAX_RULES, Policy};
 use registry::statement::Statement;
 use registry::trust::{MAX_ROOTS, Trust, peek_root};
 use registry::{Digest, Nation, Reference, Signed, Timestamp};
+
+#[path = "log.rs"]
+mod log;
+
+pub use log::{log_checkpoint, log_evidence, log_note, log_proof, log_tile, log_witness};
 
 pub type Body = fn(&[u8]);
 
@@ -28,6 +34,14 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("root_chain", root_chain),
     ("reference", reference),
     ("path", path),
+    ("policy", policy),
+    ("policy_case", policy_case),
+    ("log_note", log_note),
+    ("log_checkpoint", log_checkpoint),
+    ("log_tile", log_tile),
+    ("log_witness", log_witness),
+    ("log_proof", log_proof),
+    ("log_evidence", log_evidence),
 ];
 
 /// What every layout promises, and that the file can be cut along it.
@@ -190,6 +204,53 @@ pub fn reference(data: &[u8]) {
     if let Ok(time) = text.parse::<Timestamp>() {
         assert_eq!(time.to_string().parse::<Timestamp>().ok(), Some(time));
     }
+}
+
+/// The input is a policy file; a sound one answers every question about a release that nothing speaks against.
+pub fn policy(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    for alone in [true, false] {
+        match Policy::own("fuzz.cedar", text, alone, 1) {
+            Ok(policy) => {
+                assert!(text.len() <= MAX_POLICY && policy.rules().len() <= MAX_RULES);
+                for action in Action::ALL {
+                    check_decision(&policy.decide(action, &Facts::default()));
+                }
+            }
+            Err(error) => {
+                let last = text.split('\n').count();
+                assert!(!error.problems.is_empty());
+                assert!(error.problems.iter().all(|problem| (1..=last).contains(&problem.line)));
+            }
+        }
+    }
+}
+
+/// The input is a file of cases in JSON; whatever evidence is understood gets an answer.
+pub fn policy_case(data: &[u8]) {
+    let Ok(cases) = serde_json::from_slice::<Cases>(data) else { return };
+    if cases.check().is_err() {
+        return;
+    }
+    let policy = Policy::shipped(1);
+    for case in &cases.cases {
+        let outcome = case.run(&policy);
+        check_decision(&outcome.decision);
+        let facts = &case.evidence;
+        // What no policy may allow.
+        if !facts.releasable() || facts.binding_recall().is_some() {
+            assert!(!outcome.decision.allowed);
+        }
+        let again: Facts = serde_json::from_value(serde_json::to_value(facts).unwrap()).unwrap();
+        assert_eq!(again, *facts);
+        let tally = facts.tally();
+        assert!(!tally.passed_by.contains(facts.producer()) && tally.passed_by.is_disjoint(&tally.failed_by));
+    }
+}
+
+fn check_decision(decision: &Decision) {
+    assert_eq!(decision.allowed, decision.refusals().next().is_none());
+    assert!(decision.checks.iter().all(|check| !check.rule.is_empty() && !check.detail.is_empty()));
 }
 
 pub fn path(data: &[u8]) {

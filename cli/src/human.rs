@@ -111,6 +111,21 @@ pub(crate) fn peer(id: &str) -> String {
     }
 }
 
+/// Reads a time such as `90s`, `12h` or `7d`; seconds.
+pub(crate) fn seconds(text: &str) -> Result<u64, String> {
+    let wrong = || format!("`{text}` is no time such as 90s, 30m, 12h or 7d");
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    let unit = match text.get(digits.len()..).unwrap_or_default() {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(unit).ok_or_else(wrong)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

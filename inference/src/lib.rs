@@ -8,6 +8,7 @@ pub mod direct;
 pub mod engine;
 pub mod gate;
 pub mod halt;
+pub mod lease;
 pub mod openai;
 pub mod prompt;
 mod report;

@@ -29,6 +29,7 @@ use request::{Input, Request};
 
 use crate::engine::{Done, Engine, Event, Failure, Job, PushError, Queue, Token};
 use crate::halt::Halt;
+use crate::lease::Leash;
 use crate::prompt::{Prompter, TOKENISER_STACK};
 
 /// Largest request body, in bytes: more text than the longest contexts hold.
@@ -71,6 +72,7 @@ struct Inner {
     name: String,
     queue: Arc<Queue>,
     halt: Halt,
+    leash: OnceLock<Leash>,
     served: OnceLock<Arc<Served>>,
     active: Arc<AtomicU32>,
     cut_off: AtomicU32,
@@ -104,10 +106,18 @@ impl App {
             name,
             queue,
             halt,
+            leash: OnceLock::new(),
             served: OnceLock::new(),
             active: Arc::default(),
             cut_off: AtomicU32::new(0),
         }))
+    }
+
+    /// From now on no request is answered after the end of the lease. Only the first call counts.
+    pub fn leashed(&self, leash: Leash) {
+        if self.0.leash.set(leash).is_err() {
+            tracing::warn!("there is a lease already");
+        }
     }
 
     /// From now on requests are answered. Only the first call counts.
@@ -150,8 +160,11 @@ impl App {
         &self.0.name
     }
 
-    /// What is served, unless it is recalled or not loaded yet.
+    /// What is served, unless it is recalled, its lease has ended, or it is not loaded yet.
     fn served(&self) -> Result<Arc<Served>, ApiError> {
+        if let Some(leash) = self.0.leash.get() {
+            leash.check(&self.0.halt);
+        }
         if let Some(cause) = self.0.halt.cause() {
             return Err(ApiError::halted(&cause, self.model()));
         }
@@ -335,6 +348,7 @@ async fn health(State(app): State<App>) -> Response {
     };
     let body = json!({
         "status": word, "model": app.model(), "release": release, "active_requests": app.active(),
+        "lease": app.0.leash.get().and_then(Leash::describe),
     });
     (status, Json(body)).into_response()
 }

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use crate::engine::{self, EngineError, Failure, Plan, Queue, Running};
 use crate::gate::{self, GateError};
 use crate::halt::{Cause, Halt};
+use crate::lease::Leash;
 use crate::openai::{App, Identity};
 use crate::report::Reporter;
 use crate::server::Server;
@@ -57,13 +58,14 @@ impl WorkerError {
 pub fn main() -> ExitCode {
     let reporter = Reporter::default();
     let halt = Halt::default();
-    let result = read_launch(&halt).and_then(|launch| {
+    let leash = Leash::default();
+    let result = read_launch(&halt, &leash).and_then(|launch| {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(IO_THREADS)
             .enable_all()
             .build()
             .map_err(|error| WorkerError::Protocol(format!("no runtime: {error}")))?;
-        let result = runtime.block_on(run(launch, &halt, &reporter));
+        let result = runtime.block_on(run(launch, &halt, &leash, &reporter));
         runtime.shutdown_background();
         result
     });
@@ -92,21 +94,26 @@ fn leave_at_once() {
 }
 
 /// Starts the thread that reads the input, and gives the first line.
-fn read_launch(halt: &Halt) -> Result<Launch, WorkerError> {
+fn read_launch(halt: &Halt, leash: &Leash) -> Result<Launch, WorkerError> {
     let (send, receive) = mpsc::sync_channel(1);
-    let halt = halt.clone();
+    let (halt, leash) = (halt.clone(), leash.clone());
     std::thread::Builder::new()
         .name("orders".to_owned())
         .spawn(move || {
             let mut input = BufReader::new(io::stdin());
             let launch = read_line(&mut input).and_then(|line| {
                 let line = line.ok_or_else(|| io::Error::other("its input is empty"))?;
-                serde_json::from_slice(&line).map_err(io::Error::other)
+                let launch: Launch = serde_json::from_slice(&line).map_err(io::Error::other)?;
+                // Before anything else is done: the time runs from when the node wrote it.
+                if let Some(end) = launch.lease {
+                    leash.begin(end, &halt)?;
+                }
+                Ok(launch)
             });
             let launched = launch.is_ok();
             let _ = send.send(launch);
             if launched {
-                obey(&mut input, &halt);
+                obey(&mut input, &halt, &leash);
             }
         })
         .map_err(|error| WorkerError::Protocol(error.to_string()))?;
@@ -118,7 +125,7 @@ fn read_launch(halt: &Halt) -> Result<Launch, WorkerError> {
 }
 
 /// Obeys orders until the input ends, which means that the node is gone.
-fn obey(input: &mut impl BufRead, halt: &Halt) {
+fn obey(input: &mut impl BufRead, halt: &Halt, leash: &Leash) {
     loop {
         let line = match read_line(input) {
             Ok(Some(line)) => line,
@@ -130,6 +137,7 @@ fn obey(input: &mut impl BufRead, halt: &Halt) {
         };
         match serde_json::from_slice(&line) {
             Ok(Order::Stop { code, reason }) => halt.set(Cause { code, reason }),
+            Ok(Order::Lease(end)) => leash.renew(end, halt),
             // An order that can't be understood may have been "stop".
             Err(error) => halt.set(Cause {
                 code: StopCode::Requested,
@@ -165,14 +173,20 @@ struct Loaded {
     load: Duration,
 }
 
-async fn run(launch: Launch, halt: &Halt, reporter: &Reporter) -> Result<EngineThread, WorkerError> {
-    let Launch { admitted, listen, options } = launch;
+async fn run(
+    launch: Launch,
+    halt: &Halt,
+    leash: &Leash,
+    reporter: &Reporter,
+) -> Result<EngineThread, WorkerError> {
+    let Launch { admitted, listen, options, lease: _ } = launch;
     // The one place where a hand-off is trusted: it came over the pipe that this process inherited from the
     // node.
     let admitted = Arc::new(Admitted::receive(admitted));
     let identity = Identity::from(admitted.as_ref());
     let queue = Arc::new(Queue::new(usize::try_from(options.max_requests).unwrap_or(usize::MAX)));
     let app = App::new(identity.clone(), Arc::clone(&queue), halt.clone());
+    app.leashed(leash.clone());
     let server = Server::start(listen, app.clone().router())
         .await
         .map_err(|source| WorkerError::Listen { address: listen, source })?;

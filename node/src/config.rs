@@ -58,10 +58,18 @@ pub struct Config {
     pub p2p: P2p,
     /// The HTTP interface.
     pub http: Http,
+    /// Which rules decide.
+    pub policy: PolicySettings,
     /// Fetching and serving chunks.
     pub transfer: Transfer,
     /// Worker processes.
     pub worker: Worker,
+    /// How long models are served when no ally is heard.
+    pub lease: crate::lease::Settings,
+    /// Bundles that are imported.
+    pub bundle: Bundle,
+    /// This nation's log.
+    pub log: Log,
     /// What all mirror rules share.
     pub mirroring: Mirroring,
     /// What this node keeps without being asked; last in the file, since each is a table of its own.
@@ -151,6 +159,24 @@ impl Http {
     }
 }
 
+/// Which rules decide what is admitted, mirrored, served and given to allies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PolicySettings {
+    /// A file of rules of one's own, in Cedar; relative to the home folder, empty for none.
+    pub file: String,
+    /// Whether the shipped rules hold beside those of the file. Without a file they always hold.
+    pub shipped: bool,
+    /// How many other nations must have witnessed the log entry of what is admitted; 0 asks for no log at all.
+    pub witnesses: u32,
+}
+
+impl Default for PolicySettings {
+    fn default() -> Self {
+        Self { file: String::new(), shipped: true, witnesses: registry::policy::DEFAULT_WITNESSES }
+    }
+}
+
 /// Fetching and serving chunks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -216,6 +242,25 @@ impl Default for Worker {
     }
 }
 
+/// Bundles that are imported.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Bundle {
+    /// Seconds after which a bundle is too old to be imported; 0 for never.
+    pub max_age_secs: u64,
+    /// How many trusted nations must have cosigned the checkpoint in it.
+    pub witnesses: u32,
+}
+
+/// This nation's log, at the node that holds its key.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// Append although no ally can be asked whether it knows more of the log than this node. A node that was restored from
+    /// a backup then forks its log, which allies hold for a lie.
+    pub standalone: bool,
+}
+
 impl Config {
     /// The defaults for `home`.
     pub fn new(home: impl Into<PathBuf>) -> Self {
@@ -272,7 +317,9 @@ impl Config {
         range("worker.start_secs", self.worker.start_secs, 1, 86_400)?;
         range("worker.threads", self.worker.threads.into(), 0, 4_096)?;
         range("worker.context", self.worker.context.into(), 0, 16 * 1024 * 1024)?;
+        range("policy.witnesses", self.policy.witnesses.into(), 0, registry::trust::MAX_MEMBERS as u64)?;
         range("mirroring.pulls", self.mirroring.pulls.into(), 1, 16)?;
+        self.lease.check()?;
         check_rules(&self.mirror)?;
         self.http.address()?;
         self.worker.listen.parse::<SocketAddr>().map_err(|_| ConfigError::Value {

@@ -16,7 +16,8 @@ use serde_json::{Value, json};
 use crate::gossip::{self, Announced};
 use crate::swarm::hello::opens_hello;
 use crate::wire::{
-    self, Answer, FeedPage, FeedRequest, Have, Hello, News, Order, Refusal, Request, Verdict, WireError,
+    self, Answer, FeedPage, FeedRequest, Have, Hello, LogAnswer, LogRequest, News, Order, Refusal, Request,
+    Verdict, WireError,
 };
 use crate::{discovery, sync, transfer};
 
@@ -38,6 +39,8 @@ pub const KINDS: &[(&str, Runner)] = &[
     ("feed", feed),
     ("feed-request", feed_request),
     ("feed-page", feed_page),
+    ("log-request", log_request),
+    ("log-answer", log_answer),
     ("gossip", gossiped),
     ("announcement", announcement),
     ("provider-key", provider_key),
@@ -289,10 +292,62 @@ fn feed_page(input: &Value) -> Outcome {
     Ok(json!({ "epoch": epoch, "next": page.next, "more": page.more, "count": page.count }))
 }
 
+fn first(data: &[u8]) -> Result<u8, String> {
+    data.first().copied().ok_or_else(|| broken("no bytes"))
+}
+
+fn log_request(input: &Value) -> Outcome {
+    let data = bytes(input, "bytes")?;
+    let (kind, body) = wire::split_frame(&data, wire::log_request_limit(first(&data)?)).map_err(code)?;
+    let request = LogRequest::decode(kind, body).map_err(code)?;
+    same(&request.encode(), &data)?;
+    Ok(match request {
+        LogRequest::Heads => json!({ "request": "heads" }),
+        LogRequest::Checkpoint(nation) => json!({ "request": "checkpoint", "nation": nation }),
+        LogRequest::Entries { nation, from, to } => {
+            json!({ "request": "entries", "nation": nation, "from": from, "to": to })
+        }
+        LogRequest::Proof { nation, old, new } => {
+            json!({ "request": "proof", "nation": nation, "old": old, "new": new })
+        }
+        LogRequest::AddCheckpoint(body) => json!({ "request": "cosign", "length": body.len() }),
+    })
+}
+
+fn log_answer(input: &Value) -> Outcome {
+    let data = bytes(input, "bytes")?;
+    let limit = wire::log_answer_limit(first(&data)?).ok_or("type")?;
+    let (kind, body) = wire::split_frame(&data, limit).map_err(code)?;
+    let answer = LogAnswer::decode(kind, body).map_err(code)?;
+    same(&answer.encode(), &data)?;
+    let hex = |bytes: &[u8]| data_encoding::HEXLOWER.encode(bytes);
+    Ok(match answer {
+        LogAnswer::Heads(count) => json!({ "answer": "heads", "count": count }),
+        LogAnswer::Checkpoint(note) => json!({ "answer": "checkpoint", "length": note.len() }),
+        LogAnswer::Evidence(text) => json!({ "answer": "evidence", "length": text.len() }),
+        LogAnswer::Entries { from, entries } => {
+            let entries: Vec<String> = entries.iter().map(|entry| hex(entry)).collect();
+            json!({ "answer": "entries", "from": from, "entries": entries })
+        }
+        LogAnswer::Proof { root, hashes } => {
+            let hashes: Vec<String> = hashes.iter().map(|hash| hex(hash)).collect();
+            json!({ "answer": "proof", "root": hex(&root), "hashes": hashes })
+        }
+        LogAnswer::Cosignatures(lines) => json!({ "answer": "cosignatures", "length": lines.len() }),
+        LogAnswer::Refused { why, size } => json!({ "answer": "refused", "why": why.as_str(), "size": size }),
+    })
+}
+
 fn shown(data: &[u8]) -> Outcome {
     match gossip::parse(data) {
         Some(Announced::Hint(nation, digest)) => Ok(json!({ "hint": nation, "digest": digest })),
         Some(Announced::Recall(json)) => Ok(json!({ "recall": String::from_utf8(json).map_err(broken)? })),
+        Some(Announced::Log(nation, size, cosigned)) => {
+            Ok(json!({ "log": nation, "size": size, "cosigned": cosigned }))
+        }
+        Some(Announced::Evidence(json)) => {
+            Ok(json!({ "evidence": String::from_utf8(json).map_err(broken)? }))
+        }
         None => Err("gossip".to_owned()),
     }
 }

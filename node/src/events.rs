@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 
 use registry::statement::{Kind, RecallTarget, Severity};
-use registry::{Digest, Model, Nation, Timestamp, Version};
+use registry::{ChannelName, Digest, Model, Nation, Timestamp, Version};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
@@ -172,6 +172,8 @@ pub enum WorkerState {
     Loading,
     /// It serves.
     Ready,
+    /// Its lease ended; it is started again when enough allies are heard.
+    Suspended,
     /// It was told to stop.
     Stopping,
     /// It stopped.
@@ -197,6 +199,8 @@ pub enum StopCause {
     Withdrawn,
     /// Somebody asked for it, or the node shut down.
     Requested,
+    /// Its lease ended: too few allies were heard for too long.
+    LeaseEnded,
 }
 
 /// How and when a worker stopped.
@@ -249,6 +253,9 @@ pub struct WorkerInfo {
     pub verify_ms: Option<u64>,
     /// When it was started.
     pub started: Timestamp,
+    /// When its lease ends, unless it is renewed; nothing where it needs none.
+    #[serde(default)]
+    pub lease_ends: Option<Timestamp>,
     /// How it stopped.
     pub stop: Option<WorkerStop>,
     /// Why it failed, for people.
@@ -297,6 +304,21 @@ pub enum Event {
         /// Why, for people.
         reason: String,
     },
+    /// A channel was moved.
+    Channel {
+        /// The model.
+        model: Model,
+        /// The channel.
+        channel: ChannelName,
+        /// Its sequence.
+        sequence: u64,
+        /// The release that it points to now.
+        release: Digest,
+        /// The release that it was rolled back from, where it went back.
+        rolled_back_from: Option<Digest>,
+        /// Why, as its signer says.
+        reason: String,
+    },
     /// A release was admitted.
     Admitted {
         /// The release.
@@ -314,6 +336,13 @@ pub enum Event {
         nation: Nation,
         /// Whether it is pinned and active now.
         pinned: bool,
+    },
+    /// Another policy is in force.
+    Policy {
+        /// What tells it from others.
+        digest: Digest,
+        /// How many rules it has.
+        rules: usize,
     },
     /// Something that an operator should see.
     Alert {
@@ -339,16 +368,47 @@ impl Event {
             Self::Statement { .. } => "statement",
             Self::Transfer(_) => "transfer",
             Self::Recall { .. } => "recall",
+            Self::Channel { .. } => "channel",
             Self::Admitted { .. } => "admitted",
             Self::Worker(_) => "worker",
             Self::Trust { .. } => "trust",
+            Self::Policy { .. } => "policy",
             Self::Alert { .. } => "alert",
         }
     }
 
     /// Every name.
-    pub const NAMES: [&'static str; 9] =
-        ["peer_up", "peer_down", "statement", "transfer", "recall", "admitted", "worker", "trust", "alert"];
+    pub const NAMES: [&'static str; 11] = [
+        "peer_up",
+        "peer_down",
+        "statement",
+        "transfer",
+        "recall",
+        "channel",
+        "admitted",
+        "worker",
+        "trust",
+        "policy",
+        "alert",
+    ];
+}
+
+impl Event {
+    /// That a channel was moved, and whether back. What can't be read is not told as a rollback.
+    pub fn channel(store: &registry::store::Store, channel: registry::statement::Channel) -> Self {
+        let back = store.rolled_back_from(&channel).unwrap_or_else(|error| {
+            tracing::error!(model = %channel.model, "what a channel said before can't be read: {error}");
+            None
+        });
+        Self::Channel {
+            rolled_back_from: back.map(|(release, _)| release),
+            model: channel.model,
+            channel: channel.channel,
+            sequence: channel.sequence,
+            release: channel.release,
+            reason: channel.reason,
+        }
+    }
 }
 
 /// Where events are sent and watched. Cheap to clone.

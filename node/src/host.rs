@@ -1,5 +1,6 @@
 //! A whole node in one value: store, network, workers and the HTTP interface; started and stopped as one.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -119,7 +120,7 @@ impl Host {
         config.p2p.peers.truncate(crate::config::MAX_ADDRESSES);
         let settings = config.worker.clone();
         let node = Node::start(config, store.clone()).await?;
-        let workers = Workers::new(store, node.events().clone(), settings);
+        let workers = Workers::new(store, node.events().clone(), settings, Arc::clone(node.leases()));
         let stop = CancellationToken::new();
         let api = Api::new(node.clone(), workers.clone(), running, stop.clone());
         let local = router(api.clone(), Access::Local, &[]);

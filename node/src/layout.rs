@@ -34,7 +34,8 @@ impl Layout {
         self.home.join("keys")
     }
 
-    /// The nation's key for `role`. Only the commands that sign read these; a running node does not.
+    /// The nation's key for `role`. Only the commands that sign read these, but for the log and witness keys: the node that
+    /// holds them appends to the nation's log and cosigns allies'.
     pub fn key(&self, role: RoleName) -> PathBuf {
         self.keys().join(format!("{role}.key"))
     }

@@ -153,8 +153,13 @@ pub(crate) async fn run(node: Node) {
 async fn news(node: &Node, events: &mut broadcast::Receiver<Event>) {
     loop {
         match events.recv().await {
-            Ok(Event::Statement { kind: Kind::Release | Kind::Channel | Kind::Recall, .. })
-            | Ok(Event::Recall { .. } | Event::Admitted { .. } | Event::Trust { .. })
+            Ok(Event::Statement {
+                kind: Kind::Release | Kind::Channel | Kind::Recall | Kind::Attestation,
+                ..
+            })
+            | Ok(
+                Event::Recall { .. } | Event::Admitted { .. } | Event::Trust { .. } | Event::Policy { .. },
+            )
             | Err(broadcast::error::RecvError::Lagged(_)) => return,
             Ok(Event::PeerUp { .. }) => {
                 node.mirror().peer_came();

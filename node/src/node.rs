@@ -24,11 +24,14 @@ use crate::config::Config;
 use crate::discovery;
 use crate::events::{Events, PeerInfo, TransferInfo};
 use crate::layout::Layout;
+use crate::lease::Leases;
+use crate::log::Logs;
 use crate::mirror::Mirror;
 use crate::peers::{PeerBook, Refused};
 use crate::reach::{self, Reach};
 use crate::swarm::{self, Command, Incoming, Network, Notice, StartError};
 use crate::sync::Syncer;
+use crate::transfer::cache::EncodedChunks;
 use crate::transfer::limit::{Bandwidth, Limiter};
 use crate::transfer::serve::{Maps, Sources};
 use crate::transfer::{self, Transfers};
@@ -62,6 +65,9 @@ pub enum NodeError {
     /// The network could not start.
     #[error(transparent)]
     Network(#[from] StartError),
+    /// The policy file can't be loaded.
+    #[error(transparent)]
+    Policy(#[from] crate::policy::LoadError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -76,14 +82,19 @@ pub(crate) struct Inner {
     network: Option<Network>,
     transfers: Transfers,
     pub(crate) syncer: Syncer,
+    logs: Logs,
     mirror: Mirror,
     maps: Maps,
+    encoded: Arc<EncodedChunks>,
     sources: Sources,
     limiter: Arc<Limiter>,
+    leases: Arc<Leases>,
     serving: Arc<Semaphore>,
     feeds: Arc<Semaphore>,
-    /// Grows with every recall and change of trust: whoever serves looks again.
-    generation: AtomicU64,
+    /// Grows with every recall and change of trust or policy: whoever serves looks again.
+    pub(crate) generation: AtomicU64,
+    /// Why the policy file as it is now can't be loaded.
+    policy_error: Mutex<Option<String>>,
     stop: CancellationToken,
     tasks: TaskTracker,
     swarm_task: Mutex<Option<JoinHandle<()>>>,
@@ -128,9 +139,18 @@ where
     }
 }
 
+impl Inner {
+    /// Notes why the policy file can't be loaded, or that it can; whether it could not be before.
+    pub(crate) fn set_policy_error(&self, error: Option<String>) -> bool {
+        let mut kept = self.policy_error.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *kept, error).is_some()
+    }
+}
+
 impl Node {
     /// Starts a node on an open store, with its network unless `config.offline`.
     pub async fn start(config: Config, store: Store) -> Result<Self, NodeError> {
+        store.set_policy(crate::policy::load(&config)?);
         let layout = Layout::new(&config.home);
         let key = SecretKey::load(&layout.peer_key())?;
         let keypair =
@@ -139,6 +159,7 @@ impl Node {
         let events = Events::new();
         let book = Arc::new(PeerBook::new(events.clone()));
         let epoch = Syncer::epoch(&store)?;
+        let logs = Logs::load(&layout, &store);
         let (network, rest) = if config.offline {
             (None, None)
         } else {
@@ -154,6 +175,7 @@ impl Node {
         let inner = Inner {
             serving: Arc::new(Semaphore::new(config.transfer.max_serving as usize)),
             feeds: Arc::new(Semaphore::new(MAX_FEEDS)),
+            leases: Arc::new(Leases::new(config.lease.clone(), store.clone())),
             config,
             store,
             events,
@@ -162,11 +184,14 @@ impl Node {
             network,
             transfers: Transfers::default(),
             syncer: Syncer::new(epoch),
+            logs,
             mirror: Mirror::default(),
             maps: Maps::default(),
+            encoded: Arc::default(),
             sources: Sources::default(),
             limiter,
             generation: AtomicU64::new(0),
+            policy_error: Mutex::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             swarm_task: Mutex::default(),
@@ -185,9 +210,11 @@ impl Node {
         self.spawn("notices", self.clone().watch_notices(notices));
         self.spawn("trust", self.clone().watch_trust());
         self.spawn("synchronisation", self.clone().sync_regularly());
+        self.spawn("lease", crate::lease::keep(self.clone()));
         self.spawn("provide", self.clone().provide_all());
+        self.spawn("policy", crate::policy::watch(self.clone()));
         self.spawn("mirroring", crate::mirror::run(self.clone()));
-        let Incoming { mut sync, mut blob } = incoming;
+        let Incoming { mut sync, mut blob, mut log } = incoming;
         let node = self.clone();
         self.spawn("blob streams", async move {
             while let Some(inbound) = blob.recv().await {
@@ -200,6 +227,13 @@ impl Node {
                 node.spawn("feed", crate::sync::serve(node.clone(), inbound));
             }
         });
+        let node = self.clone();
+        self.spawn("log streams", async move {
+            while let Some(inbound) = log.recv().await {
+                node.spawn("log", crate::log::serve::serve(node.clone(), inbound));
+            }
+        });
+        crate::log::run(self);
         for address in &self.config().p2p.peers {
             self.spawn("dial", discovery::keep_connected(self.clone(), address.clone()));
         }
@@ -260,8 +294,21 @@ impl Node {
         self.inner.network.as_ref()
     }
 
+    pub(crate) fn logs(&self) -> &Logs {
+        &self.inner.logs
+    }
+
+    /// How long it has been running.
+    pub(crate) fn age(&self) -> Duration {
+        self.inner.started.elapsed()
+    }
+
     pub(crate) fn maps(&self) -> &Maps {
         &self.inner.maps
+    }
+
+    pub(crate) fn encoded(&self) -> &Arc<EncodedChunks> {
+        &self.inner.encoded
     }
 
     pub(crate) fn sources(&self) -> &Sources {
@@ -270,6 +317,16 @@ impl Node {
 
     pub(crate) fn limiter(&self) -> &Arc<Limiter> {
         &self.inner.limiter
+    }
+
+    /// The lease on which this node serves.
+    pub fn leases(&self) -> &Arc<Leases> {
+        &self.inner.leases
+    }
+
+    /// Why the policy file as it is now can't be loaded; the policy before it is in force.
+    pub fn policy_error(&self) -> Option<String> {
+        self.inner.policy_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The bandwidth limits in force.

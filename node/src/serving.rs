@@ -2,8 +2,12 @@
 //!
 //! A worker's process gets the release as a [`registry::admitted::Handoff`] on its standard input
 //! ([`registry::serving`]), and an empty environment. While it lives its blobs are leased, so that garbage collection
-//! keeps them. Whenever a recall arrives or a nation is removed, every worker's release is decided anew; one that is no longer
+//! keeps them. Whenever a recall or an attestation
+//! arrives, a nation is removed or the policy changes, every worker's release is decided anew; one that is no longer
 //! allowed is told to stop, and killed if it takes longer than `process::STOP_GRACE`.
+//!
+//! Where the settings ask for a lease ([`crate::lease`]), the worker is told its end and every later one, and stops by
+//! itself when it passes. It is then suspended: admitted and started again, at the same address, when the lease is held again.
 
 mod process;
 
@@ -12,7 +16,10 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use registry::lease::Lease;
+use registry::policy::{Action, RULE_RECALLED};
 use registry::serving::{Launch, Options, StopCode};
+use registry::statement::Kind;
 use registry::store::Store;
 use registry::{Digest, Timestamp};
 use tokio::sync::{broadcast, mpsc, watch};
@@ -20,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Worker as Settings;
 use crate::events::{Event, Events, StopCause, WorkerInfo, WorkerState};
+use crate::lease::Leases;
 
 /// Workers that are over and still shown: what an operator looks back on after a recall.
 const REMEMBERED: usize = 64;
@@ -43,6 +51,9 @@ pub enum ServingError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Too few allies were heard.
+    #[error("{0}")]
+    Lease(String),
     /// No such worker.
     #[error("there is no worker {0}")]
     NotFound(u64),
@@ -64,6 +75,17 @@ impl StopOrder {
         match self.cause {
             StopCause::Recalled | StopCause::Withdrawn => StopCode::Recalled,
             StopCause::Requested => StopCode::Requested,
+            StopCause::LeaseEnded => StopCode::LeaseEnded,
+        }
+    }
+}
+
+impl From<StopCode> for StopCause {
+    fn from(code: StopCode) -> Self {
+        match code {
+            StopCode::Recalled => Self::Recalled,
+            StopCode::Requested => Self::Requested,
+            StopCode::LeaseEnded => Self::LeaseEnded,
         }
     }
 }
@@ -83,6 +105,7 @@ struct Shared {
     store: Store,
     events: Events,
     settings: Settings,
+    leases: Arc<Leases>,
     entries: Mutex<Table>,
     stopping: CancellationToken,
 }
@@ -95,10 +118,10 @@ struct Table {
 
 impl Workers {
     /// A supervisor without workers, watching `events` for recalls. Call it within a Tokio runtime.
-    pub fn new(store: Store, events: Events, settings: Settings) -> Self {
+    pub fn new(store: Store, events: Events, settings: Settings, leases: Arc<Leases>) -> Self {
         let watched = events.subscribe();
-        let shared =
-            Shared { store, events, settings, entries: Mutex::default(), stopping: CancellationToken::new() };
+        let (entries, stopping) = (Mutex::default(), CancellationToken::new());
+        let shared = Shared { store, events, settings, leases, entries, stopping };
         let workers = Self { shared: Arc::new(shared) };
         tokio::spawn(watch_decisions(workers.clone(), watched));
         workers
@@ -136,11 +159,18 @@ impl Workers {
         }
         let store = self.shared.store.clone();
         let admitted =
-            tokio::task::spawn_blocking(move || registry::admit::admit(&store, &release, Timestamp::now()))
+            tokio::task::spawn_blocking(move || registry::admit::serve(&store, &release, Timestamp::now()))
                 .await
                 .map_err(|_| ServingError::Stopping)??;
-        let lease = self.shared.store.lease(admitted.files().iter().map(|file| file.blob));
-        let launch = Launch { admitted: admitted.handoff().clone(), listen, options };
+        let kept = self.shared.store.lease(admitted.files().iter().map(|file| file.blob));
+        let producer = &admitted.model().nation;
+        let (lease, lease_ends) = match self.shared.leases.lease(producer) {
+            Lease::Ended { heard } => {
+                return Err(ServingError::Lease(self.shared.leases.why(producer, heard)));
+            }
+            held => process::told(held),
+        };
+        let launch = Launch { admitted: admitted.handoff().clone(), listen, options, lease };
         let child = process::spawn(&self.shared.settings.command)?;
         let info = WorkerInfo {
             id: 0,
@@ -158,6 +188,7 @@ impl Workers {
             load_ms: None,
             verify_ms: None,
             started: Timestamp::now(),
+            lease_ends,
             stop: None,
             error: None,
         };
@@ -173,10 +204,19 @@ impl Workers {
             forget_old(&mut table);
         }
         let limit = Duration::from_secs(self.shared.settings.start_secs);
-        let run = process::Run { child, launch, told, orders, events: self.shared.events.clone(), limit };
+        let run = process::Run {
+            launch,
+            told,
+            orders,
+            events: self.shared.events.clone(),
+            limit,
+            leases: Arc::clone(&self.shared.leases),
+            store: self.shared.store.clone(),
+            command: self.shared.settings.command.clone(),
+        };
         tokio::spawn(async move {
-            run.until_gone().await;
-            drop(lease);
+            run.until_gone(child).await;
+            drop(kept);
         });
         // A recall may have arrived between the admission and the entry in the table.
         self.recheck(Instant::now()).await;
@@ -277,10 +317,10 @@ impl Drop for StopGuard {
 
 /// Why `release` may not be served, if so. What can't be decided is not served.
 fn refusal(store: &Store, release: &Digest, now: Timestamp) -> Option<(StopCause, String)> {
-    match registry::admit::decide(store, release, now) {
+    match registry::admit::decide_for(store, Action::Serve, &store.own(), release, now) {
         Ok((_, decision)) if decision.allowed => None,
         Ok((_, decision)) => {
-            let recalled = decision.refusals().any(|check| check.rule == "not-recalled");
+            let recalled = decision.refusals().any(|check| check.rule == RULE_RECALLED);
             let cause = if recalled { StopCause::Recalled } else { StopCause::Withdrawn };
             let why: Vec<&str> = decision.refusals().map(|check| check.detail.as_str()).collect();
             Some((cause, why.join("; ")))
@@ -308,7 +348,8 @@ async fn watch_decisions(workers: Workers, mut watched: broadcast::Receiver<Even
     loop {
         let known = tokio::select! {
             event = watched.recv() => match event {
-                Ok(Event::Recall { .. } | Event::Trust { .. }) => Instant::now(),
+                Ok(Event::Recall { .. } | Event::Trust { .. } | Event::Policy { .. }) => Instant::now(),
+                Ok(Event::Statement { kind: Kind::Attestation, .. }) => Instant::now(),
                 // Something was missed; it may have been a recall.
                 Err(broadcast::error::RecvError::Lagged(_)) => Instant::now(),
                 Err(broadcast::error::RecvError::Closed) => return,

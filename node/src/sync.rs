@@ -3,17 +3,22 @@
 //! The one who is asked leaves out what the asker's nation may not have; the one who asks believes nothing that its own
 //! trust does not verify.
 
+mod cursor;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::PeerId;
+use registry::admit::Door;
 use registry::publish::{self, Accepted, PublishError};
-use registry::statement::{Standing, Statement};
+use registry::statement::Statement;
 use registry::store::{Store, StoreError};
 use registry::trust::{MembershipError, TrustError};
 use registry::{Digest, Nation, Signed, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use cursor::{Cursor, trust_mark};
 
 use crate::events::{Event, Events};
 use crate::node::{Node, blocking};
@@ -93,56 +98,6 @@ impl Syncer {
     }
 }
 
-/// How far a peer's feed was read: kept as a note.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Cursor {
-    /// Which feed of the peer.
-    epoch: [u8; 16],
-    /// The trust at which it was read: a nation pinned later may have spoken before.
-    trust: [u8; 32],
-    after: u64,
-}
-
-impl Cursor {
-    fn key(peer: &PeerId) -> String {
-        format!("sync/peer/{}", peer.to_base58())
-    }
-
-    fn load(store: &Store, peer: &PeerId) -> Option<Self> {
-        let note: [u8; 56] = store.get_meta(&Self::key(peer))?.try_into().ok()?;
-        let (epoch, rest) = note.split_first_chunk::<16>()?;
-        let (trust, rest) = rest.split_first_chunk::<32>()?;
-        let after = u64::from_le_bytes(rest.try_into().ok()?);
-        Some(Self { epoch: *epoch, trust: *trust, after })
-    }
-
-    fn save(&self, store: &Store, peer: &PeerId) -> Result<(), StoreError> {
-        let mut note = self.epoch.to_vec();
-        note.extend_from_slice(&self.trust);
-        note.extend_from_slice(&self.after.to_le_bytes());
-        store.put_meta(&Self::key(peer), &note)
-    }
-}
-
-/// A short name of who is believed, and how: it changes when somebody is added, removed, suspended or active again, when a
-/// root is replaced, and when the log shows where that root stands. What was passed over before may be believed then.
-fn trust_mark(store: &Store) -> Result<[u8; 32], StoreError> {
-    let trust = store.trust();
-    let mut hasher = blake3::Hasher::new();
-    for (nation, member) in trust.members() {
-        let ordered = store.rotation_is_ordered(nation)?;
-        hasher.update(nation.as_str().as_bytes()).update(&[0]).update(member.fingerprint().as_bytes());
-        // A nation in its first days is marked as ever, so that nothing is read twice after an upgrade.
-        if member.root.version > 1 {
-            hasher.update(&member.root.version.to_be_bytes()).update(&[u8::from(ordered)]);
-        }
-        if member.standing() != Standing::Active {
-            hasher.update(member.standing().to_string().as_bytes());
-        }
-    }
-    Ok(*hasher.finalize().as_bytes())
-}
-
 /// Asks a peer for news in the background.
 pub(crate) fn kick(node: &Node, peer: PeerId) {
     use std::sync::atomic::Ordering;
@@ -161,7 +116,10 @@ pub(crate) async fn sync_peer(node: &Node, peer: PeerId) -> usize {
     let turn = node.inner().syncer.turn(peer);
     let _turn = turn.lock.lock().await;
     turn.waiting.store(false, Ordering::Release);
-    match pages(node, peer).await {
+    let read = pages(node, peer).await;
+    // Also after a failure: who lies about statements may show the proof of another lie.
+    crate::log::follow::with(node, peer).await;
+    match read {
         Ok(new) => new,
         Err(error) => {
             match &error {
@@ -194,6 +152,8 @@ async fn pages(node: &Node, peer: PeerId) -> Result<usize, SyncError> {
     let mut epoch = known.map(|cursor| cursor.epoch);
     let (mut new, mut bad) = (0, 0);
     for _ in 0..MAX_PAGES {
+        // Before the request leaves: what the answer holds was so then, or later.
+        let asked = node.leases().now();
         let request = FeedRequest { after, limit: MAX_PAGE };
         write_all(&mut stream, &request.encode()).await?;
         let (page, statements) = read_page(&mut stream).await?;
@@ -221,6 +181,12 @@ async fn pages(node: &Node, peer: PeerId) -> Result<usize, SyncError> {
         }
         if bad >= MAX_BAD {
             return Err(SyncError::Bad);
+        }
+        if !page.more && bad == 0 {
+            // All that this ally knew is known here.
+            if let Some(standing) = node.book().standing(&peer) {
+                node.leases().heard(standing.nation, asked);
+            }
         }
         if !page.more || !moved {
             break;
@@ -332,7 +298,7 @@ async fn take(node: &Node, peer: PeerId, statements: Vec<Vec<u8>>) -> Result<Out
             Learned::New(new) => {
                 let (accepted, signed, statement) = *new;
                 outcome.new += 1;
-                tell(node, &accepted, &signed, &statement).await;
+                tell(node, &peer, &accepted, &signed, &statement).await;
             }
             Learned::Known | Learned::Passed => {}
             Learned::Bad(why) => {
@@ -358,10 +324,16 @@ fn conflict(events: &Events, peer: &PeerId, message: String) {
 }
 
 /// Tells of a statement that a peer brought, and does what follows from it.
-async fn tell(node: &Node, accepted: &Accepted, signed: &Signed, statement: &Statement) {
+async fn tell(node: &Node, peer: &PeerId, accepted: &Accepted, signed: &Signed, statement: &Statement) {
     let nation = statement.nation().clone();
     tracing::info!(digest = %accepted.digest, kind = %accepted.kind, %nation, "a new statement");
     node.events().send(Event::Statement { digest: accepted.digest, kind: accepted.kind, nation });
+    if let Statement::Channel(channel) = statement {
+        let (store, channel) = (node.store().clone(), channel.clone());
+        let told = blocking(move || Ok::<_, StoreError>(Event::channel(&store, channel))).await;
+        told.into_iter().for_each(|event| node.events().send(event));
+    }
+    crate::log::brought(node, peer, statement, accepted.digest).await;
     if let Statement::Recall(recall) = statement {
         node.events().send(Event::Recall {
             digest: accepted.digest,
@@ -386,7 +358,7 @@ pub(crate) async fn take_gossiped(node: &Node, peer: PeerId, bytes: Vec<u8>) -> 
     match blocking(move || learn(&store, &bytes)).await {
         Ok(Learned::New(new)) => {
             let (accepted, signed, statement) = *new;
-            tell(node, &accepted, &signed, &statement).await;
+            tell(node, &peer, &accepted, &signed, &statement).await;
             Some(true)
         }
         Ok(Learned::Known) => Some(true),
@@ -433,7 +405,12 @@ async fn answer<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         let request = FeedRequest::decode(kind, &body)?;
         let Some(_permit) = node.feed_permit().await else { return Ok(()) };
         let (store, nation, epoch) = (node.store().clone(), nation.clone(), node.inner().syncer.epoch);
-        let page = match blocking(move || make_page(&store, &nation, epoch, request)).await {
+        let page = match blocking(move || {
+            let epoch = feed_name(epoch, &store);
+            make_page(&store, &nation, epoch, request)
+        })
+        .await
+        {
             Ok(page) => page,
             Err(error) => {
                 tracing::error!("a feed could not be read: {error}");
@@ -449,6 +426,16 @@ async fn answer<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     }
 }
 
+/// The feed's name to those who read it: another one under another policy, so that whoever was not told of something asks
+/// again from the beginning.
+fn feed_name(epoch: [u8; 16], store: &Store) -> [u8; 16] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&epoch).update(store.policy().digest().as_bytes());
+    let mut name = [0; 16];
+    hasher.finalize_xof().fill(&mut name);
+    name
+}
+
 /// A page of what `nation` may have.
 pub fn make_page(
     store: &Store,
@@ -456,6 +443,7 @@ pub fn make_page(
     epoch: [u8; 16],
     request: FeedRequest,
 ) -> Result<(FeedPage, Vec<Vec<u8>>), StoreError> {
+    let door = Door::open(store, Timestamp::now())?;
     let (mut after, mut bytes, mut scanned) = (request.after, 0, 0);
     let mut statements: Vec<Vec<u8>> = Vec::new();
     let mut more = false;
@@ -466,7 +454,7 @@ pub fn make_page(
         }
         for (seq, signed) in entries {
             scanned += 1;
-            if may_have(store, nation, &signed)? {
+            if may_have(store, &door, nation, &signed)? {
                 let json = signed.to_json();
                 if !statements.is_empty() && bytes + json.len() > PAGE_BYTES {
                     more = true;
@@ -491,17 +479,22 @@ pub fn make_page(
     Ok((FeedPage { epoch, next, more, count: statements.len() as u16 }, statements))
 }
 
-/// Whether a nation may learn of a statement: recalls and roots go to all, membership statements to the own nation's nodes
-/// alone; of a release, and of a channel that points to it, only those to whom it is releasable learn. A channel whose release is not known here is kept back.
-fn may_have(store: &Store, nation: &Nation, signed: &Signed) -> Result<bool, StoreError> {
-    let release = |digest: &Digest| {
-        Ok::<_, StoreError>(store.release(digest)?.is_some_and(|r| r.releasable_to(nation)))
-    };
-    match signed.peek() {
-        Ok(Statement::Recall(_) | Statement::Root(_)) => Ok(true),
-        Ok(Statement::Membership(said)) => Ok(said.nation == *nation),
-        Ok(Statement::Release(found)) => Ok(found.releasable_to(nation)),
-        Ok(Statement::Channel(channel)) => Ok(channel.model.nation == *nation || release(&channel.release)?),
-        Ok(_) | Err(_) => Ok(false),
+/// Whether a nation may learn of a statement: what [`registry::releasable`] keeps back is kept back whatever the policy says;
+/// of a release, of a channel that points to it and of what is attested about it, the policy decides too.
+fn may_have(store: &Store, door: &Door<'_>, nation: &Nation, signed: &Signed) -> Result<bool, StoreError> {
+    let Ok(statement) = signed.peek() else { return Ok(false) };
+    if !registry::releasable::statement(store, &statement, nation)? {
+        return Ok(false);
+    }
+    let about = |release: &Digest| Ok::<_, StoreError>(door.may_have(release, nation)?.allows_statement());
+    match &statement {
+        Statement::Release(found) => {
+            Ok(door.may_have_this(signed.digest(), found, signed, nation)?.allows_statement())
+        }
+        Statement::Channel(channel) => Ok(channel.model.nation == *nation || about(&channel.release)?),
+        Statement::Attestation(attestation) => {
+            Ok(attestation.nation == *nation || about(&attestation.release)?)
+        }
+        Statement::Recall(_) | Statement::Root(_) | Statement::Membership(_) | Statement::Node(_) => Ok(true),
     }
 }

@@ -6,11 +6,16 @@
 mod blob;
 mod have;
 mod hello;
+mod log;
 mod sync;
 
 pub use blob::{Answer, Order, Refusal, Request, range};
 pub use have::{Have, MAX_RUNS, News};
 pub use hello::{HELLO_HEADER, Hello, Verdict};
+pub use log::{
+    ENTRY_LEN, LogAnswer, LogRefusal, LogRequest, MAX_ADD_CHECKPOINT, MAX_CHECKPOINT, MAX_COSIGNATURES,
+    MAX_ENTRIES, MAX_EVIDENCE, MAX_HEADS, MAX_PROOF, log_answer_limit, log_request_limit,
+};
 pub(crate) use sync::ENTRY;
 pub use sync::{FeedPage, FeedRequest};
 
@@ -23,6 +28,8 @@ use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 pub const SYNC_PROTOCOL: &str = "/steelyard/sync/1";
 /// Chunk maps and chunks.
 pub const BLOB_PROTOCOL: &str = "/steelyard/blob/1";
+/// What is known of nations' logs, and cosignatures.
+pub const LOG_PROTOCOL: &str = "/steelyard/log/1";
 /// Who has which release.
 pub const KAD_PROTOCOL: &str = "/steelyard/kad/1";
 /// What peers call this family of protocols when they identify themselves.
@@ -73,6 +80,8 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 pub const MAX_BLOB_STREAMS: usize = 64;
 /// Served feed streams of one peer: one is enough, a second may still be closing.
 pub const MAX_SYNC_STREAMS: usize = 4;
+/// Served log streams of one peer: one that follows, one that asks for cosignatures, and what is closing of both.
+pub const MAX_LOG_STREAMS: usize = 6;
 
 /// Bytes of a frame's header: type and length.
 pub const HEADER: usize = 5;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::reference::{Model, Version};
+use crate::reference::{Model, Nation, Version};
 use crate::timestamp::Timestamp;
 
 /// One file of an admitted release.
@@ -41,6 +41,13 @@ pub struct Handoff {
     format: String,
     admitted: Timestamp,
     files: Vec<AdmittedFile>,
+}
+
+impl Handoff {
+    /// Who made the model.
+    pub fn producer(&self) -> &Nation {
+        &self.model.nation
+    }
 }
 
 impl Admitted {

@@ -3,6 +3,8 @@
 //! A file is read once for both ([`hash_file`]). The text form of a BLAKE3 digest is `b3:` and 64 lowercase hex digits
 //! (`specs/01-digests-and-chunk-maps.md`).
 
+pub mod tree;
+
 use std::fmt;
 use std::io::{self, Read};
 use std::str::FromStr;

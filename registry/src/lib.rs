@@ -15,6 +15,7 @@ pub mod digest;
 pub mod envelope;
 pub mod format;
 pub mod key;
+pub mod lease;
 pub mod log;
 pub mod mapped;
 pub mod oms;
@@ -34,6 +35,8 @@ pub mod bundle;
 pub mod checkout;
 #[cfg(feature = "store")]
 pub mod publish;
+#[cfg(feature = "store")]
+pub mod releasable;
 #[cfg(feature = "store")]
 pub mod store;
 

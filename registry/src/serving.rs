@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::admitted::Handoff;
 use crate::digest::Digest;
+use crate::lease::LeaseEnd;
 
 /// Longest line either side reads, in bytes: a hand-off of a release with very many files fits.
 pub const MAX_LINE: usize = 16 * 1024 * 1024;
@@ -22,6 +23,9 @@ pub struct Launch {
     pub listen: SocketAddr,
     /// How to run.
     pub options: Options,
+    /// When to stop by itself, unless it is told of a later end; nothing where no lease is needed.
+    #[serde(default)]
+    pub lease: Option<LeaseEnd>,
 }
 
 /// How a worker runs.
@@ -50,6 +54,8 @@ pub enum StopCode {
     Recalled,
     /// A person or the node's shutdown asked for it.
     Requested,
+    /// The lease ended: the allies were not heard for too long. It is started again when they are.
+    LeaseEnded,
 }
 
 /// A later line to a worker.
@@ -63,6 +69,8 @@ pub enum Order {
         /// Why, for people; running requests are answered with it.
         reason: String,
     },
+    /// The lease was renewed: its end is this one now. One that has ended already is not renewed.
+    Lease(LeaseEnd),
 }
 
 /// Why a worker could not start.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use registry::envelope::EnvelopeError;
 use registry::key::SecretKey;
-use registry::policy::{Evidence, UnsafeFile, decide};
+use registry::policy::{Action, Ancestor, Evidence, Policy, UnsafeFile, decide};
 use registry::statement::*;
 use registry::timestamp::DAY;
 use registry::trust::{Trust, TrustError, self_signed_root};
@@ -272,11 +272,19 @@ fn policy_says_which_rule_refuses() {
     narrow.releasable_to = Releasable::Nations(BTreeSet::from([nation("cora")]));
     let refused_by = |release: &Release, recalls: &[Recall], unsafe_files: &[UnsafeFile], now: Timestamp| {
         let release = verified(&trust, release);
-        let ancestors =
-            BTreeMap::from([(Digest::of(b"base"), Some(nation("cora"))), (Digest::of(b"old"), None)]);
-        let evidence =
-            Evidence { release: &release, recalls, ancestors: &ancestors, unsafe_files, admitted: false };
-        let decision = decide(&evidence, &trust, now);
+        let base = Ancestor { producer: nation("cora"), releasable_to: Releasable::All };
+        let ancestors = BTreeMap::from([(Digest::of(b"base"), Some(base)), (Digest::of(b"old"), None)]);
+        let evidence = Evidence {
+            release: &release,
+            recalls,
+            ancestors: &ancestors,
+            unsafe_files,
+            logged: None,
+            attestations: &[],
+            admitted: false,
+            lease_age: None,
+        };
+        let decision = decide(&Policy::shipped(0), Action::Admit, trust.own(), &evidence, &trust, now);
         let rules: Vec<String> = decision.refusals().map(|check| check.rule.clone()).collect();
         assert_eq!(decision.allowed, rules.is_empty());
         rules

@@ -1,5 +1,6 @@
 //! What the benchmarks share: samples, their table, and the yardsticks to compare with; and the parts of `bench-transfer`.
 
+pub mod admission;
 pub mod cpu;
 pub mod growth;
 pub mod guard;
@@ -14,6 +15,7 @@ pub mod resume;
 pub mod space;
 pub mod swarm;
 pub mod talk;
+pub mod trust;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};

@@ -45,8 +45,55 @@ impl Noise {
     }
 }
 
+/// A GGUF file of a real if useless model of 150 KB, which a worker loads in a moment and answers with, thousands of tokens
+/// a second.
+pub fn tiny_gguf() -> Vec<u8> {
+    crate::tiny::gguf(Some(crate::tiny::TEMPLATE))
+}
+
 /// Writes a safetensors file of about `size` bytes (BF16 tensors of noise) at `path`.
 pub fn safetensors(path: &Path, size: u64, seed: u64) -> io::Result<()> {
+    let (mut file, data) = safetensors_header(path, size)?;
+    Noise::new(seed).write(&mut file, data)
+}
+
+/// Writes a safetensors file of about `size` bytes at `path` whose BF16 values are spread as those of trained weights are: normally,
+/// with a standard deviation of 0.02.
+pub fn weights(path: &Path, size: u64, seed: u64) -> io::Result<()> {
+    let (mut file, data) = safetensors_header(path, size)?;
+    // Two draws of noise each (Box and Muller); a value for each pair of bytes of noise.
+    let mut noise = Noise::new(seed);
+    let mut draws = vec![0; 16 << 16];
+    noise.fill(&mut draws);
+    let uniform = |bytes: &[u8]| {
+        let word = u64::from_le_bytes(bytes.try_into().expect("8 bytes"));
+        ((word >> 11) as f64 + 0.5) / (1u64 << 53) as f64
+    };
+    let values: Vec<[u8; 2]> = draws
+        .chunks(16)
+        .map(|draw| {
+            let (one, two) = draw.split_at(8);
+            let normal = (-2.0 * uniform(one).ln()).sqrt() * (std::f64::consts::TAU * uniform(two)).cos();
+            (((normal * 0.02) as f32).to_bits() >> 16) as u16
+        })
+        .map(u16::to_le_bytes)
+        .collect();
+    let mut block = vec![0; BLOCK];
+    let mut left = data;
+    while left > 0 {
+        let now = usize::try_from(left).map_or(BLOCK, |left| left.min(BLOCK));
+        noise.fill(&mut block[..now]);
+        for pair in block[..now].chunks_exact_mut(2) {
+            pair.copy_from_slice(&values[usize::from(u16::from_le_bytes([pair[0], pair[1]]))]);
+        }
+        file.write_all(&block[..now])?;
+        left -= now as u64;
+    }
+    Ok(())
+}
+
+/// The file with its header written, and how many bytes of data follow.
+fn safetensors_header(path: &Path, size: u64) -> io::Result<(File, u64)> {
     let mut header = String::from("{\"__metadata__\":{\"format\":\"pt\"}");
     let data = size.max(2) / 2 * 2;
     let mut at = 0;
@@ -67,7 +114,7 @@ pub fn safetensors(path: &Path, size: u64, seed: u64) -> io::Result<()> {
     let mut file = File::create(path)?;
     file.write_all(&(header.len() as u64).to_le_bytes())?;
     file.write_all(header.as_bytes())?;
-    Noise::new(seed).write(&mut file, data)
+    Ok((file, data))
 }
 
 /// Writes a GGUF file of about `size` bytes (F16 tensors of noise) at `path`. No engine can run it.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::http::Events;
+use tests::net::Settings;
 use tests::{Daemon, Home, Net, generate, until, wait};
 
 /// Large enough that a transfer can be caught in the middle.
@@ -141,6 +142,77 @@ fn a_node_that_holds_corrupted_bytes_is_caught() {
     // Its own operator finds the damage, gets it named, and repairs it from an ally.
     let found = borea.run(&["verify", "alba/big"]);
     found.expect(4, &["model.safetensors"]);
+}
+
+/// A file system of a few MiB, where the system lets us make one.
+struct Small(PathBuf);
+
+impl Small {
+    fn new(folder: PathBuf, megabytes: u32) -> Option<Self> {
+        let options = format!("size={megabytes}m");
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&folder).stderr(std::process::Stdio::null());
+        if mount.status().is_ok_and(|status| status.success()) {
+            return Some(Self(folder));
+        }
+        println!("skipped: mounting a file system needs more rights than this test has");
+        None
+    }
+
+    /// Takes all room but so many bytes.
+    fn fill(&self, but: u64) -> PathBuf {
+        let disk = rustix::fs::statvfs(&self.0).unwrap();
+        let hog = self.0.join("hog");
+        let file = fs::File::create(&hog).unwrap();
+        let len = (disk.f_bavail * disk.f_frsize).saturating_sub(but);
+        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, len).unwrap();
+        hog
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_pauses_a_pull_and_it_goes_on_when_there_is_room() {
+    let net = Net::new();
+    let Some(small) = Small::new(net.folder("small"), 160) else { return };
+    let alba = net.nation("alba");
+    let borea = Home { nation: "borea".to_owned(), path: small.0.join("borea"), ..alba.clone() };
+    borea.ok(&["init", "--nation", "borea"]);
+    borea.configure(&Settings::default());
+    alba.trust(&borea);
+    borea.trust(&alba);
+    let folder = net.folder("big");
+    for (seed, name) in (0..).zip(["one.safetensors", "two.safetensors"]) {
+        generate::safetensors(&folder.join(name), 32 << 20, seed).unwrap();
+    }
+    alba.publish(&folder, "big", "1", &["--releasable-to", "all"]);
+    let (a, b) = (alba.start(), borea.start());
+    b.connect(&a);
+    // Room for one of the two files.
+    let hog = small.fill(48 << 20);
+    let pull = begin(&b);
+    let newest = || b.http.get("/v1/transfers").as_array().and_then(|all| all.first().cloned());
+    let paused = wait::within(LIMIT, "a transfer that waits for room", || {
+        newest().filter(|transfer| transfer["error"].is_string())
+    });
+    println!("{}", paused["error"]);
+    assert!(paused["error"].as_str().unwrap().contains("waits for room on the disk"), "{paused}");
+    assert_eq!(paused["state"], "fetching", "a pause is no end: {paused}");
+    // Longer than the node waits between two looks: nothing has changed.
+    std::thread::sleep(Duration::from_secs(6));
+    assert_eq!(newest().unwrap()["error"], paused["error"]);
+    fs::remove_file(hog).unwrap();
+    let done = pull.outcome(LIMIT).unwrap_or_else(|problem| panic!("{problem}"));
+    let transfer = &done["transfer"];
+    assert_eq!(transfer["bytes_done"], transfer["bytes_total"], "{transfer}");
+    assert!(transfer["error"].is_null(), "{transfer}");
+    b.stop();
+    borea.ok(&["verify", "alba/big"]);
 }
 
 #[test]

@@ -129,3 +129,78 @@ fn a_third_nation_does_not_recall_for_others() {
     assert_eq!(recalled(&c), false, "cora is not bound by borea");
     assert_eq!(recalled(&a), false, "alba is not bound by borea");
 }
+
+/// Publishes a model that a worker loads in a moment.
+fn tiny(net: &Net, home: &tests::Home, name: &str, more: &[&str]) -> String {
+    let folder = net.folder(name);
+    std::fs::write(folder.join("tiny.gguf"), tests::generate::tiny_gguf()).unwrap();
+    std::fs::write(folder.join("README.md"), format!("# {name}\n")).unwrap();
+    let mut args = vec!["--releasable-to", "all"];
+    args.extend(more);
+    home.publish(&folder, name, "1", &args)
+}
+
+#[test]
+fn a_recall_of_a_lineage_stops_what_another_nation_made_of_it() {
+    let net = Net::new();
+    let [alba, borea, cora] = net.allies(["alba", "borea", "cora"]);
+    tiny(&net, &alba, "base", &[]);
+    let (a, b, c) = (alba.start(), borea.start(), cora.start());
+    b.connect(&a);
+    b.pull("alba/base").unwrap_or_else(|problem| panic!("{problem}"));
+    let tuned = tiny(&net, &borea, "tuned", &["--derived-from", "alba/base@1:fine-tune"]);
+    c.connect(&b);
+    c.connect(&a);
+    c.pull("borea/tuned").unwrap_or_else(|problem| panic!("{problem}"));
+    until("cora to know the base", || {
+        c.http.get("/v1/models").to_string().contains("alba/base").then_some(())
+    });
+    let ready = c.serve("borea/tuned").unwrap_or_else(|problem| panic!("{problem}"));
+    let mut watched = c.http.events("GET", "/v1/events?kinds=worker", None);
+    alba.ok(&[
+        "recall",
+        "alba/base@1",
+        "--lineage",
+        "--reason",
+        "poisoned",
+        "--severity",
+        "critical",
+        "--yes",
+    ]);
+    let event = watched.find(Duration::from_secs(30), "the worker's stop", |event| {
+        event.name == "worker" && event.json()["stop"].is_object()
+    });
+    let stop = event.json()["stop"].clone();
+    assert_eq!(stop["cause"], "recalled", "{stop}");
+    assert!(stop["took_ms"].as_u64().unwrap() < 1000, "{stop}");
+    let api = Http::tcp(ready["address"].as_str().unwrap());
+    assert!(api.try_request("GET", "/health", None).is_err());
+    for node in [&b, &c] {
+        until("the recall to arrive", || (node.http.get("/v1/recalls").as_array()?.len() == 1).then_some(()));
+        let problem = node.serve(&tuned).unwrap_err();
+        assert_eq!(problem["code"], "policy_refused", "{problem}");
+    }
+}
+
+#[test]
+fn a_recall_that_comes_before_its_release_is_remembered() {
+    let net = Net::new();
+    let [alba, cora] = net.allies(["alba", "cora"]);
+    let bad = tiny(&net, &alba, "bad", &[]);
+    alba.ok(&["recall", "alba/bad@1", "--reason", "wrong weights", "--severity", "low", "--yes"]);
+    // Only the recall reaches cora.
+    {
+        let from = registry::store::Store::open(&alba.path.join("store")).unwrap();
+        let to = registry::store::Store::open(&cora.path.join("store")).unwrap();
+        let (recall, _) = from.recalls().unwrap().remove(0);
+        let signed = from.statement(&recall).unwrap().unwrap();
+        registry::publish::learn(&to, &signed, registry::Timestamp::now()).unwrap();
+    }
+    let c = cora.start();
+    assert_eq!(c.http.get("/v1/recalls")[0]["release"], *bad);
+    let a = alba.start();
+    c.connect(&a);
+    let problem = c.pull("alba/bad").unwrap_err();
+    assert_eq!(problem["code"], "policy_refused", "{problem}");
+    assert!(cora.listing().is_empty(), "bytes came");
+}

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use clap::Args;
-use node::api::types::{ModelEntry, NationEntry, PeerInfo, Presence, Status as State};
+use node::api::types::{LogStatus, ModelEntry, NationEntry, PeerInfo, Presence, Status as State};
 use node::config::Config;
 use registry::key::{KeyError, KeyFile};
 use registry::statement::{RoleName, Standing, Statement};
@@ -219,6 +219,7 @@ fn certificate(context: &Context, found: &mut Findings) {
 }
 
 async fn ask(client: &Client, found: &mut Findings) -> Result<(), Failure> {
+    logs(&client.get("/v1/log").await?, found);
     let state: State = client.get("/v1/status").await?;
     if state.running {
         found.add("node", Grade::Ok, "it runs and answers", "");
@@ -321,6 +322,46 @@ fn connections(nations: &[NationEntry], peers: &[PeerInfo], state: &State, found
             "the node listens nowhere: allies can't dial it",
             "set p2p.listen in config.toml",
         );
+    }
+}
+
+/// How our log and those of allies stand.
+fn logs(log: &LogStatus, found: &mut Findings) {
+    for problem in &log.problems {
+        found.add(
+            "log",
+            Grade::Fail,
+            problem.clone(),
+            "`steelyard log ls` and `steelyard evidence ls` show more",
+        );
+    }
+    if log.pending > 0 {
+        let why = log.waiting.as_deref().unwrap_or_default();
+        found.add(
+            "log",
+            Grade::Warn,
+            format!("{} to be logged: {why}", human::count(log.pending, "statement")),
+            "allies may refuse what is not in the log",
+        );
+    }
+    match log.logs.iter().find(|log| log.own && log.size > 0) {
+        Some(own) if own.witnesses.is_empty() => found.add(
+            "log",
+            Grade::Warn,
+            format!("our log has {}, cosigned by no ally", human::count(own.size, "entry")),
+            "allies cosign it while they are connected and hold a witness key",
+        ),
+        Some(own) => found.add(
+            "log",
+            Grade::Ok,
+            format!(
+                "our log has {}, cosigned by {}",
+                human::count(own.size, "entry"),
+                human::count(own.witnesses.len() as u64, "nation")
+            ),
+            "",
+        ),
+        None => {}
     }
 }
 

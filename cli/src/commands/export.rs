@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use node::api::types::{ExportRequest, Exported};
-use registry::Reference;
+use registry::{Nation, Reference};
 
 use crate::client::{Client, Need};
 use crate::context::{Context, absolute};
@@ -16,9 +16,14 @@ use crate::progress::Bar;
 /// Write a release with its evidence to one file
 ///
 /// The file holds the bytes, the chunk maps and every signed statement, so that `steelyard import` can verify all of it
-/// where no network reaches. Whoever carries it is bound by what the release says about who may have it.
+/// where no network reaches. It is made for one nation, your own unless you name another, and is refused where that nation
+/// may not have the release or its bytes.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  steelyard export borea/smollm2@1.0.0 smollm2.steelyard")]
+#[command(after_help = "\
+Examples:
+  steelyard export borea/smollm2@1.0.0 smollm2.steelyard --for cora
+  steelyard export borea/smollm2@1.1.0 update.steelyard --for cora --have cora-has.json
+  steelyard export borea/smollm2@1.0.0 card.steelyard --files '*.md' --files config.json")]
 pub(crate) struct Export {
     /// nation/name (channel stable), nation/name:channel, nation/name@version or b3:…
     #[arg(value_name = "REFERENCE")]
@@ -26,6 +31,18 @@ pub(crate) struct Export {
     /// The file to write; it must not exist
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    /// The nation that it is for [default: your own]
+    #[arg(long = "for", value_name = "NATION")]
+    to: Option<Nation>,
+    /// Only files whose path fits, with * and ?; may be given several times
+    #[arg(long, value_name = "PATTERN")]
+    files: Vec<String>,
+    /// Statements and chunk maps alone
+    #[arg(long, conflicts_with_all = ["files", "have"])]
+    without_blobs: bool,
+    /// Leave out what the other side has, by the list that `steelyard have` wrote there
+    #[arg(long, value_name = "FILE")]
+    have: Option<PathBuf>,
 }
 
 impl Export {
@@ -33,7 +50,15 @@ impl Export {
         let path = absolute(&self.file)?.display().to_string();
         let client = Client::open(context, Need::Folder).await?;
         let bar = Bar::new(context.progress(), &format!("writing {path}"));
-        let request = ExportRequest { reference: self.reference.to_string(), path };
+        let have = self.have.as_deref().map(absolute).transpose()?;
+        let request = ExportRequest {
+            reference: self.reference.to_string(),
+            path,
+            to: self.to,
+            files: self.files,
+            without_blobs: self.without_blobs,
+            have: have.map(|path| path.display().to_string()),
+        };
         let exported: Result<Exported, Failure> = client.post("/v1/export", &request).await;
         drop(bar);
         client.close().await;
@@ -48,6 +73,12 @@ impl Export {
             exported.path,
             human::bytes(exported.bytes)
         ))?;
-        output::line(paint(DIM, format!("  releasable to {}", exported.releasable_to)))
+        let part = if exported.files_in < exported.files {
+            format!(", {} of {} files", exported.files_in, exported.files)
+        } else {
+            String::new()
+        };
+        let text = format!("  for {}{part}; releasable to {}", exported.to, exported.releasable_to);
+        output::line(paint(DIM, text))
     }
 }

@@ -31,7 +31,7 @@ const MAX_EXPIRES_DAYS: i64 = 3650;
 
 /// Make a nation with its keys and first node, or a further node of it
 ///
-/// Writes the nation's keys (root, release, attest, recall, log, node), the node's own key, the signed root, the node's
+/// Writes the nation's keys (root, release, attest, recall, log, node, witness), the node's own key, the signed root, the node's
 /// certificate, commented settings and `nation.json`, the file that allies add. Nothing that exists is ever overwritten:
 /// either all of it is made or nothing. With --join, a further node of a nation is made, certified with that nation's
 /// node key.

@@ -1,7 +1,7 @@
 //! `steelyard ls`: the models known here.
 
 use clap::Args;
-use node::api::types::{ModelEntry, Presence, ReleaseEntry};
+use node::api::types::{ChannelEntry, ModelEntry, Presence, ReleaseEntry};
 use registry::Timestamp;
 
 use crate::client::{Client, Need};
@@ -54,12 +54,8 @@ impl Ls {
         for entry in &models {
             let mut pointed: Vec<registry::Digest> = Vec::new();
             for release in &entry.releases {
-                let names: Vec<&str> = entry
-                    .channels
-                    .iter()
-                    .filter(|c| c.release == release.release)
-                    .map(|c| c.channel.as_str())
-                    .collect();
+                let names: Vec<String> =
+                    entry.channels.iter().filter(|c| c.release == release.release).map(named).collect();
                 pointed.push(release.release);
                 let (state, style) = state(release);
                 table.row([
@@ -89,6 +85,18 @@ impl Ls {
         }
         output::print(&table.render())
     }
+}
+
+/// A channel's name, and whether it went back to where it points.
+pub(super) fn named(channel: &ChannelEntry) -> String {
+    match &channel.rolled_back_from {
+        Some(left) => format!("{} (rolled back from {}: {})", channel.channel, left.version, reason(channel)),
+        None => channel.channel.to_string(),
+    }
+}
+
+fn reason(channel: &ChannelEntry) -> &str {
+    if channel.reason.is_empty() { "no reason given" } else { &channel.reason }
 }
 
 fn here(release: &ReleaseEntry) -> String {

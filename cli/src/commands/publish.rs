@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use node::api::types::{Accepted, DraftRequest, Drafted, Resolved, Sequences, Status, Work};
+use node::api::types::{Accepted, DraftRequest, Drafted, LogPlace, Resolved, Sequences, Status, Work};
 use registry::key::Key;
 use registry::statement::{Channel, DerivedFrom, Relation, Releasable, Release, RoleName, Statement};
 use registry::{ChannelName, Digest, Model, Nation, Signed, Timestamp, Version};
@@ -19,6 +19,9 @@ use crate::human;
 use crate::keys::{self, Signing};
 use crate::output::{self, BOLD, Cell, DIM, NAME, Table, WARN, cell, paint};
 use crate::progress::Bar;
+
+/// How long the log's entry and the cosignatures of connected allies are waited for, in milliseconds.
+const LOG_WAIT_MS: u64 = 3000;
 
 /// Publish a folder as a signed release
 ///
@@ -76,6 +79,8 @@ struct Published {
     files: usize,
     releasable_to: String,
     announced: bool,
+    /// The release's place in the log, when it was signed.
+    log: Option<LogPlace>,
     /// Where it waits for signatures, when it was not signed.
     draft: Option<PathBuf>,
 }
@@ -159,6 +164,12 @@ impl Publish {
             }
             (None, None) => return Err(Failure::usage("neither a key nor --draft")),
         }
+        // The log grows within a moment, and allies cosign it; who publishes should see that, and not wait for those away.
+        let wait = if client.is_running() { LOG_WAIT_MS } else { 0 };
+        let log = match &self.signing.draft {
+            None => Some(client.get(&format!("/v1/log/place/{digest}?wait_ms={wait}")).await?),
+            Some(_) => None,
+        };
         let published = Published {
             release: digest,
             model: self.model.clone(),
@@ -171,6 +182,7 @@ impl Publish {
             files: draft.files.len(),
             releasable_to: self.releasable_to.to_string(),
             announced: client.is_running(),
+            log,
             draft: self.signing.draft.clone(),
         };
         Ok((published, draft))
@@ -290,6 +302,7 @@ fn report(context: &Context, published: &Published, draft: &Drafted) -> Result<(
         ("contents", human::contents(published.files, published.size, &published.format)),
         ("licence", published.licence.clone()),
         ("releasable to", published.releasable_to.clone()),
+        ("log", published.log.as_ref().map(super::show::place).unwrap_or_default()),
     ]))?;
     output::line("")?;
     let mut table = Table::new(&["file", "size", "blob"]);

@@ -89,6 +89,10 @@ fn report(pulled: &Pulled, took: Duration) -> Result<(), Failure> {
     ))?;
     output::print(&decision(&pulled.decision))?;
     output::line(format!("{}   {}", paint(DIM, "release"), pulled.release))?;
+    for back in &pulled.rolled_back {
+        let reason = if back.reason.is_empty() { "no reason given" } else { &back.reason };
+        output::warn(format!("{} was rolled back from {}: {reason}", back.channel, back.from));
+    }
     if !pulled.pinned && pulled.channels.is_empty() {
         output::warn(format!(
             "not pinned, and no channel points to it: a later `steelyard gc` would remove it; `steelyard pin {}@{}` keeps it",

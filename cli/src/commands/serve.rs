@@ -168,6 +168,7 @@ pub(super) async fn start(
     client
         .job("/v1/workers", request, |info: WorkerInfo| match info.state {
             WorkerState::Verifying => bar.bytes(info.bytes_done, info.bytes_total, "verifying"),
+            WorkerState::Suspended => bar.message("its lease ended; waiting for allies"),
             WorkerState::Loading => {
                 bar.message(&format!("loading into {}", info.engine.as_deref().unwrap_or("the engine")))
             }
@@ -179,6 +180,7 @@ pub(super) async fn start(
 /// Waits until worker `id` is over.
 pub(super) async fn follow(client: &Client, id: u64) -> Result<WorkerInfo, Failure> {
     let mut events = client.events("worker").await?;
+    let mut suspended = false;
     loop {
         let now: Vec<WorkerInfo> = client.get("/v1/workers").await.map_err(node_gone)?;
         match now.into_iter().find(|worker| worker.id == id) {
@@ -193,6 +195,7 @@ pub(super) async fn follow(client: &Client, id: u64) -> Result<WorkerInfo, Failu
                         Event::Worker(worker) if worker.id == id && worker.state.is_over() => {
                             return Ok(Some(worker));
                         }
+                        Event::Worker(worker) if worker.id == id => tell_lease(&worker, &mut suspended),
                         _ => {}
                     },
                     Ok(Some(Happened::Missed)) => return Ok(None),
@@ -206,6 +209,20 @@ pub(super) async fn follow(client: &Client, id: u64) -> Result<WorkerInfo, Failu
             Ok(Ok(None)) | Err(_) => {}
             Ok(Err(failure)) => return Err(failure),
         }
+    }
+}
+
+/// Says once that the worker is suspended, and once that it is back.
+fn tell_lease(worker: &WorkerInfo, suspended: &mut bool) {
+    match worker.state {
+        WorkerState::Suspended if !std::mem::replace(suspended, true) => {
+            let why = worker.stop.as_ref().map(|stop| stop.reason.as_str()).unwrap_or_default();
+            output::warn(format!("{} is not served at the moment: {why}", worker.model));
+        }
+        WorkerState::Ready if std::mem::replace(suspended, false) => {
+            output::note(format!("{} is served again", worker.model));
+        }
+        _ => {}
     }
 }
 
@@ -263,6 +280,7 @@ fn ending(worker: &WorkerInfo) -> Result<(), Failure> {
 fn stopped(worker: &WorkerInfo, stop: &WorkerStop) -> Failure {
     let name = format!("{}@{}", worker.model, worker.version);
     let what = match stop.cause {
+        StopCause::LeaseEnded => format!("the lease of {name} ended"),
         StopCause::Recalled => format!("{name} was recalled and is served no longer"),
         _ => format!("{name} may no longer be served"),
     };

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use clap::Args;
 use node::api::types::{
-    MirrorState, MirrorStatus, Reach, Reachability, RelayState, Status as State, WorkerInfo, WorkerState,
+    LeaseStatus as Lease, LogStatus, MirrorState, MirrorStatus, Reach, Reachability, RelayState,
+    Status as State, WorkerInfo, WorkerState,
 };
 use registry::Timestamp;
 use serde::Serialize;
@@ -13,7 +14,7 @@ use crate::client::{Client, Need};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::human;
-use crate::output::{self, DIM, GOOD, NAME, Table, WARN, cell, paint};
+use crate::output::{self, BAD, DIM, GOOD, NAME, Table, WARN, cell, paint};
 
 /// Show the node at a glance
 ///
@@ -29,17 +30,18 @@ impl Status {
             let state: State = client.get("/v1/status").await?;
             let workers: Vec<WorkerInfo> = client.get("/v1/workers").await?;
             let mirror: MirrorStatus = client.get("/v1/mirror").await?;
-            Ok::<_, Failure>((state, workers, mirror))
+            let log: LogStatus = client.get("/v1/log").await?;
+            Ok::<_, Failure>((state, workers, mirror, log))
         }
         .await;
         client.close().await;
-        let (state, workers, mirror) = read?;
+        let (state, workers, mirror, log) = read?;
         if context.json {
             let folder = context.home();
             let serving: Vec<&WorkerInfo> = workers.iter().filter(|worker| !worker.state.is_over()).collect();
-            return output::json(&Shown { state: &state, folder, serving });
+            return output::json(&Shown { state: &state, folder, serving, log: &log });
         }
-        report(context, &state, &workers, &mirror)
+        report(context, &state, &workers, (&mirror, &log))
     }
 }
 
@@ -50,13 +52,14 @@ struct Shown<'a> {
     state: &'a State,
     folder: &'a Path,
     serving: Vec<&'a WorkerInfo>,
+    log: &'a LogStatus,
 }
 
 fn report(
     context: &Context,
     state: &State,
     workers: &[WorkerInfo],
-    mirror: &MirrorStatus,
+    (mirror, log): (&MirrorStatus, &LogStatus),
 ) -> Result<(), Failure> {
     let now = Timestamp::now();
     let running = if state.running {
@@ -95,6 +98,7 @@ fn report(
         facts.push(("http", state.http.clone().unwrap_or_else(|| paint(DIM, "off"))));
         facts.push(("connected", human::count(state.peers as u64, "peer")));
         facts.push(("transfers", format!("{} running", state.transfers)));
+        facts.push(("lease", lease(&state.lease, now)));
     }
     facts.extend([
         ("trusts", human::count(state.nations as u64, "nation")),
@@ -109,12 +113,34 @@ fn report(
             ),
         ),
         ("mirrors", mirrors(mirror)),
+        ("log", logs(log)),
         ("folder", context.home().display().to_string()),
         ("version", state.version.clone()),
     ]);
     output::print(&output::facts(&facts))?;
+    for problem in &log.problems {
+        output::warn(problem);
+    }
     let live = workers_table(workers.iter().filter(|worker| !worker.state.is_over()));
     if live.is_empty() { Ok(()) } else { output::print(&format!("\n{}", live.render())) }
+}
+
+/// On what lease models are served.
+fn lease(lease: &Lease, now: Timestamp) -> String {
+    if lease.seconds == 0 && lease.producers.values().all(|seconds| *seconds == 0) {
+        return paint(DIM, "none is needed");
+    }
+    let heard = lease.heard.iter().map(|it| format!("{} {} ago", it.nation, human::millis(it.ago_ms)));
+    let heard: Vec<String> = heard.collect();
+    let heard =
+        if heard.is_empty() { "nobody was heard".to_owned() } else { format!("heard: {}", heard.join(", ")) };
+    let state = match lease.ends {
+        Some(ends) => format!("{} until {ends}, {}", paint(GOOD, "held"), human::relative(ends, now)),
+        None if lease.held => paint(DIM, "none is needed but for some producers"),
+        None => format!("{}; models are served again when enough allies are heard", paint(WARN, "ended")),
+    };
+    let allies = human::count(u64::from(lease.nations), "allied nation");
+    format!("{state}\n{} from {allies}; {heard}", human::count(lease.seconds, "second"))
 }
 
 /// Mirroring in a line.
@@ -137,6 +163,37 @@ fn mirrors(mirror: &MirrorStatus) -> String {
         }
     }
     text
+}
+
+/// Our log and those of allies in a few lines.
+fn logs(log: &LogStatus) -> String {
+    let mut out = Vec::new();
+    let own = log.logs.iter().find(|log| log.own);
+    out.push(match own {
+        Some(own) if own.size > 0 => {
+            let names: Vec<String> = own.witnesses.iter().map(ToString::to_string).collect();
+            let who = if names.is_empty() {
+                paint(WARN, "cosigned by nobody")
+            } else {
+                format!("cosigned by {}", names.join(", "))
+            };
+            format!("{}, {who}", human::count(own.size, "entry"))
+        }
+        _ => paint(DIM, "nothing in our log yet"),
+    });
+    if log.pending > 0 {
+        let why = log.waiting.as_deref().unwrap_or_default();
+        out.push(format!("{} to be logged: {why}", human::count(log.pending, "statement")));
+    }
+    let followed = log.logs.iter().filter(|log| !log.own).count() as u64;
+    let disputed = log.logs.iter().filter(|log| log.disputed).count() as u64;
+    if followed > 0 {
+        out.push(format!("follows {}", human::count(followed, "log")));
+    }
+    if disputed > 0 {
+        out.push(paint(BAD, format!("{} caught lying", human::count(disputed, "log"))));
+    }
+    out.join("\n")
 }
 
 /// Whether others get through to it, and by which relays.
@@ -173,7 +230,7 @@ fn reach(reach: &Reach) -> String {
 /// Workers, a line each.
 fn workers_table<'a>(workers: impl Iterator<Item = &'a WorkerInfo>) -> Table {
     let now = Timestamp::now();
-    let mut table = Table::new(&["serving", "state", "address", "engine", "since"]);
+    let mut table = Table::new(&["serving", "state", "address", "engine", "since", "lease"]);
     for worker in workers {
         let state = serde_json::to_value(worker.state).ok().and_then(|v| v.as_str().map(str::to_owned));
         table.row([
@@ -182,6 +239,7 @@ fn workers_table<'a>(workers: impl Iterator<Item = &'a WorkerInfo>) -> Table {
             worker.address.map(|address| format!("http://{address}")).unwrap_or_default().into(),
             cell(DIM, worker.engine.clone().unwrap_or_default()),
             cell(DIM, human::relative(worker.started, now)),
+            worker.lease_ends.map(|ends| human::relative(ends, now)).unwrap_or_default().into(),
         ]);
     }
     table

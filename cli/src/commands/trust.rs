@@ -6,7 +6,7 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use node::api::types::{NationEntry, PinNation, Unpinned};
+use node::api::types::{MembershipEntry, NationEntry, PinNation, Unpinned};
 use node::nation_file::{self, NationFile};
 use registry::statement::Standing;
 use registry::trust::{Ending, spoken};
@@ -195,6 +195,15 @@ async fn nations(context: &Context) -> Result<Vec<NationEntry>, Failure> {
     nations
 }
 
+/// Why our nation holds another in its standing; nothing where nothing was said.
+async fn reason(context: &Context, nation: &Nation) -> Result<Option<String>, Failure> {
+    let client = Client::open(context, Need::Folder).await?;
+    let said: Result<Vec<MembershipEntry>, Failure> = client.get("/v1/memberships").await;
+    client.close().await;
+    let said = said?.into_iter().find(|said| said.member == *nation);
+    Ok(said.map(|said| said.reason).filter(|reason| !reason.is_empty()))
+}
+
 async fn list(context: &Context) -> Result<(), Failure> {
     let nations = nations(context).await?;
     if context.json {
@@ -241,7 +250,7 @@ async fn show(context: &Context, wanted: &Nation) -> Result<(), Failure> {
     }
     let now = Timestamp::now();
     let [first, second] = human::fingerprint(&nation.fingerprint);
-    let standing = match &nation.reason {
+    let standing = match reason(context, wanted).await? {
         Some(reason) => format!("{}: {reason}", nation.standing),
         None => nation.standing.to_string(),
     };

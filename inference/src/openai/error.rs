@@ -102,6 +102,10 @@ impl ApiError {
                 let message = format!("The worker that serves `{model}` stops: {}", cause.reason);
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, Some("server_stopping"), message)
             }
+            StopCode::LeaseEnded => {
+                let message = format!("The model `{model}` is not served at the moment: {}", cause.reason);
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, Some("lease_ended"), message)
+            }
         }
     }
 

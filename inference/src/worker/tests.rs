@@ -47,7 +47,7 @@ impl Worker {
     }
 
     fn serve(admitted: Handoff, options: Options) -> Self {
-        let launch = Launch { admitted, listen: "127.0.0.1:0".parse().unwrap(), options };
+        let launch = Launch { admitted, listen: "127.0.0.1:0".parse().unwrap(), options, lease: None };
         Self::start(&serde_json::to_string(&launch).unwrap())
     }
 
@@ -203,6 +203,7 @@ fn what_can_not_be_served_is_said_with_its_reason() {
         admitted: model(&scratch),
         listen: taken.local_addr().unwrap(),
         options: Options::default(),
+        lease: None,
     };
     let (code, message) = Worker::start(&serde_json::to_string(&launch).unwrap()).failed();
     assert_eq!(code, FailCode::Listen);
@@ -210,10 +211,41 @@ fn what_can_not_be_served_is_said_with_its_reason() {
 }
 
 #[test]
+fn a_lease_that_is_not_renewed_ends_a_running_answer_and_the_process() {
+    let scratch = Scratch::new();
+    let end = |ms: u64| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        registry::lease::LeaseEnd { left_ms: ms, ends_ms: now.as_millis() as u64 + ms }
+    };
+    let launch = Launch {
+        admitted: model(&scratch),
+        listen: "127.0.0.1:0".parse().unwrap(),
+        options: Options::default(),
+        lease: Some(end(60_000)),
+    };
+    let mut worker = Worker::start(&serde_json::to_string(&launch).unwrap());
+    let address = worker.ready();
+    let (_, health) = tiny::receive(tiny::send(address, "GET", "/health", ""));
+    assert!(health.contains("left_ms"), "{health}");
+    let mut running = tiny::send(address, "POST", "/v1/chat/completions", LONG);
+    let mut first = [0; 600];
+    running.read_exact(&mut first).unwrap();
+    worker.order(&Order::Lease(end(300)));
+    // The node says nothing more, and its pipe stays open.
+    let Some(Report::Stopped { code: StopCode::LeaseEnded, active_requests: 1, .. }) = worker.report() else {
+        panic!("it did not stop by itself");
+    };
+    let mut rest = String::new();
+    running.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("lease_ended") && !rest.contains("[DONE]"), "{rest}");
+    assert!(worker.child.wait().unwrap().success());
+}
+
+#[test]
 fn orders_are_obeyed_and_the_end_of_the_input_is_one() {
     let stop = |input: &str| {
         let halt = Halt::default();
-        obey(&mut input.as_bytes(), &halt);
+        obey(&mut input.as_bytes(), &halt, &Leash::default());
         halt.cause().unwrap()
     };
     let line = serde_json::to_string(&recall()).unwrap();

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use axum::Json;
 use axum::extract::State;
+use registry::bundle::{ExportOptions, ImportOptions, Matcher};
 use registry::envelope::EnvelopeError;
 use registry::statement::Statement;
 use registry::{ChannelName, Model, Nation, Signed, Timestamp};
@@ -12,8 +13,9 @@ use serde::Deserialize;
 use super::guard::{Body, Path, Query, Raw};
 use super::stream::blocking;
 use super::types::{
-    Accepted, Collected, DialRequest, Done, ExportRequest, Exported, GcRequest, ImportRequest, Imported,
-    NationEntry, PinEntry, PinNation, PinRequest, Resolved, Sequences, Unpinned, WorkerInfo,
+    Accepted, Collected, DialRequest, Done, ExportRequest, Exported, GcRequest, HaveList, HaveRequest,
+    ImportRequest, Imported, NationEntry, PinEntry, PinNation, PinRequest, Resolved, Sequences, Unpinned,
+    WorkerInfo,
 };
 use super::{Api, catalogue};
 use crate::error::{Code, Problem};
@@ -76,6 +78,10 @@ pub(super) async fn statement(State(api): State<Api>, Raw(body): Raw) -> Answer<
         let events = api.node().events();
         let nation = statement.nation().clone();
         events.send(Event::Statement { digest: accepted.digest, kind: accepted.kind, nation });
+        if let Statement::Channel(channel) = &statement {
+            let (store, channel) = (api.store().clone(), channel.clone());
+            events.send(blocking(move || Ok(Event::channel(&store, channel))).await?);
+        }
         if let Statement::Recall(recall) = statement {
             events.send(Event::Recall {
                 digest: accepted.digest,
@@ -217,7 +223,17 @@ pub(super) async fn export(State(api): State<Api>, Body(request): Body<ExportReq
     let store = api.store().clone();
     let done = blocking(move || {
         let resolved = catalogue::resolve(&store, &request.reference)?;
-        let report = registry::bundle::export(&store, &resolved.release, &path)?;
+        let options = ExportOptions {
+            to: request.to,
+            files: request.files.iter().map(|pattern| Matcher::new(pattern)).collect(),
+            without_blobs: request.without_blobs,
+            have: match &request.have {
+                Some(list) => registry::bundle::read_have(&absolute(list)?)?,
+                None => Default::default(),
+            },
+            now: Timestamp::now(),
+        };
+        let report = registry::bundle::export_with(&store, &resolved.release, &path, &options)?;
         Ok(Exported {
             release: resolved.release,
             model: resolved.model,
@@ -225,20 +241,43 @@ pub(super) async fn export(State(api): State<Api>, Body(request): Body<ExportReq
             path: request.path,
             bytes: report.bytes,
             releasable_to: report.releasable_to.to_string(),
+            to: report.to,
+            files: report.files,
+            files_in: report.files_in,
         })
     });
     Ok(Json(done.await?))
 }
 
+pub(super) async fn have(State(api): State<Api>, Body(request): Body<HaveRequest>) -> Answer<HaveList> {
+    let path = absolute(&request.path)?;
+    let store = api.store().clone();
+    let blobs = blocking(move || Ok(registry::bundle::write_have(&store, &path, Timestamp::now())?)).await?;
+    Ok(Json(HaveList { path: request.path, blobs }))
+}
+
 pub(super) async fn import(State(api): State<Api>, Body(request): Body<ImportRequest>) -> Answer<Imported> {
     let path = absolute(&request.path)?;
     let store = api.store().clone();
-    let imported = blocking(move || {
+    let max_age = request.max_age_secs.or_else(|| {
+        let secs = api.node().config().bundle.max_age_secs;
+        (secs > 0).then_some(secs)
+    });
+    // More than fits is for ever.
+    let max_age = max_age.and_then(|secs| i64::try_from(secs).ok());
+    let options = ImportOptions { max_age, witnesses: api.node().config().bundle.witnesses };
+    let taken = blocking(move || {
         let now = Timestamp::now();
-        let report = registry::bundle::import(&store, &path, now)?;
-        registry::admit::admit(&store, &report.release, now)?;
+        let report = registry::bundle::import_with(&store, &path, now, options)?;
+        if report.missing.is_empty() {
+            registry::admit::admit(&store, &report.release, now)?;
+        } else {
+            // The other disks may be days behind.
+            store.pin(&report.release, "imported in part")?;
+        }
         let (release, decision) = registry::admit::decide(&store, &report.release, now)?;
-        Ok(Imported {
+        let recalls = report.recalls.clone();
+        let imported = Imported {
             release: report.release,
             model: release.model.clone(),
             version: release.version.clone(),
@@ -247,17 +286,29 @@ pub(super) async fn import(State(api): State<Api>, Body(request): Body<ImportReq
             new_bytes: report.new_bytes,
             new_statements: report.new_statements,
             skipped: report.skipped,
+            missing: report.missing,
+            by: report.by,
+            made: report.made,
+            checkpoint: report.checkpoint,
+            recalls: recalls.len(),
             decision,
-        })
+        };
+        Ok((imported, recalls))
     })
-    .await?;
-    api.node().events().send(Event::Admitted {
-        release: imported.release,
-        model: imported.model.clone(),
-        version: imported.version.clone(),
-    });
-    // The bundle may have brought a recall.
+    .await;
+    // A bundle that is refused may have brought a recall too.
     api.workers().recheck(std::time::Instant::now()).await;
+    let (imported, recalls) = taken?;
+    if imported.missing.is_empty() {
+        api.node().events().send(Event::Admitted {
+            release: imported.release,
+            model: imported.model.clone(),
+            version: imported.version.clone(),
+        });
+    }
+    for recall in recalls {
+        api.node().announce(recall).await;
+    }
     api.node().announce(imported.release).await;
     Ok(Json(imported))
 }

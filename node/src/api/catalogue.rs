@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use registry::policy::recall_binds;
-use registry::statement::{Channel, Recall, RecallTarget, Release, RoleName, Statement};
+use registry::statement::{Channel, Recall, RecallTarget, Release, RoleName, Statement, Verdict};
 use registry::store::{Pin, Store};
 use registry::trust::TrustError;
-use registry::{Digest, Model, Reference, Timestamp};
+use registry::{Digest, Model, Nation, Reference, Timestamp};
 
+use super::Access;
 use super::types::{
-    ChannelEntry, Evidence, FileEntry, ModelEntry, PinEntry, Presence, RecallEntry, ReleaseDetail,
-    ReleaseEntry, Resolved, SignedEntry,
+    AttestationEntry, ChannelEntry, Evidence, FileEntry, ModelEntry, PinEntry, Presence, RecallEntry,
+    ReleaseDetail, ReleaseEntry, Resolved, RolledBack, SignedEntry,
 };
 use crate::error::{Code, Problem};
 
@@ -26,7 +27,7 @@ pub(super) struct Catalogue<'a> {
 }
 
 impl<'a> Catalogue<'a> {
-    pub(super) fn read(store: &'a Store) -> Result<Self, Problem> {
+    fn read(store: &'a Store) -> Result<Self, Problem> {
         let admitted = store.admissions()?.into_iter().filter(|admission| admission.decision.allowed);
         let mirrored = store.mirrored()?.into_iter().filter(|it| it.kept);
         Ok(Self {
@@ -40,6 +41,23 @@ impl<'a> Catalogue<'a> {
         })
     }
 
+    /// The same as whoever has `access` may read it.
+    pub(super) fn read_for(store: &'a Store, access: Access) -> Result<Self, Problem> {
+        let mut all = Self::read(store)?;
+        if access == Access::Public {
+            let own = store.own();
+            let withheld: BTreeSet<Digest> = all
+                .releases
+                .iter()
+                .filter(|(_, it)| !it.releasable_to(&own))
+                .map(|(digest, _)| *digest)
+                .collect();
+            all.releases.retain(|digest, _| !withheld.contains(digest));
+            all.channels.retain(|(_, channel)| !withheld.contains(&channel.release));
+        }
+        Ok(all)
+    }
+
     /// Every model, by name.
     pub(super) fn models(&self) -> Result<Vec<ModelEntry>, Problem> {
         let mut models: BTreeMap<Model, ModelEntry> = BTreeMap::new();
@@ -51,7 +69,7 @@ impl<'a> Catalogue<'a> {
         }
         for (_, channel) in &self.channels {
             let entry = models.entry(channel.model.clone()).or_insert_with(|| empty(&channel.model));
-            entry.channels.push(self.channel(channel));
+            entry.channels.push(self.channel(channel)?);
         }
         for entry in models.values_mut() {
             entry.releases.sort_by(|a, b| (b.issued, &b.version).cmp(&(a.issued, &a.version)));
@@ -60,15 +78,21 @@ impl<'a> Catalogue<'a> {
         Ok(models.into_values().collect())
     }
 
-    fn channel(&self, channel: &Channel) -> ChannelEntry {
-        ChannelEntry {
+    fn channel(&self, channel: &Channel) -> Result<ChannelEntry, Problem> {
+        let rolled_back_from = self
+            .store
+            .rolled_back_from(channel)?
+            .filter(|(release, _)| self.releases.contains_key(release))
+            .map(|(release, left)| RolledBack { release, version: left.version });
+        Ok(ChannelEntry {
             channel: channel.channel.clone(),
             sequence: channel.sequence,
             release: channel.release,
             version: self.releases.get(&channel.release).map(|release| release.version.clone()),
             reason: channel.reason.clone(),
             issued: channel.issued,
-        }
+            rolled_back_from,
+        })
     }
 
     fn entry(&self, digest: &Digest, release: &Release) -> Result<ReleaseEntry, Problem> {
@@ -142,17 +166,49 @@ impl<'a> Catalogue<'a> {
                 .iter()
                 .filter(|(_, channel)| channel.release == *digest)
                 .map(|(_, channel)| self.channel(channel))
-                .collect(),
+                .collect::<Result<_, _>>()?,
             recalls: self
                 .recalls
                 .iter()
                 .filter(|(_, recall)| named(recall))
                 .map(|(id, recall)| self.recall(id, recall))
                 .collect(),
+            attestations: self.attestations(digest, &release.model.nation)?,
             decision,
             distrust,
             pin: self.pins.get(digest).map(|pin| pin.reason.clone()),
         })
+    }
+
+    /// What nations attest about a release, and whether each counts now.
+    fn attestations(&self, release: &Digest, producer: &Nation) -> Result<Vec<AttestationEntry>, Problem> {
+        let now = Timestamp::now();
+        let believed = registry::admit::attestations(self.store, release, now)?;
+        let mut entries = Vec::new();
+        for (id, attestation) in self.store.attestations(release)? {
+            let why = if attestation.valid_until <= now {
+                Some("it has expired".to_owned())
+            } else if !believed.contains(&attestation) {
+                Some(format!("`{}` is not believed here now", attestation.nation))
+            } else if attestation.nation == *producer && attestation.verdict == Verdict::Pass {
+                Some("a producer does not vouch for itself".to_owned())
+            } else {
+                None
+            };
+            entries.push(AttestationEntry {
+                attestation: id,
+                nation: attestation.nation,
+                suite: attestation.suite,
+                verdict: attestation.verdict,
+                results: attestation.results,
+                summary: attestation.summary,
+                issued: attestation.issued,
+                valid_until: attestation.valid_until,
+                counts: why.is_none(),
+                why,
+            });
+        }
+        Ok(entries)
     }
 
     fn recall(&self, id: &Digest, recall: &Recall) -> RecallEntry {
@@ -207,7 +263,9 @@ impl<'a> Catalogue<'a> {
             let target = recall.target.digest();
             target == *digest || ancestors.contains_key(&target)
         });
-        for id in [digest].into_iter().chain(channels).chain(recalls.map(|(id, _)| id)) {
+        let attestations = self.store.attestations(digest)?;
+        let attested = attestations.iter().map(|(id, _)| id);
+        for id in [digest].into_iter().chain(channels).chain(recalls.map(|(id, _)| id)).chain(attested) {
             statements.extend(self.store.statement(id)?);
         }
         let entry = |signed: registry::Signed| -> Result<SignedEntry, Problem> {
@@ -252,6 +310,18 @@ pub(super) fn resolve(store: &Store, text: &str) -> Result<Resolved, Problem> {
             version: release.version,
         }),
         None => Err(not_known(store, &reference)),
+    }
+}
+
+/// The same for whoever has `access`: what that one may not read is not known.
+pub(super) fn resolve_for(store: &Store, text: &str, access: Access) -> Result<Resolved, Problem> {
+    let found = resolve(store, text)?;
+    let own = store.own();
+    match store.release(&found.release)? {
+        Some(release) if access == Access::Public && !release.releasable_to(&own) => {
+            Err(Problem::new(Code::NotFound, format!("`{}` is not known here", parse(text)?)))
+        }
+        _ => Ok(found),
     }
 }
 

@@ -9,7 +9,7 @@ use registry::{Reference, Timestamp};
 use super::guard::Body;
 use super::stream::{Progress, blocking, job};
 use super::types::{
-    DamageEntry, DraftRequest, Drafted, PullRequest, Pulled, SkippedFile, TransferInfo, VerifyDone,
+    DamageEntry, DraftRequest, Drafted, PullRequest, Pulled, Rollback, SkippedFile, TransferInfo, VerifyDone,
     VerifyRequest, Work, WorkerInfo, WorkerRequest,
 };
 use super::{Api, admin, catalogue};
@@ -47,11 +47,18 @@ async fn fetch(
     let store = api.store().clone();
     let release = report.release;
     let missing = || Problem::new(Code::Internal, "the release pulled is not in the store");
-    let (known, pinned, channels) = blocking(move || {
+    let (known, pinned, channels, rolled_back) = blocking(move || {
         let known = store.release(&release)?.ok_or_else(missing)?;
         let pinned = store.pins()?.iter().any(|pin| pin.release == release);
-        let pointing = store.channels()?.into_iter().filter(|(_, channel)| channel.release == release);
-        Ok::<_, Problem>((known, pinned, pointing.map(|(_, channel)| channel.channel).collect()))
+        let (mut channels, mut rolled_back) = (Vec::new(), Vec::new());
+        for (_, channel) in store.channels()?.into_iter().filter(|(_, channel)| channel.release == release) {
+            if let Some((_, left)) = store.rolled_back_from(&channel)? {
+                let (name, reason) = (channel.channel.clone(), channel.reason.clone());
+                rolled_back.push(Rollback { channel: name, from: left.version, reason });
+            }
+            channels.push(channel.channel);
+        }
+        Ok::<_, Problem>((known, pinned, channels, rolled_back))
     })
     .await?;
     Ok(Pulled {
@@ -62,6 +69,7 @@ async fn fetch(
         already_here: report.transfer.bytes_resumed == report.transfer.bytes_total,
         pinned,
         channels,
+        rolled_back,
         transfer: report.transfer,
         decision: report.decision,
     })

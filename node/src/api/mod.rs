@@ -6,6 +6,10 @@
 //! in process               everything, no socket (Access::Local)
 //! ```
 //!
+//! **Who reads.** Nobody proves a nation over TCP: whoever reaches the port is taken for somebody of this node's own nation,
+//! whose operator decided who may. So it shows what is releasable to that nation and nothing else; a release that another
+//! nation let slip here is shown to the operator alone.
+//!
 //! Answers are JSON; failures are problem details (RFC 9457, [`crate::error::Problem`]); long jobs are server-sent events.
 //! `openapi.json` beside this file describes every route, and a test holds the two together.
 
@@ -14,6 +18,8 @@ mod attach;
 mod catalogue;
 mod guard;
 mod jobs;
+mod log;
+mod policy;
 mod problem;
 mod read;
 pub mod server;
@@ -37,10 +43,11 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{Code, Problem};
 use crate::node::Node;
 use crate::serving::Workers;
+use crate::wire::MAX_ADD_CHECKPOINT;
 
 /// The largest body that the socket takes is a signed statement or a nation file.
 const MAX_BODY: usize = MAX_SIGNED;
-/// The public interface takes no bodies.
+/// The public interface takes no bodies but those of `add-checkpoint`, which has its own limit.
 const MAX_PUBLIC_BODY: usize = 1024;
 /// A public request that reads is answered within this, or with a problem; streams are not meant.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
@@ -56,7 +63,7 @@ pub enum Access {
 
 /// What every handler works on. Cheap to clone.
 #[derive(Clone)]
-pub struct Api(Arc<Inner>);
+pub struct Api(Arc<Inner>, Access);
 
 struct Inner {
     node: Node,
@@ -72,7 +79,8 @@ impl Api {
     /// cancelled by `POST /v1/shutdown` and ends live streams.
     pub fn new(node: Node, workers: Workers, running: bool, stop: CancellationToken) -> Self {
         let started = Timestamp::now();
-        Self(Arc::new(Inner { node, workers, started, running, http: OnceLock::new(), stop }))
+        let inner = Inner { node, workers, started, running, http: OnceLock::new(), stop };
+        Self(Arc::new(inner), Access::Local)
     }
 
     /// Tells where the public interface listens, once it does.
@@ -86,6 +94,10 @@ impl Api {
 
     fn store(&self) -> &Store {
         self.0.node.store()
+    }
+
+    fn access(&self) -> Access {
+        self.1
     }
 
     fn workers(&self) -> &Workers {
@@ -115,6 +127,7 @@ fn routes() -> Vec<Route> {
     route("get", "/v1/releases/{digest}", Public, get(read::release));
     route("get", "/v1/releases/{digest}/evidence", Public, get(read::evidence));
     route("get", "/v1/releases/{digest}/attachments", Public, get(attach::list));
+    route("get", "/v1/releases/{digest}/card", Public, get(policy::card));
     route("get", "/v1/resolve", Public, get(read::resolve));
     route("get", "/v1/nations", Public, get(read::nations));
     route("get", "/v1/nations/{nation}/roots", Public, get(read::roots));
@@ -126,8 +139,25 @@ fn routes() -> Vec<Route> {
     route("get", "/v1/workers", Public, get(read::workers));
     route("get", "/v1/pins", Public, get(read::pins));
     route("get", "/v1/mirror", Public, get(read::mirror));
+    route("get", "/v1/policy", Local, get(policy::show));
+    route("get", "/v1/policy/explain", Local, get(policy::explain));
+    route("post", "/v1/policy/check", Local, post(policy::check));
+    route("get", "/v1/log", Public, get(log::status));
+    route("get", "/v1/log/monitor", Local, get(log::monitor));
+    route("get", "/v1/log/evidence", Public, get(log::evidence));
+    route("get", "/v1/log/evidence/{name}", Public, get(log::evidence_file));
+    route("get", "/v1/log/place/{digest}", Public, get(log::place));
+    route("get", "/v1/log/entries/{nation}", Public, get(log::entries));
+    route("get", "/log/{nation}/checkpoint", Public, get(log::checkpoint));
+    route("get", "/log/{nation}/tile/{*path}", Public, get(log::tile));
+    let cosigning = DefaultBodyLimit::max(MAX_ADD_CHECKPOINT);
+    route("post", "/log/add-checkpoint", Public, post(log::add_checkpoint).layer(cosigning));
+    route("post", "/v1/log/evidence", Local, post(log::examine));
+    route("post", "/v1/log/settle/{nation}", Local, post(log::settle));
+    route("post", "/v1/log/recover", Local, post(log::recover));
     route("get", "/v1/bandwidth", Local, get(admin::bandwidth));
     route("put", "/v1/bandwidth", Local, put(admin::set_bandwidth));
+    route("get", "/v1/memberships", Local, get(read::memberships));
     route("get", "/v1/sequences", Local, get(admin::sequences));
     route("post", "/v1/pull", Local, post(jobs::pull));
     route("post", "/v1/drafts", Local, post(jobs::draft));
@@ -142,6 +172,7 @@ fn routes() -> Vec<Route> {
     route("post", "/v1/attachments", Local, post(attach::attach));
     route("post", "/v1/checkout", Local, post(attach::checkout));
     route("post", "/v1/import", Local, post(admin::import));
+    route("post", "/v1/have", Local, post(admin::have));
     route("post", "/v1/workers", Local, post(jobs::serve));
     route("delete", "/v1/workers/{id}", Local, delete(admin::stop_worker));
     route("post", "/v1/peers", Local, post(admin::dial));
@@ -160,6 +191,7 @@ pub fn router(api: Api, access: Access, hosts: &[String]) -> Router {
         };
         router = router.route(route.path, handler);
     }
+    let api = Api(api.0, access);
     let router = router.fallback(unknown).method_not_allowed_fallback(wrong_method).with_state(api);
     let router = match access {
         Access::Local => router.layer(DefaultBodyLimit::max(MAX_BODY)),

@@ -128,7 +128,11 @@ impl From<BundleError> for Problem {
             BundleError::Admit(error) => (*error).into(),
             BundleError::Refused { decision, .. } => Self::refused(decision),
             BundleError::Exists { .. } => Self::new(Code::Conflict, error),
-            BundleError::NotPinned { .. } => Self::new(Code::PolicyRefused, error),
+            BundleError::NotPinned { .. }
+            | BundleError::ForAnother { .. }
+            | BundleError::Withheld { .. }
+            | BundleError::Stale { .. } => Self::new(Code::PolicyRefused, error),
+            BundleError::NoSuchFile(_) => Self::new(Code::NotFound, error),
             BundleError::Io { ref source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
                 Self::new(Code::NotFound, error)
             }
@@ -169,6 +173,7 @@ impl From<ServingError> for Problem {
             ServingError::Admit(error) => error.into(),
             ServingError::NotFound(_) => Self::new(Code::NotFound, error),
             ServingError::TooMany(_) | ServingError::Stopping => Self::new(Code::Busy, error),
+            ServingError::Lease(_) => Self::new(Code::PolicyRefused, error),
             ServingError::Spawn { .. } => Self::new(Code::Worker, error),
         }
     }
@@ -196,6 +201,7 @@ impl From<NodeError> for Problem {
             NodeError::Key(_) => Self::new(Code::NotFound, error),
             NodeError::Certificate { .. } | NodeError::Own(_) => Self::new(Code::VerificationFailed, error),
             NodeError::Network(_) => Self::new(Code::Network, error),
+            NodeError::Policy(_) => Self::new(Code::Usage, error),
         }
     }
 }

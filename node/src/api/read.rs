@@ -4,9 +4,9 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use registry::envelope::EnvelopeError;
 use registry::statement::{RoleName, Root, Statement};
-use registry::store::Store;
-use registry::trust::{Ending, Member, Said, Trust};
+use registry::trust::{Ending, Member, Trust};
 use registry::{Model, Nation, Timestamp, Verified};
 use serde::Deserialize;
 use serde_json::Value;
@@ -14,8 +14,8 @@ use serde_json::Value;
 use super::guard::{Path, Query};
 use super::stream::blocking;
 use super::types::{
-    Evidence, Health, MirrorStatus, ModelEntry, NationEntry, PeerInfo, PinEntry, RecallEntry, ReleaseDetail,
-    Resolved, RoleEntry, RootEnding, Status, TransferInfo, Usage, WorkerInfo,
+    Evidence, Health, MembershipEntry, MirrorStatus, ModelEntry, NationEntry, PeerInfo, PinEntry,
+    RecallEntry, ReleaseDetail, Resolved, RoleEntry, RootEnding, Status, TransferInfo, Usage, WorkerInfo,
 };
 use super::{Api, catalogue};
 use crate::error::{Code, Problem};
@@ -28,7 +28,7 @@ pub(super) const OPENAPI: &str = include_str!("openapi.json");
 type Answer<T> = Result<Json<T>, Problem>;
 
 pub(super) async fn health() -> Json<Health> {
-    Json(Health { status: "ok".to_owned() })
+    Json(Health { status: "ok".to_owned(), warnings: Vec::new() })
 }
 
 pub(super) async fn ready(State(api): State<Api>) -> Answer<Health> {
@@ -37,7 +37,8 @@ pub(super) async fn ready(State(api): State<Api>) -> Answer<Health> {
     if node.addresses().is_empty() && !config.offline && !config.p2p.listen.is_empty() {
         return Err(Problem::new(Code::Busy, "the node does not listen for peers yet"));
     }
-    Ok(Json(Health { status: "ok".to_owned() }))
+    let warnings = crate::log::view::status(node).await?.problems;
+    Ok(Json(Health { status: "ok".to_owned(), warnings }))
 }
 
 pub(super) async fn openapi() -> Response {
@@ -73,6 +74,7 @@ pub(super) async fn status(State(api): State<Api>) -> Answer<Status> {
             partial_bytes: usage.partial_bytes,
             disk_free: usage.disk_free,
         },
+        lease: node.leases().status(),
     }))
 }
 
@@ -90,8 +92,8 @@ fn endings(trust: &Trust, now: Timestamp) -> Vec<RootEnding> {
 }
 
 pub(super) async fn models(State(api): State<Api>) -> Answer<Vec<ModelEntry>> {
-    let store = api.store().clone();
-    Ok(Json(blocking(move || catalogue::Catalogue::read(&store)?.models()).await?))
+    let (store, access) = (api.store().clone(), api.access());
+    Ok(Json(blocking(move || catalogue::Catalogue::read_for(&store, access)?.models()).await?))
 }
 
 pub(super) async fn model(
@@ -99,22 +101,22 @@ pub(super) async fn model(
     Path((nation, name)): Path<(String, String)>,
 ) -> Answer<ModelEntry> {
     let model: Model = format!("{nation}/{name}").parse()?;
-    let store = api.store().clone();
-    let models = blocking(move || catalogue::Catalogue::read(&store)?.models()).await?;
+    let (store, access) = (api.store().clone(), api.access());
+    let models = blocking(move || catalogue::Catalogue::read_for(&store, access)?.models()).await?;
     let missing = || Problem::new(Code::NotFound, format!("no release of `{model}` is known here"));
     models.into_iter().find(|entry| entry.model == model).map(Json).ok_or_else(missing)
 }
 
 pub(super) async fn release(State(api): State<Api>, Path(digest): Path<String>) -> Answer<ReleaseDetail> {
     let digest = digest.parse()?;
-    let store = api.store().clone();
-    Ok(Json(blocking(move || catalogue::Catalogue::read(&store)?.detail(&digest)).await?))
+    let (store, access) = (api.store().clone(), api.access());
+    Ok(Json(blocking(move || catalogue::Catalogue::read_for(&store, access)?.detail(&digest)).await?))
 }
 
 pub(super) async fn evidence(State(api): State<Api>, Path(digest): Path<String>) -> Answer<Evidence> {
     let digest = digest.parse()?;
-    let store = api.store().clone();
-    Ok(Json(blocking(move || catalogue::Catalogue::read(&store)?.evidence(&digest)).await?))
+    let (store, access) = (api.store().clone(), api.access());
+    Ok(Json(blocking(move || catalogue::Catalogue::read_for(&store, access)?.evidence(&digest)).await?))
 }
 
 #[derive(Deserialize)]
@@ -124,8 +126,8 @@ pub(super) struct ResolveQuery {
 }
 
 pub(super) async fn resolve(State(api): State<Api>, Query(query): Query<ResolveQuery>) -> Answer<Resolved> {
-    let store = api.store().clone();
-    Ok(Json(blocking(move || catalogue::resolve(&store, &query.reference)).await?))
+    let (store, access) = (api.store().clone(), api.access());
+    Ok(Json(blocking(move || catalogue::resolve_for(&store, &query.reference, access)).await?))
 }
 
 pub(super) async fn nations(State(api): State<Api>) -> Answer<Vec<NationEntry>> {
@@ -142,7 +144,6 @@ pub(super) async fn nations(State(api): State<Api>) -> Answer<Vec<NationEntry>> 
         ending: Ending::of(member.root.expires, now),
         standing: member.standing(),
         sequence: member.said().map(|said| said.sequence),
-        reason: member.said().and_then(|said| reason(api.store(), said)),
         pinned: member.pinned,
         addresses: nation_file::remembered(api.store(), nation),
         peers: peers.iter().filter(|peer| peer.nation == *nation).count(),
@@ -161,12 +162,28 @@ pub(super) async fn nations(State(api): State<Api>) -> Answer<Vec<NationEntry>> 
     Ok(Json(trust.members().map(|(nation, member)| entry(nation, member)).collect()))
 }
 
-/// Why our nation holds another in its standing.
-fn reason(store: &Store, said: &Said) -> Option<String> {
-    match store.statement(&said.statement).ok()??.peek().ok()? {
-        Statement::Membership(membership) => Some(membership.reason).filter(|reason| !reason.is_empty()),
-        _ => None,
-    }
+/// What our nation said of others last.
+pub(super) async fn memberships(State(api): State<Api>) -> Answer<Vec<MembershipEntry>> {
+    let store = api.store().clone();
+    let entries = blocking(move || {
+        let mut entries = Vec::new();
+        for (_, said) in store.trust().memberships() {
+            let signed = store.statement(&said.statement)?;
+            let statement = signed.map(|signed| signed.peek()).transpose().map_err(EnvelopeError::from)?;
+            let Some(Statement::Membership(membership)) = statement else { continue };
+            entries.push(MembershipEntry {
+                member: membership.member,
+                standing: membership.standing,
+                sequence: membership.sequence,
+                fingerprint: membership.fingerprint,
+                reason: membership.reason,
+                issued: membership.issued,
+                statement: said.statement,
+            });
+        }
+        Ok(entries)
+    });
+    Ok(Json(entries.await?))
 }
 
 /// A nation's roots, the first one first, as they travel.
@@ -179,8 +196,8 @@ pub(super) async fn roots(State(api): State<Api>, Path(nation): Path<String>) ->
 }
 
 pub(super) async fn recalls(State(api): State<Api>) -> Answer<Vec<RecallEntry>> {
-    let store = api.store().clone();
-    Ok(Json(blocking(move || Ok(catalogue::Catalogue::read(&store)?.recalls())).await?))
+    let (store, access) = (api.store().clone(), api.access());
+    Ok(Json(blocking(move || Ok(catalogue::Catalogue::read_for(&store, access)?.recalls())).await?))
 }
 
 pub(super) async fn peers(State(api): State<Api>) -> Json<Vec<PeerInfo>> {
@@ -226,6 +243,6 @@ pub(super) async fn mirror(State(api): State<Api>) -> Answer<MirrorStatus> {
 }
 
 pub(super) async fn pins(State(api): State<Api>) -> Answer<Vec<PinEntry>> {
-    let store = api.store().clone();
-    Ok(Json(blocking(move || Ok(catalogue::Catalogue::read(&store)?.pins())).await?))
+    let (store, access) = (api.store().clone(), api.access());
+    Ok(Json(blocking(move || Ok(catalogue::Catalogue::read_for(&store, access)?.pins())).await?))
 }

@@ -3,13 +3,17 @@
 mod attach;
 mod catalogue;
 mod jobs;
+mod log;
 mod mirror;
+mod policy;
 mod status;
 
 pub use self::attach::*;
 pub use self::catalogue::*;
 pub use self::jobs::*;
+pub use self::log::*;
 pub use self::mirror::*;
+pub use self::policy::*;
 pub use self::status::*;
 pub use registry::store::{GcReason, GcRelease};
 
@@ -18,4 +22,5 @@ pub use crate::events::{
     Direction, Event, PeerInfo, PeerShare, PeerState, StopCause, TransferInfo, TransferState, WorkerInfo,
     WorkerState, WorkerStop,
 };
+pub use crate::lease::{Heard, Status as LeaseStatus};
 pub use crate::reach::{Reach, Reachability, RelayInfo, RelayState, Relaying};

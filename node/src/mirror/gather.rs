@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use registry::policy::Action;
 use registry::store::{Mirrored, Store, StoreError};
 use registry::{Digest, Timestamp, admit};
 
@@ -65,16 +66,22 @@ pub(super) fn gather(
     Ok(World { facts, disk_free, now })
 }
 
-/// Why the policy would refuse a release, as far as that can be said without its bytes.
+/// Why the policy would refuse a release, as far as that can be said without its bytes: to be mirrored, or to be admitted
+/// once it is here.
 fn refusal(store: &Store, release: &Digest, now: Timestamp) -> Result<Option<String>, StoreError> {
-    match admit::decide(store, release, now) {
-        Ok((_, decision)) if decision.allowed => Ok(None),
-        Ok((_, decision)) => {
+    let facts = match admit::facts(store, &store.own(), release, now) {
+        Ok((_, facts)) => facts,
+        Err(admit::AdmitError::Store(error)) => return Err(error),
+        Err(error) => return Ok(Some(error.to_string())),
+    };
+    let policy = store.policy();
+    for action in [Action::Mirror, Action::Admit] {
+        let decision = policy.decide(action, &facts);
+        if !decision.allowed {
             let why: Vec<String> =
                 decision.refusals().map(|check| format!("{}: {}", check.rule, check.detail)).collect();
-            Ok(Some(why.join("; ")))
+            return Ok(Some(why.join("; ")));
         }
-        Err(admit::AdmitError::Store(error)) => Err(error),
-        Err(error) => Ok(Some(error.to_string())),
     }
+    Ok(None)
 }

@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use libp2p::PeerId;
-use registry::statement::{Kind, Releasable, Standing, Statement};
+use registry::admit::Door;
+use registry::statement::{Kind, Standing, Statement};
 use registry::store::StoreError;
 use registry::trust::Ending;
 use registry::{Digest, Nation, Signed, Timestamp};
@@ -68,6 +69,7 @@ impl Node {
                 return;
             }
         };
+        crate::log::kept(self, statement.nation());
         match statement.kind() {
             Kind::Recall => self.recalled(&signed, &statement).await,
             Kind::Release => self.provide(digest).await,
@@ -147,9 +149,14 @@ impl Node {
         let store = self.store().clone();
         let fit = blocking(move || {
             let Some(found) = store.release(&release)? else { return Ok(false) };
-            let open = matches!(found.releasable_to, Releasable::All);
+            let door = Door::open(&store, Timestamp::now())?;
             let whole = found.files.iter().all(|file| store.has_blob(&file.blake3));
-            Ok::<_, StoreError>(open && whole && registry::admit::binding_recall(&store, &release)?.is_none())
+            Ok::<_, StoreError>(
+                whole
+                    && registry::releasable::to_everybody(&store, &found)?
+                    && door.may_be_announced(&release)?
+                    && registry::admit::binding_recall(&store, &release)?.is_none(),
+            )
         });
         if matches!(fit.await, Ok(true)) {
             network.send(Command::Provide(discovery::provider_key(&release))).await;

@@ -25,7 +25,9 @@ use libp2p::{PeerId, Stream, StreamProtocol};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::reach::is_circuit;
-use crate::wire::{BLOB_PROTOCOL, MAX_BLOB_STREAMS, MAX_SYNC_STREAMS, SYNC_PROTOCOL};
+use crate::wire::{
+    BLOB_PROTOCOL, LOG_PROTOCOL, MAX_BLOB_STREAMS, MAX_LOG_STREAMS, MAX_SYNC_STREAMS, SYNC_PROTOCOL,
+};
 
 /// Inbound streams of one protocol that wait to be served, over all peers.
 const QUEUE: usize = 256;
@@ -47,15 +49,18 @@ pub enum Protocol {
     Sync,
     /// [`BLOB_PROTOCOL`].
     Blob,
+    /// [`LOG_PROTOCOL`].
+    Log,
 }
 
 impl Protocol {
-    const ALL: [Self; 2] = [Self::Sync, Self::Blob];
+    const ALL: [Self; 3] = [Self::Sync, Self::Blob, Self::Log];
 
     const fn name(self) -> StreamProtocol {
         StreamProtocol::new(match self {
             Self::Sync => SYNC_PROTOCOL,
             Self::Blob => BLOB_PROTOCOL,
+            Self::Log => LOG_PROTOCOL,
         })
     }
 
@@ -64,6 +69,7 @@ impl Protocol {
         match self {
             Self::Sync => MAX_SYNC_STREAMS,
             Self::Blob => MAX_BLOB_STREAMS,
+            Self::Log => MAX_LOG_STREAMS,
         }
     }
 }
@@ -217,6 +223,8 @@ pub struct Incoming {
     pub sync: mpsc::Receiver<Inbound>,
     /// Content asked for.
     pub blob: mpsc::Receiver<Inbound>,
+    /// Logs asked for.
+    pub log: mpsc::Receiver<Inbound>,
 }
 
 /// The behaviour.
@@ -225,8 +233,9 @@ pub struct Behaviour {
     shared: Arc<Shared>,
     sync: mpsc::Sender<Inbound>,
     blob: mpsc::Sender<Inbound>,
+    log: mpsc::Sender<Inbound>,
     /// Served streams by peer, so that several connections of one peer share its limit.
-    served: HashMap<PeerId, [Arc<AtomicUsize>; 2]>,
+    served: HashMap<PeerId, [Arc<AtomicUsize>; 3]>,
 }
 
 impl Behaviour {
@@ -236,8 +245,9 @@ impl Behaviour {
         let control = Control(Arc::new(Shared { direct_only, ..Shared::default() }));
         let (sync, sync_queue) = mpsc::channel(QUEUE);
         let (blob, blob_queue) = mpsc::channel(QUEUE);
-        let behaviour = Self { shared: Arc::clone(&control.0), sync, blob, served: HashMap::new() };
-        (behaviour, control, Incoming { sync: sync_queue, blob: blob_queue })
+        let (log, log_queue) = mpsc::channel(QUEUE);
+        let behaviour = Self { shared: Arc::clone(&control.0), sync, blob, log, served: HashMap::new() };
+        (behaviour, control, Incoming { sync: sync_queue, blob: blob_queue, log: log_queue })
     }
 
     fn handler(&mut self, id: ConnectionId, peer: PeerId, relayed: bool) -> Handler {
@@ -251,6 +261,7 @@ impl Behaviour {
             shared: Arc::clone(&self.shared),
             sync: self.sync.clone(),
             blob: self.blob.clone(),
+            log: self.log.clone(),
             served: self.served.entry(peer).or_default().clone(),
         }
     }
@@ -371,15 +382,17 @@ pub struct Handler {
     shared: Arc<Shared>,
     sync: mpsc::Sender<Inbound>,
     blob: mpsc::Sender<Inbound>,
-    served: [Arc<AtomicUsize>; 2],
+    log: mpsc::Sender<Inbound>,
+    served: [Arc<AtomicUsize>; 3],
 }
 
 impl Handler {
     fn accept(&self, protocol: Protocol, stream: Stream) {
-        let [sync, blob] = &self.served;
+        let [sync, blob, log] = &self.served;
         let (counter, queue) = match protocol {
             Protocol::Sync => (sync, &self.sync),
             Protocol::Blob => (blob, &self.blob),
+            Protocol::Log => (log, &self.log),
         };
         let taken = Slot::take(counter, protocol.limit())
             .is_some_and(|slot| queue.try_send(Inbound { peer: self.peer, stream, slot }).is_ok());

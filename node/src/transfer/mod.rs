@@ -1,5 +1,6 @@
 //! Pulling a release: resolve, decide, fetch from several peers at once, admit. Several pulls of one release are one.
 
+pub(crate) mod cache;
 mod fetch;
 mod job;
 pub mod limit;

@@ -1,5 +1,5 @@
-//! Whole swarms, simulated: one seed that hands out a release, peers that fetch it from the seed and from each other, an uplink
-//! for each. The decisions are the real ones ([`Plan`] and [`Lap`]); only the wires are made up. Every run is made of its
+//! Whole swarms, simulated: seeds that hand out a release, peers that fetch it from them and from each other, an uplink for
+//! each. The decisions are the real ones ([`Plan`] and [`Lap`]); only the wires are made up. Every run is made of its
 //! seed alone: `STEELYARD_SEED=17` plays one again.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -19,8 +19,6 @@ const LIMITS: Limits =
     Limits { max_window: 32 << 20, first_window: 4 << 20, stall: Duration::from_secs(20), in_order: false };
 /// Longest run: an hour of simulated time.
 const LIMIT: Duration = Duration::from_secs(3600);
-/// The peer that holds the release from the start.
-const SEED: usize = 0;
 
 /// xorshift64*: a few lines, the same on every machine.
 struct Random(u64);
@@ -74,7 +72,8 @@ struct Node {
 
 struct Swarm {
     nodes: Vec<Node>,
-    lap: Lap<usize>,
+    /// Of each node that holds the release from the start; these come first.
+    laps: Vec<Lap<usize>>,
     chunks: u32,
     now: Now,
     /// When, to whom, from whom, what.
@@ -83,14 +82,16 @@ struct Swarm {
 }
 
 impl Swarm {
-    fn new(seed: u64, chunks: u32, uplinks: &[u64]) -> Self {
+    /// With as many seeds as there are numbers for their places.
+    fn new(seed: u64, chunks: u32, uplinks: &[u64], places: &[u64]) -> Self {
         let node = |(index, uplink): (usize, &u64)| {
             let mut plan = Plan::new(LIMITS);
             plan.handle(
                 Event::File { file: 0, rank: 0, lens: vec![CHUNK as u32; chunks as usize] },
                 Now::ZERO,
             );
-            let missing = if index == SEED { vec![] } else { (0..chunks).collect() };
+            let whole = index < places.len();
+            let missing = if whole { vec![] } else { (0..chunks).collect() };
             plan.handle(Event::Opened { file: 0, missing }, Now::ZERO);
             Node {
                 plan,
@@ -98,13 +99,13 @@ impl Swarm {
                 begins: Now::ZERO,
                 leaves: None,
                 lies: false,
-                here: if index == SEED { (0..chunks).collect() } else { BTreeSet::new() },
+                here: if whole { (0..chunks).collect() } else { BTreeSet::new() },
                 queues: BTreeMap::new(),
                 turn: VecDeque::new(),
                 credit: 0,
                 sent: 0,
                 received: 0,
-                finished: (index == SEED).then_some(Now::ZERO),
+                finished: whole.then_some(Now::ZERO),
                 joined: BTreeSet::new(),
                 banned: BTreeSet::new(),
                 done: false,
@@ -112,7 +113,10 @@ impl Swarm {
         };
         Self {
             nodes: uplinks.iter().enumerate().map(node).collect(),
-            lap: Lap::new(vec![FileShape { chunks, mean: CHUNK }]),
+            laps: places
+                .iter()
+                .map(|place| Lap::new(vec![FileShape { chunks, mean: CHUNK }], *place))
+                .collect(),
             chunks,
             now: Now::ZERO,
             news: VecDeque::new(),
@@ -143,9 +147,9 @@ impl Swarm {
                         self.is_up(peer) && !self.nodes[who].banned.contains(&peer),
                         "asked a peer that is gone"
                     );
-                    if peer == SEED {
+                    if let Some(lap) = self.laps.get_mut(peer) {
                         let span = Span { file: 0, first, count };
-                        self.lap.served(who, span, CHUNK * u64::from(count), self.now);
+                        lap.served(who, span, CHUNK * u64::from(count), self.now);
                     }
                     let server = &mut self.nodes[peer];
                     server.queues.entry(who).or_default().push_back(Asked { request, first, count, sent: 0 });
@@ -172,8 +176,8 @@ impl Swarm {
     fn part(&mut self, who: usize, peer: usize) {
         self.nodes[who].joined.remove(&peer);
         self.nodes[peer].queues.remove(&who);
-        if peer == SEED {
-            self.lap.leave(who, self.now);
+        if let Some(lap) = self.laps.get_mut(peer) {
+            lap.leave(who, self.now);
         }
     }
 
@@ -190,9 +194,9 @@ impl Swarm {
                     continue;
                 }
                 self.nodes[who].joined.insert(peer);
-                self.tell(who, Event::Joined { peer: peer as PeerKey, seed: peer == SEED });
-                if peer == SEED {
-                    self.lap.join(who, self.now);
+                self.tell(who, Event::Joined { peer: peer as PeerKey, seed: peer < self.laps.len() });
+                if let Some(lap) = self.laps.get_mut(peer) {
+                    lap.join(who, self.now);
                 } else {
                     let runs = self.nodes[peer].here.iter().map(|chunk| (*chunk, 1)).collect();
                     let news = News { file: Some(0), replaces: true, have: Have::Runs(runs) };
@@ -204,10 +208,11 @@ impl Swarm {
 
     fn step(&mut self) {
         self.now += STEP;
-        for index in 1..self.nodes.len() {
+        let seeds = self.laps.len();
+        for index in seeds..self.nodes.len() {
             if self.nodes[index].leaves.is_some_and(|at| self.now >= at) && !self.nodes[index].done {
                 self.nodes[index].done = true;
-                self.part(index, SEED);
+                (0..seeds).for_each(|seed| self.part(index, seed));
                 for other in 0..self.nodes.len() {
                     self.nodes[other].queues.remove(&index);
                     if self.nodes[other].joined.remove(&index) {
@@ -217,10 +222,12 @@ impl Swarm {
             }
         }
         self.meet();
-        self.lap.tick(self.now);
-        for who in 1..self.nodes.len() {
-            for news in self.lap.news(&who) {
-                self.news.push_back((self.now + NEWS_DELAY, who, SEED, news));
+        for (seed, lap) in self.laps.iter_mut().enumerate() {
+            lap.tick(self.now);
+            for who in seeds..self.nodes.len() {
+                for news in lap.news(&who) {
+                    self.news.push_back((self.now + NEWS_DELAY, who, seed, news));
+                }
             }
         }
         while self.news.front().is_some_and(|(at, ..)| *at <= self.now) {
@@ -235,7 +242,7 @@ impl Swarm {
             }
         }
         if self.now.as_millis().is_multiple_of(250) {
-            for who in 1..self.nodes.len() {
+            for who in seeds..self.nodes.len() {
                 if self.is_up(who) {
                     self.tell(who, Event::Tick);
                 }
@@ -260,8 +267,8 @@ impl Swarm {
             node.credit -= piece;
             node.sent += piece;
             asked.sent += piece;
-            if index == SEED {
-                self.lap.active(&to, self.now);
+            if let Some(lap) = self.laps.get_mut(index) {
+                lap.active(&to, self.now);
             }
             let (first, count, sent, request) = (asked.first, asked.count, asked.sent, asked.request);
             node.turn.rotate_left(1);
@@ -293,7 +300,7 @@ impl Swarm {
         }
         if self.nodes[to].here.insert(chunk) {
             let have = Have::Runs(vec![(chunk, 1)]);
-            for other in 1..self.nodes.len() {
+            for other in self.laps.len()..self.nodes.len() {
                 let news = News { file: Some(0), replaces: false, have: have.clone() };
                 self.news.push_back((self.now + NEWS_DELAY, other, to, news));
             }
@@ -301,8 +308,8 @@ impl Swarm {
         self.tell(to, Event::Chunk { file: 0, index: chunk });
     }
 
-    /// Until everybody who stays has everything; answers when that was, as a multiple of the time that one uplink of the seed
-    /// needs, and what the seed sent as a multiple of the release.
+    /// Until everybody who stays has everything; answers when that was, as a multiple of the time that the first seed's uplink
+    /// needs, and what the seeds sent as a multiple of the release.
     fn run(&mut self, seed: u64) -> (f64, f64) {
         let waits = |node: &Node| node.finished.is_none() && node.leaves.is_none();
         while self.nodes.iter().any(waits) {
@@ -311,8 +318,8 @@ impl Swarm {
         }
         let size = CHUNK as f64 * f64::from(self.chunks);
         let last = self.nodes.iter().filter_map(|node| node.finished).max().unwrap_or_default();
-        let seed = &self.nodes[SEED];
-        (last.as_secs_f64() / (size / seed.uplink as f64), seed.sent as f64 / size)
+        let sent: u64 = self.nodes.iter().take(self.laps.len()).map(|seed| seed.sent).sum();
+        (last.as_secs_f64() / (size / self.nodes[0].uplink as f64), sent as f64 / size)
     }
 }
 
@@ -321,7 +328,7 @@ const UPLINK: u64 = 12_500_000;
 #[test]
 fn a_swarm_of_equals_is_about_as_quick_as_the_seeds_uplink() {
     for leechers in [3, 7] {
-        let (makespan, egress) = Swarm::new(1, 128, &vec![UPLINK; leechers + 1]).run(1);
+        let (makespan, egress) = Swarm::new(1, 128, &vec![UPLINK; leechers + 1], &[0]).run(1);
         println!("1 + {leechers}: {makespan:.3} F/u, the seed sent {egress:.3} F");
         assert!(makespan <= 1.25, "1 + {leechers}: {makespan:.3} F/u");
         assert!(egress <= 1.1, "1 + {leechers}: the seed sent {egress:.3} F");
@@ -330,8 +337,19 @@ fn a_swarm_of_equals_is_about_as_quick_as_the_seeds_uplink() {
 
 #[test]
 fn one_peer_alone_gets_everything_from_the_seed() {
-    let (makespan, egress) = Swarm::new(1, 64, &[UPLINK; 2]).run(1);
+    let (makespan, egress) = Swarm::new(1, 64, &[UPLINK; 2], &[0]).run(1);
     assert!(makespan <= 1.05 && egress <= 1.001, "{makespan:.3} {egress:.3}");
+}
+
+/// Two seeds that begin at places of their own carry different chunks; from the same place they would send much of it twice.
+#[test]
+fn seeds_that_begin_apart_are_quicker_than_such_that_begin_together() {
+    for leechers in [4, 8] {
+        let run = |places: &[u64]| Swarm::new(1, 128, &vec![UPLINK; leechers + 2], places).run(1);
+        let (together, apart) = (run(&[0, 0]), run(&[0, 1 << 63]));
+        println!("2 + {leechers}: together {together:?}, apart {apart:?} (makespan in F/u, sent in F)");
+        assert!(apart.0 < together.0 && apart.1 < together.1, "2 + {leechers}: {together:?} {apart:?}");
+    }
 }
 
 /// Late comers, leavers, liars, slow and dead-slow uplinks.
@@ -344,7 +362,9 @@ fn every_seeded_swarm_ends_complete() {
     for seed in seeds {
         let mut random = Random::new(seed);
         let leechers = 1 + random.below(6) as usize;
-        let mut uplinks = vec![UPLINK];
+        let places: Vec<u64> = (0..=random.below(3) / 2).map(|_| random.below(u64::MAX)).collect();
+        let seeds = places.len();
+        let mut uplinks = vec![UPLINK; seeds];
         for _ in 0..leechers {
             uplinks.push(match random.below(4) {
                 0 => UPLINK / 100,
@@ -354,8 +374,8 @@ fn every_seeded_swarm_ends_complete() {
             });
         }
         let chunks = 8 + random.below(40) as u32;
-        let mut swarm = Swarm::new(seed, chunks, &uplinks);
-        for node in &mut swarm.nodes[1..] {
+        let mut swarm = Swarm::new(seed, chunks, &uplinks, &places);
+        for node in &mut swarm.nodes[seeds..] {
             if random.chance(30) {
                 node.begins = Duration::from_millis(random.below(5000));
             }
@@ -365,7 +385,7 @@ fn every_seeded_swarm_ends_complete() {
             node.lies = random.chance(15);
         }
         swarm.run(seed);
-        for (index, node) in swarm.nodes.iter().enumerate().skip(1) {
+        for (index, node) in swarm.nodes.iter().enumerate().skip(seeds) {
             let size = CHUNK * u64::from(chunks);
             let lost = node.banned.len() as u64 * CHUNK * 2;
             let most = 2 * size + lost + leechers as u64 * 4 * CHUNK;

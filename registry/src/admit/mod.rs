@@ -4,19 +4,21 @@
 //! that moment, asks the policy, and looks for every blob. A blob's content was hashed when it entered the store, and is
 //! hashed again by [`verify`] and by the worker that maps it.
 
+mod door;
 mod verify;
 
 use std::fs::File;
 
+pub use door::{Door, Permission};
 pub use verify::{Damage, MAX_DAMAGE, VerifyReport, verify};
 
 use crate::admitted::Admitted;
 use crate::digest::Digest;
 use crate::envelope::{Signed, Verified};
 use crate::format::{FormatError, Safety, detect, inspect};
-use crate::policy::{self, Decision, Evidence, UnsafeFile};
+use crate::policy::{self, Action, Decision, Evidence, Facts, UnsafeFile};
 use crate::reference::Nation;
-use crate::statement::{self, Kind, Recall, Release, Statement};
+use crate::statement::{self, Attestation, Kind, Recall, Release, Statement};
 use crate::store::{Store, StoreError, io};
 use crate::timestamp::Timestamp;
 use crate::trust::TrustError;
@@ -99,13 +101,45 @@ pub fn decide(
     release: &Digest,
     now: Timestamp,
 ) -> Result<(Verified<Release>, Decision), AdmitError> {
+    decide_for(store, Action::Admit, &store.own(), release, now)
+}
+
+/// Decides whether `nation` may get a release, or, for every action but [`Action::Release`], whether we may do that with
+/// it (see [`decide`]).
+pub fn decide_for(
+    store: &Store,
+    action: Action,
+    nation: &Nation,
+    release: &Digest,
+    now: Timestamp,
+) -> Result<(Verified<Release>, Decision), AdmitError> {
+    let (verified, facts) = facts(store, nation, release, now)?;
+    Ok((verified, store.policy().decide(action, &facts)))
+}
+
+/// Everything that a decision about a release rests on, as `steelyard policy explain` shows it.
+pub fn facts(
+    store: &Store,
+    nation: &Nation,
+    release: &Digest,
+    now: Timestamp,
+) -> Result<(Verified<Release>, Facts), AdmitError> {
     let signed = store.statement(release)?.ok_or(AdmitError::NotFound(*release))?;
     let verified = believe(store, &signed, now)?;
     let recalls: Vec<Recall> = store.recalls()?.into_iter().map(|(_, recall)| recall).collect();
-    let decision = judge(store, &verified, &recalls, now, |file| {
-        if store.has_blob(&file.blake3) { store.open_blob(&file.blake3).map(Some) } else { Ok(None) }
-    })?;
-    Ok((verified, decision))
+    let facts =
+        gather(store, nation, &verified, &Brought { recalls: &recalls, attestations: &[] }, now, |file| {
+            if store.has_blob(&file.blake3) { store.open_blob(&file.blake3).map(Some) } else { Ok(None) }
+        })?;
+    Ok((verified, facts))
+}
+
+/// Statements to decide by that are not, or not only, those in the store.
+pub(crate) struct Brought<'a> {
+    /// Every recall that counts, the store's among them.
+    pub(crate) recalls: &'a [Recall],
+    /// Believed attestations besides the store's.
+    pub(crate) attestations: &'a [Attestation],
 }
 
 /// Verifies a release's signatures against the trust of this moment, and the log order where its keys were replaced. The
@@ -124,10 +158,22 @@ pub(crate) fn believe(
 pub(crate) fn judge(
     store: &Store,
     release: &Verified<Release>,
-    recalls: &[Recall],
+    brought: &Brought<'_>,
     now: Timestamp,
     open: impl Fn(&statement::File) -> Result<Option<File>, StoreError>,
 ) -> Result<Decision, StoreError> {
+    let facts = gather(store, &store.own(), release, brought, now, open)?;
+    Ok(store.policy().decide(Action::Admit, &facts))
+}
+
+fn gather(
+    store: &Store,
+    nation: &Nation,
+    release: &Verified<Release>,
+    brought: &Brought<'_>,
+    now: Timestamp,
+    open: impl Fn(&statement::File) -> Result<Option<File>, StoreError>,
+) -> Result<Facts, StoreError> {
     let mut unsafe_files = Vec::new();
     for file in &release.files {
         if let Some(why) = objection(file, open(file)?)? {
@@ -135,10 +181,35 @@ pub(crate) fn judge(
         }
     }
     let ancestors = store.ancestors_of(release.derived_from.iter().map(|base| base.release))?;
-    let admitted = store.admission(&release.digest())?.is_some();
-    let evidence =
-        Evidence { release, recalls, ancestors: &ancestors, unsafe_files: &unsafe_files, admitted };
-    Ok(policy::decide(&evidence, &store.trust(), now))
+    let digest = release.digest();
+    let mut attestations = attestations(store, &digest, now)?;
+    attestations.extend_from_slice(brought.attestations);
+    let logged = store.logged(&digest)?;
+    let evidence = Evidence {
+        release,
+        recalls: brought.recalls,
+        ancestors: &ancestors,
+        unsafe_files: &unsafe_files,
+        logged: logged.as_ref(),
+        attestations: &attestations,
+        admitted: store.admission(&digest)?.is_some(),
+        lease_age: None,
+    };
+    Ok(Facts::gather(&evidence, nation, &store.trust(), store.policy().witnesses(), now))
+}
+
+/// The attestations about a release that the trust of this moment believes.
+pub fn attestations(store: &Store, release: &Digest, now: Timestamp) -> Result<Vec<Attestation>, StoreError> {
+    let mut believed = Vec::new();
+    for (digest, _) in store.attestations(release)? {
+        let Some(signed) = store.statement(&digest)? else { continue };
+        if let Ok(verified) = store.verify::<AdmitError>(&signed, now)
+            && let Statement::Attestation(attestation) = verified.get()
+        {
+            believed.push(attestation.clone());
+        }
+    }
+    Ok(believed)
 }
 
 /// Why a file does not belong into a release that is served, by name and, where it is here, by content.
@@ -161,6 +232,11 @@ pub fn admit(store: &Store, release: &Digest, now: Timestamp) -> Result<Admitted
     // From here on no blob of it is collected, so what is found complete stays so until it is recorded.
     let _lease = store.lease([*release]);
     let (verified, decision) = match decide(store, release, now) {
+        // A root that has ended may be followed by the next one, and a log may yet show an order: until then the release is
+        // not served, and what was decided stands.
+        Err(error @ AdmitError::Trust(TrustError::RootExpired { .. } | TrustError::Unordered { .. })) => {
+            return Err(error);
+        }
         Err(error @ AdmitError::Trust(_)) => {
             store.withdraw_admission(release)?;
             return Err(error);
@@ -175,6 +251,21 @@ pub fn admit(store: &Store, release: &Digest, now: Timestamp) -> Result<Admitted
     store.put_admission(release, now, &decision)?;
     let blobs: Vec<Digest> = verified.files.iter().flat_map(|file| [file.blake3, file.chunk_map]).collect();
     store.release_holds(&blobs)?;
+    Ok(Admitted::new(&verified, now, |blob| store.blob_path(blob)))
+}
+
+/// What a worker needs to serve a release: it is admitted, now or before, and the policy lets it be given to users. What
+/// was admitted goes on being served when its producer is an ally no more; a recall ends that, or a rule about `serve`.
+pub fn serve(store: &Store, release: &Digest, now: Timestamp) -> Result<Admitted, AdmitError> {
+    let _lease = store.lease([*release]);
+    if store.admission(release)?.is_none() {
+        admit(store, release, now)?;
+    }
+    let (verified, decision) = decide_for(store, Action::Serve, &store.own(), release, now)?;
+    if !decision.allowed {
+        return Err(AdmitError::Refused { release: *release, decision });
+    }
+    complete(store, *release, &verified)?;
     Ok(Admitted::new(&verified, now, |blob| store.blob_path(blob)))
 }
 

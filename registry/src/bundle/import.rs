@@ -1,23 +1,28 @@
 //! Reading a bundle: everything is verified before anything is kept.
 
+mod age;
+mod content;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{BufReader, Read, Write};
+use std::io::BufReader;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use tar::{Archive, Entry};
-use tempfile::{NamedTempFile, TempPath};
+use tempfile::TempPath;
 
+pub use self::age::{Checkpoint, ImportOptions};
+use self::content::{Name, parse, read};
 use super::{
-    BundleError, FORMAT, HEADER, Header, MAX_HEADER, MAX_STATEMENT_BYTES, MAX_STATEMENTS, VERSION, io,
+    BundleError, FORMAT, HEADER, Header, MAX_HEADER, MAX_STATEMENT_BYTES, MAX_STATEMENTS, OLDEST, VERSION, io,
 };
-use crate::admit::{believe, judge};
-use crate::chunk::{ChunkMap, MAX_ENCODED};
+use crate::admit::{Brought, believe, judge};
 use crate::digest::Digest;
 use crate::envelope::{Signed, Verified};
-use crate::reference::Model;
-use crate::statement::{Kind, MAX_FILES, Recall, Release, Statement};
+use crate::log::proof::LogProof;
+use crate::reference::{Model, Nation};
+use crate::statement::{Attestation, Kind, MAX_FILES, Recall, Release, Statement};
 use crate::store::Store;
 use crate::timestamp::Timestamp;
 use crate::trust::{TrustError, self_signed_root};
@@ -46,11 +51,32 @@ pub struct ImportReport {
     pub skipped: Vec<String>,
     /// Releases whose admission ended by a recall in the bundle.
     pub withdrawn: Vec<Digest>,
+    /// Recalls that were new here.
+    pub recalls: Vec<Digest>,
+    /// The nation whose node made the bundle, as it says.
+    pub by: Option<Nation>,
+    /// When it was made, as it says: later recalls are not in it.
+    pub made: Option<Timestamp>,
+    /// Up to where it knows the producer's log, where that is proved.
+    pub checkpoint: Option<Checkpoint>,
+    /// Files that are not here yet, when it was a part.
+    pub missing: Vec<String>,
+}
+
+/// Imports the bundle at `path`, however old it is (see [`import_with`]).
+pub fn import(store: &Store, path: &Path, now: Timestamp) -> Result<ImportReport, BundleError> {
+    import_with(store, path, now, ImportOptions::default())
 }
 
 /// Imports the bundle at `path`. It is read once, front to back, with a few MiB of memory for blobs of any size; what
-/// was read waits in the store's temporary folder until all is verified. A refusal keeps nothing.
-pub fn import(store: &Store, path: &Path, now: Timestamp) -> Result<ImportReport, BundleError> {
+/// was read waits in the store's temporary folder until all is verified. A refusal keeps nothing but the recalls that are
+/// believed: no defect of the rest makes a recalled model good again.
+pub fn import_with(
+    store: &Store,
+    path: &Path,
+    now: Timestamp,
+    options: ImportOptions,
+) -> Result<ImportReport, BundleError> {
     let file = File::open(path).map_err(io(path))?;
     if !file.metadata().map_err(io(path))?.is_file() {
         return Err(BundleError::NotABundle {
@@ -59,7 +85,7 @@ pub fn import(store: &Store, path: &Path, now: Timestamp) -> Result<ImportReport
         });
     }
     let mut archive = Archive::new(BufReader::with_capacity(BLOCK, file));
-    let mut bundle = Bundle::new(store, path, now);
+    let mut bundle = Bundle::new(store, path, now, options);
     // Raw: extension headers, whose length the library would believe, show as entries of their own and are refused.
     for entry in archive.entries().map_err(io(path))?.raw(true) {
         let entry = entry.map_err(|error| bundle.unreadable(&error))?;
@@ -77,22 +103,20 @@ fn not_a_bundle(path: &Path, why: &str) -> BundleError {
     BundleError::NotABundle { path: path.to_owned(), why: why.to_owned() }
 }
 
-/// What an entry's name says that it is.
-enum Name {
-    Statement(Digest),
-    Map(Digest),
-    Blob(Digest),
-}
-
 /// What was read so far.
 struct Bundle<'a> {
     store: &'a Store,
     path: &'a Path,
     now: Timestamp,
+    options: ImportOptions,
     header: Option<Header>,
     names: BTreeSet<Vec<u8>>,
     statements: BTreeMap<Digest, Signed>,
     statement_bytes: u64,
+    proofs: BTreeMap<Digest, LogProof>,
+    proof_bytes: u64,
+    /// What the proofs prove of the producer's log.
+    checkpoint: Option<Checkpoint>,
     /// Set when the first map or blob comes: from then on the release is believed and allowed.
     release: Option<Verified<Release>>,
     others: Vec<Verified<Statement>>,
@@ -103,15 +127,19 @@ struct Bundle<'a> {
 }
 
 impl<'a> Bundle<'a> {
-    fn new(store: &'a Store, path: &'a Path, now: Timestamp) -> Self {
+    fn new(store: &'a Store, path: &'a Path, now: Timestamp, options: ImportOptions) -> Self {
         Self {
             store,
             path,
             now,
+            options,
             header: None,
             names: BTreeSet::new(),
             statements: BTreeMap::new(),
             statement_bytes: 0,
+            proofs: BTreeMap::new(),
+            proof_bytes: 0,
+            checkpoint: None,
             release: None,
             others: Vec::new(),
             skipped: Vec::new(),
@@ -164,9 +192,10 @@ impl<'a> Bundle<'a> {
         }
         match parse(&name) {
             None => refuse("a bundle has no such entry"),
-            Some(Name::Statement(_)) if self.release.is_some() => {
-                refuse("statements come before maps and blobs")
+            Some(Name::Statement(_) | Name::Proof(_)) if self.release.is_some() => {
+                refuse("statements and proofs come before maps and blobs")
             }
+            Some(Name::Proof(digest)) => self.read_proof(&mut entry, &shown, size, digest),
             Some(Name::Statement(digest)) => self.read_statement(&mut entry, &shown, size, digest),
             Some(Name::Map(digest)) => {
                 self.believe()?;
@@ -189,8 +218,17 @@ impl<'a> Bundle<'a> {
         if header.format != FORMAT {
             return Err(wrong(format!("its format is `{}`", crate::shorten(&header.format))));
         }
-        if header.version != VERSION {
+        if !(OLDEST..=VERSION).contains(&header.version) {
             return Err(BundleError::Newer { found: header.version });
+        }
+        let own = self.store.own();
+        match (&header.to, header.version) {
+            (Some(to), _) if *to != own => return Err(BundleError::ForAnother { to: to.clone(), own }),
+            (None, 2..) => return Err(wrong("it does not say for whom it is".to_owned())),
+            _ => {}
+        }
+        if header.version > 1 && (header.made.is_none() || header.by.is_none()) {
+            return Err(wrong("it does not say who made it and when".to_owned()));
         }
         Ok(header)
     }
@@ -225,27 +263,79 @@ impl<'a> Bundle<'a> {
         let digest = self.release_digest()?;
         let lacks = || BundleError::Lacks { what: format!("its release {digest}") };
         let signed = self.statements.remove(&digest).ok_or_else(lacks)?;
+        self.take_roots();
         let release = believe(self.store, &signed, self.now).map_err(|error| self.explain(error.into()))?;
-        let mut recalls: Vec<Recall> = self.store.recalls()?.into_iter().map(|(_, recall)| recall).collect();
         for (digest, signed) in std::mem::take(&mut self.statements) {
             match self.store.verify::<BundleError>(&signed, self.now) {
                 Ok(verified) if verified.kind() == Kind::Root => {}
-                Ok(verified) => {
-                    if let Statement::Recall(recall) = verified.get() {
-                        recalls.push(recall.clone());
-                    }
-                    self.others.push(verified);
-                }
+                Ok(verified) => self.others.push(verified),
                 // Evidence of a nation that is not pinned here helps nobody here, and harms nobody.
                 Err(error) => self.skipped.push(format!("{digest}: {error}")),
             }
         }
-        let decision = judge(self.store, &release, &recalls, self.now, |_| Ok(None))?;
+        if let Err(error) = self.prove(&release).and_then(|()| self.not_stale()) {
+            return Err(self.refused(error));
+        }
+        let (recalls, attestations) = (self.recalls()?, self.attestations());
+        let brought = Brought { recalls: &recalls, attestations: &attestations };
+        let decision = judge(self.store, &release, &brought, self.now, |_| Ok(None))?;
         if !decision.allowed {
-            return Err(BundleError::Refused { release: digest, decision });
+            return Err(self.refused(BundleError::Refused { release: digest, decision }));
         }
         self.release = Some(release);
         Ok(())
+    }
+
+    /// Takes the later roots of pinned nations, in their order: what follows may be signed by keys that they brought, or no
+    /// longer by keys that they took away. Like a recall, one that is believed is kept whatever becomes of the rest.
+    fn take_roots(&mut self) {
+        let mut roots: Vec<(u64, &Signed)> = Vec::new();
+        for signed in self.statements.values() {
+            if let Ok(Statement::Root(root)) = signed.peek()
+                && root.version > 1
+            {
+                roots.push((root.version, signed));
+            }
+        }
+        roots.sort_by_key(|(version, _)| *version);
+        for (_, signed) in roots {
+            if let Err(error) = crate::publish::learn(self.store, signed, self.now) {
+                self.skipped.push(format!("{}: {error}", signed.digest()));
+            }
+        }
+    }
+
+    /// Every recall believed here, and those that the bundle brings.
+    fn recalls(&self) -> Result<Vec<Recall>, BundleError> {
+        let mut recalls: Vec<Recall> = self.store.recalls()?.into_iter().map(|(_, recall)| recall).collect();
+        recalls.extend(self.others.iter().filter_map(|other| match other.get() {
+            Statement::Recall(recall) => Some(recall.clone()),
+            _ => None,
+        }));
+        Ok(recalls)
+    }
+
+    /// The believed attestations that the bundle brings.
+    fn attestations(&self) -> Vec<Attestation> {
+        let attestation = |other: &Verified<Statement>| match other.get() {
+            Statement::Attestation(attestation) => Some(attestation.clone()),
+            _ => None,
+        };
+        self.others.iter().filter_map(attestation).collect()
+    }
+
+    /// Refuses the bundle, and keeps the recalls in it all the same.
+    fn refused(&self, error: BundleError) -> BundleError {
+        let recalls = self.others.iter().filter(|other| other.kind() == Kind::Recall);
+        for recall in recalls {
+            if let Err(failed) = self.store.put_statement(recall) {
+                tracing::error!(digest = %recall.digest(), "a recall of a refused bundle could not be kept: {failed}");
+            }
+        }
+        match crate::admit::withdraw_recalled(self.store) {
+            Ok(_) => error,
+            Err(failed) => failed.into(),
+        }
     }
 
     fn release_digest(&self) -> Result<Digest, BundleError> {
@@ -265,71 +355,6 @@ impl<'a> Bundle<'a> {
         }
     }
 
-    fn read_map(
-        &mut self,
-        entry: &mut Input<'_>,
-        name: &str,
-        size: u64,
-        digest: Digest,
-    ) -> Result<(), BundleError> {
-        let refuse = |why: &str| BundleError::Entry { name: name.to_owned(), why: why.to_owned() };
-        let files = self.release.iter().flat_map(|release| &release.files);
-        let Some(file) = files.clone().find(|file| file.chunk_map == digest) else {
-            return Err(refuse("the release does not name it"));
-        };
-        // Longer than any map of a file of this size could be, were each chunk a byte.
-        if size > MAX_ENCODED as u64 {
-            return Err(refuse("it is larger than any chunk map"));
-        }
-        let bytes = read(entry, size).map_err(|why| refuse(&why))?;
-        if Digest::of(&bytes) != digest {
-            return Err(refuse("its content has another digest"));
-        }
-        let map = ChunkMap::decode(&bytes)
-            .map_err(|source| BundleError::Map { map: digest, source: Box::new(source) })?;
-        if map.blob() != file.blake3 || map.size() != file.size {
-            return Err(refuse("it is of another file than the release says"));
-        }
-        let mut staged = self.store.stage(size)?;
-        staged.write_all(&bytes).map_err(crate::store::io("could not write", staged.path()))?;
-        self.maps.insert(digest, staged.into_temp_path());
-        Ok(())
-    }
-
-    fn read_blob(
-        &mut self,
-        entry: &mut Input<'_>,
-        name: &str,
-        size: u64,
-        digest: Digest,
-    ) -> Result<(), BundleError> {
-        let refuse = |why: String| BundleError::Entry { name: name.to_owned(), why };
-        let mut files = self.release.iter().flat_map(|release| &release.files);
-        let Some(file) = files.find(|file| file.blake3 == digest) else {
-            return Err(refuse("the release does not name it".to_owned()));
-        };
-        if size != file.size {
-            return Err(refuse(format!("it has {size} bytes, the release says {}", file.size)));
-        }
-        let mut staged: NamedTempFile = self.store.stage(size)?;
-        let mut hasher = blake3::Hasher::new();
-        let mut block = vec![0; BLOCK];
-        let mut left = size;
-        while left > 0 {
-            let want = left.min(BLOCK as u64) as usize;
-            let part = block.get_mut(..want).unwrap_or_default();
-            entry.read_exact(part).map_err(|error| refuse(format!("it ends too early: {error}")))?;
-            hasher.update(part);
-            staged.write_all(part).map_err(crate::store::io("could not write", staged.path()))?;
-            left -= want as u64;
-        }
-        if hasher.finalize() != *digest.as_bytes() {
-            return Err(refuse("its content has another digest".to_owned()));
-        }
-        self.blobs.insert(digest, staged.into_temp_path());
-        Ok(())
-    }
-
     /// Everything was read: checks that nothing is missing, judges the content, and keeps it.
     fn finish(mut self) -> Result<ImportReport, BundleError> {
         self.believe()?;
@@ -337,6 +362,8 @@ impl<'a> Bundle<'a> {
         let lacks = |what: String| BundleError::Lacks { what };
         let Some(release) = self.release.take() else { return Err(lacks(format!("its release {digest}"))) };
         let _lease = self.store.lease(release.files.iter().flat_map(|file| [file.blake3, file.chunk_map]));
+        let part = self.header.as_ref().is_some_and(|header| header.part);
+        let mut missing = Vec::new();
         for file in &release.files {
             if !self.maps.contains_key(&file.chunk_map) && self.store.chunk_map(&file.chunk_map)?.is_none() {
                 return Err(lacks(format!("the chunk map of `{}`", file.path)));
@@ -344,30 +371,36 @@ impl<'a> Bundle<'a> {
             if !self.blobs.contains_key(&file.blake3)
                 && self.store.blob_size(&file.blake3)? != Some(file.size)
             {
-                return Err(lacks(format!("`{}`", file.path)));
+                if !part {
+                    return Err(lacks(format!("`{}`", file.path)));
+                }
+                missing.push(file.path.clone());
             }
         }
-        let mut recalls: Vec<Recall> = self.store.recalls()?.into_iter().map(|(_, recall)| recall).collect();
-        recalls.extend(self.others.iter().filter_map(|other| match other.get() {
-            Statement::Recall(recall) => Some(recall.clone()),
-            _ => None,
-        }));
         // Again, now that there is content to look at.
+        let (recalls, attestations) = (self.recalls()?, self.attestations());
+        let brought = Brought { recalls: &recalls, attestations: &attestations };
         let decision =
-            judge(self.store, &release, &recalls, self.now, |file| match self.blobs.get(&file.blake3) {
+            judge(self.store, &release, &brought, self.now, |file| match self.blobs.get(&file.blake3) {
                 Some(staged) => {
                     File::open(staged).map(Some).map_err(crate::store::io("could not read", staged))
                 }
-                None => self.store.open_blob(&file.blake3).map(Some),
+                None if self.store.has_blob(&file.blake3) => self.store.open_blob(&file.blake3).map(Some),
+                None => Ok(None),
             })?;
         if !decision.allowed {
-            return Err(BundleError::Refused { release: digest, decision });
+            return Err(self.refused(BundleError::Refused { release: digest, decision }));
         }
-        self.keep(release)
+        self.keep(release, missing)
     }
 
-    fn keep(mut self, release: Verified<Release>) -> Result<ImportReport, BundleError> {
+    fn keep(mut self, release: Verified<Release>, missing: Vec<String>) -> Result<ImportReport, BundleError> {
         let mut report = ImportReport {
+            by: self.header.as_ref().and_then(|header| header.by.clone()),
+            made: self.header.as_ref().and_then(|header| header.made),
+            missing,
+            checkpoint: self.checkpoint.clone(),
+            recalls: Vec::new(),
             release: release.digest(),
             model: release.model.clone(),
             files: release.files.len(),
@@ -379,10 +412,16 @@ impl<'a> Bundle<'a> {
         // First what can be refused: a version that is another release here already.
         let put = self.store.put_statement(&release.clone().into_statement())?;
         report.new_statements += usize::from(put.new);
+        let nation = release.model.nation.clone();
+        for (statement, proof) in std::mem::take(&mut self.proofs) {
+            self.store.keep_proof(&nation, &statement, &proof)?;
+        }
         for (digest, staged) in std::mem::take(&mut self.maps) {
             let size = staged.metadata().map_err(crate::store::io("could not look at", &staged))?.len();
             self.store.install(staged, &digest, size, None)?;
         }
+        // Whoever carried them had these bytes under this release.
+        self.store.came_under(&release.digest(), self.blobs.keys().copied())?;
         for file in &release.files {
             let Some(staged) = self.blobs.remove(&file.blake3) else { continue };
             if !self.store.has_blob(&file.blake3) {
@@ -398,30 +437,16 @@ impl<'a> Bundle<'a> {
         }
         for other in &self.others {
             match self.store.put_statement(other) {
-                Ok(put) => report.new_statements += usize::from(put.new),
+                Ok(put) => {
+                    report.new_statements += usize::from(put.new);
+                    if put.new && other.kind() == Kind::Recall {
+                        report.recalls.push(other.digest());
+                    }
+                }
                 Err(error) => report.skipped.push(format!("{}: {error}", other.digest())),
             }
         }
         report.withdrawn = crate::admit::withdraw_recalled(self.store)?;
         Ok(report)
     }
-}
-
-/// Understands an entry's name; nothing but these exact forms is one.
-fn parse(name: &[u8]) -> Option<Name> {
-    let name = std::str::from_utf8(name).ok()?;
-    let (folder, file) = name.split_once('/')?;
-    match folder {
-        "statements" => Digest::from_hex(file.strip_suffix(".json")?).ok().map(Name::Statement),
-        "maps" => Digest::from_hex(file).ok().map(Name::Map),
-        "blobs" => Digest::from_hex(file).ok().map(Name::Blob),
-        _ => None,
-    }
-}
-
-/// Reads exactly `size` bytes; the caller has bounded it.
-fn read(entry: &mut Input<'_>, size: u64) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
-    entry.by_ref().take(size).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
-    if bytes.len() as u64 == size { Ok(bytes) } else { Err("it ends too early".to_owned()) }
 }

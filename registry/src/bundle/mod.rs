@@ -1,51 +1,57 @@
-//! One release with its evidence as one file, for where no network reaches.
+//! One release with its evidence as one file, for where no network reaches (specification 10).
 //!
 //! A bundle is a POSIX tar archive of plain files in this order, each name at most once:
 //!
 //! ```text
-//! steelyard-bundle.json        {"format":"steelyard-bundle","version":1,"release":"b3:…","releasableTo":"…"}
-//! statements/HEX.json          the release, its nation's root, its channels and recalls: JSON arrays of DSSE envelopes
+//! steelyard-bundle.json        {"format":"steelyard-bundle","version":2,"release":"b3:…","releasableTo":"…",
+//!                               "for":"cora","by":"borea","made":"2026-…Z","part":false}
+//! statements/HEX.json          roots, the release, channels, recalls, …: JSON arrays of DSSE envelopes
+//! proofs/HEX                   that a statement stands in its nation's log, with the cosigned checkpoint (C2SP tlog-proof)
 //! maps/HEX                     the chunk maps
-//! blobs/HEX                    the files
+//! blobs/HEX                    the files, or in a part some of them
 //! ```
 //!
-//! HEX is the BLAKE3 digest of the content (of the payload for statements). Nothing in a bundle is believed: statements
+//! HEX is the BLAKE3 digest of the content (of the payload for statements and proofs). Nothing in a bundle is believed: statements
 //! are verified against the nations pinned here, the policy is asked before any blob is read, every map and blob is
-//! hashed, and only when all of it is right is anything kept. No name in a bundle becomes a path.
+//! hashed, and only when all of it is right is anything kept; a recall that is believed is kept in any case. No name in a
+//! bundle becomes a path. Version 1 has neither `for`, `by`, `made` nor parts, and is read too.
 
+mod error;
 mod export;
+mod have;
 mod import;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::admit::{AdmitError, reasons};
-use crate::chunk::ChunkError;
 use crate::digest::Digest;
-use crate::envelope::EnvelopeError;
-use crate::policy::Decision;
 use crate::reference::Nation;
-use crate::store::StoreError;
-use crate::trust::TrustError;
+use crate::timestamp::Timestamp;
 
-pub use export::{ExportReport, export};
-pub use import::{ImportReport, import};
+pub use error::BundleError;
+pub use export::{ExportOptions, ExportReport, export, export_with};
+pub use have::{MAX_HAVE, Matcher, read_have, write_have};
+pub use import::{Checkpoint, ImportOptions, ImportReport, import, import_with};
 
 /// The name of a bundle's first entry.
 pub const HEADER: &str = "steelyard-bundle.json";
 /// The format's name in the header.
 pub const FORMAT: &str = "steelyard-bundle";
-/// The version of the format that this program writes and reads.
-pub const VERSION: u32 = 1;
+/// The version of the format that this program writes.
+pub const VERSION: u32 = 2;
+/// The oldest version that it reads.
+pub const OLDEST: u32 = 1;
 /// Longest header, in bytes; it is one short object.
 pub const MAX_HEADER: u64 = 64 * 1024;
-/// Most statements in a bundle: a release, a root, and what channels and recalls there are of one release.
-pub const MAX_STATEMENTS: usize = 1024;
+/// Most statements in a bundle: a release, roots, channels, and every recall that its producer may have made.
+pub const MAX_STATEMENTS: usize = 32 * 1024;
+/// Most bytes of all proofs together.
+pub const MAX_PROOF_BYTES: u64 = 64 * 1024 * 1024;
 /// Most bytes of all statements together: they are held in memory until all is verified.
 pub const MAX_STATEMENT_BYTES: u64 = 64 * 1024 * 1024;
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Header {
     format: String,
@@ -54,113 +60,18 @@ struct Header {
     /// For people who find the file; the signed release is what counts.
     #[serde(default)]
     releasable_to: String,
-}
-
-/// Why a bundle could not be written or was refused.
-#[derive(Debug, thiserror::Error)]
-pub enum BundleError {
-    /// The file can't be read or written.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// There is a file already.
-    #[error("{path} exists already; name another file, or remove it first")]
-    Exists {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Not a bundle.
-    #[error("{path} is not a bundle: {why}")]
-    NotABundle {
-        /// The file.
-        path: PathBuf,
-        /// What was found.
-        why: String,
-    },
-    /// A newer format.
-    #[error("the bundle has version {found}, this program reads {VERSION}; upgrade steelyard")]
-    Newer {
-        /// The version found.
-        found: u32,
-    },
-    /// An entry that a bundle does not have.
-    #[error("entry `{name}` of the bundle is refused: {why}; nothing was kept; ask its maker for another")]
-    Entry {
-        /// The name, shortened.
-        name: String,
-        /// The rule that it breaks.
-        why: String,
-    },
-    /// Something that the release needs is in neither the bundle nor the store.
-    #[error(
-        "the bundle lacks {what}, and it is not here either; nothing was kept; ask its maker for a whole one"
-    )]
-    Lacks {
-        /// What.
-        what: String,
-    },
-    /// Its nation is not pinned.
-    #[error(
-        "the bundle's release is by `{nation}`, which is not pinned here; nothing was kept; the root in the bundle has the fingerprint {fingerprint}: compare it with that nation's people, run `steelyard trust add`, then import again"
-    )]
-    NotPinned {
-        /// The nation.
-        nation: Nation,
-        /// What its people must confirm.
-        fingerprint: Digest,
-    },
-    /// The policy refuses.
-    #[error("the release {release} in the bundle is refused, nothing was kept: {}", reasons(.decision))]
-    Refused {
-        /// The release.
-        release: Digest,
-        /// Every rule's answer.
-        decision: Decision,
-    },
-    /// A blob here is damaged, so that it was not exported.
-    #[error(
-        "the blob {blob} of `{path}` is damaged; run `steelyard verify`, pull the release again, then export"
-    )]
-    Damaged {
-        /// Path in the release.
-        path: String,
-        /// The blob.
-        blob: Digest,
-    },
-    /// A chunk map in the bundle is malformed.
-    #[error("the chunk map {map} in the bundle is refused: {source}")]
-    Map {
-        /// The map.
-        map: Digest,
-        /// What is wrong.
-        source: Box<ChunkError>,
-    },
-    /// A statement is malformed.
-    #[error(transparent)]
-    Envelope(#[from] EnvelopeError),
-    /// A statement is not believed.
-    #[error(transparent)]
-    Trust(#[from] TrustError),
-    /// The release is not known, or not whole.
-    #[error(transparent)]
-    Admit(Box<AdmitError>),
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl From<AdmitError> for BundleError {
-    fn from(error: AdmitError) -> Self {
-        match error {
-            AdmitError::Store(error) => Self::Store(error),
-            AdmitError::Trust(error) => Self::Trust(error),
-            other => Self::Admit(Box::new(other)),
-        }
-    }
+    /// The nation that it was made for, from version 2 on.
+    #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
+    to: Option<Nation>,
+    /// The nation whose node made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    by: Option<Nation>,
+    /// When it was made, by that node's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    made: Option<Timestamp>,
+    /// Whether blobs were left out on purpose.
+    #[serde(default)]
+    part: bool,
 }
 
 fn io(path: &Path) -> impl Fn(std::io::Error) -> BundleError + '_ {

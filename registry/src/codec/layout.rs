@@ -116,6 +116,11 @@ impl Layouts {
         Self { stretches }
     }
 
+    /// Whether nothing is known: no weights, or their header was not there.
+    pub fn is_empty(&self) -> bool {
+        self.stretches.is_empty()
+    }
+
     /// The layout of the file's bytes `range`: the one that covers three quarters of it or more, since what else is in
     /// there (padding, a few norms) then costs little; else [`Layout::Bytes`].
     pub fn of(&self, range: Range<u64>) -> Layout {

@@ -64,6 +64,7 @@ fn say(trust: &mut Trust, signed: &Signed, now: Timestamp) -> Result<bool, Strin
 fn roots(input: &Value) -> Outcome {
     let mut trust = trust_of(input)?;
     let alba = Nation::new("alba").map_err(broken)?;
+    let mut last = String::new();
     for (at, offer) in items(input, "offers").enumerate() {
         let before = trust.member(&alba).map_err(broken)?.root.digest();
         let outcome = match signed(offer, "signed") {
@@ -87,6 +88,10 @@ fn roots(input: &Value) -> Outcome {
         }
         let after = trust.member(&alba).map_err(broken)?.root.digest();
         same(before != after, outcome == "taken")?;
+        last = outcome;
+    }
+    if !matches!(last.as_str(), "taken" | "known") {
+        return Err(last);
     }
     let root = &trust.member(&alba).map_err(broken)?.root;
     Ok(json!({ "version": root.version, "newest": root.digest() }))
@@ -98,7 +103,10 @@ fn digits(input: &Value) -> Outcome {
 
 fn membership(input: &Value) -> Outcome {
     let mut trust = trust_of(input)?;
+    let alba = Nation::new("alba").map_err(broken)?;
+    let mut last = String::new();
     for (at, step) in items(input, "said").enumerate() {
+        let before = trust.said(&alba).copied();
         let outcome = match say(&mut trust, &signed(step, "signed")?, now(input)?) {
             Ok(_) => "taken".to_owned(),
             Err(error) => error,
@@ -106,8 +114,14 @@ fn membership(input: &Value) -> Outcome {
         if outcome != text(step, "outcome")? {
             return Err(format!("statement {at} was {outcome}"));
         }
+        // What is refused changes nothing.
+        same(outcome == "taken" || before == trust.said(&alba).copied(), true)?;
+        last = outcome;
     }
-    let member = trust.member(&Nation::new("alba").map_err(broken)?).map_err(broken)?;
+    if last != "taken" {
+        return Err(last);
+    }
+    let member = trust.member(&alba).map_err(broken)?;
     Ok(json!({ "standing": member.standing(), "sequence": member.said().map(|said| said.sequence) }))
 }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use crate::envelope::{EnvelopeError, Role, Signed};
 use crate::key::PublicKey;
 use crate::path::PathError;
-use crate::policy::recall_binds;
-use crate::statement::{Statement, StatementError};
+use crate::policy::{Ancestor, recall_binds};
+use crate::statement::{Releasable, Statement, StatementError};
 use crate::trust::{Trust, TrustError};
 use crate::{ChannelName, Digest, Name, Nation, Reference, Timestamp, Version};
 use serde_json::{Value, json};
@@ -215,8 +215,11 @@ fn binds(input: &Value) -> Outcome {
     };
     let (own, producer): (Nation, Nation) = (parsed(input, "own")?, parsed(input, "producer")?);
     let release: Digest = text(input, "release")?.parse().map_err(broken)?;
-    let ancestors: BTreeMap<Digest, Option<Nation>> =
+    let producers: BTreeMap<Digest, Option<Nation>> =
         serde_json::from_value(input["ancestors"].clone()).map_err(broken)?;
+    let ancestor = |producer| Ancestor { producer, releasable_to: Releasable::All };
+    let ancestors =
+        producers.into_iter().map(|(digest, producer)| (digest, producer.map(ancestor))).collect();
     let binds = recall_binds(&recall, &own, &producer, release, &ancestors);
     Ok(json!({ "binds": binds }))
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use data_encoding::BASE64;
 
-use super::note::{KeyUse, MAX_SIGNATURES, Note, NoteError, NoteKey};
+use super::note::{KeyUse, MAX_SIGNATURES, Note, NoteError, NoteKey, NoteSignature};
 use super::tree::{Hash, empty_root};
 use crate::key::SecretKey;
 use crate::reference::Nation;
@@ -222,16 +222,20 @@ impl SignedCheckpoint {
         found
     }
 
-    /// Drops every line that no key of `keys` verifies, so that nobody's noise is kept or passed on.
+    /// Keeps one line of each key of `keys`: the log's own signature, and a witness's newest cosignature. All else is
+    /// dropped, so that nobody's noise is kept or passed on, and no witness fills the note with its own lines.
     pub fn prune(&mut self, keys: &[NoteKey]) {
-        let whole = self.note.clone();
-        let mut kept = 0;
+        let mut kept: Vec<NoteSignature> = Vec::new();
+        for key in keys {
+            let line = self.note.newest_of(key);
+            if let Some(line) = line.filter(|line| kept.len() < MAX_SIGNATURES && !kept.contains(line)) {
+                kept.push(line.clone());
+            }
+        }
         self.note.retain(|line| {
-            let mut alone = whole.clone();
-            alone.retain(|other| other == line);
-            let known = keys.iter().any(|key| alone.signed_by(key) || alone.cosigned_by(key).is_some());
-            kept += usize::from(known);
-            known && kept <= MAX_SIGNATURES
+            // Each line once, even when it stood there twice.
+            let at = kept.iter().position(|wanted| wanted == line);
+            at.map(|at| kept.swap_remove(at)).is_some()
         });
     }
 }

@@ -121,9 +121,13 @@ impl Evidence {
     pub fn verify(&self, keys: &[NoteKey]) -> Result<Fork, EvidenceError> {
         let smaller = SignedCheckpoint::verify(&self.nation, self.smaller.as_bytes(), keys)?;
         let larger = SignedCheckpoint::verify(&self.nation, self.larger.as_bytes(), keys)?;
+        let wrong = |why: &str| Err(EvidenceError::Malformed(why.to_owned()));
+        let equal = smaller.size() == larger.size();
         let other = match &self.prefix {
-            None if smaller.size() == larger.size() && self.proof.is_empty() => *larger.root(),
-            None => return Err(EvidenceError::Malformed("two sizes need a proof".to_owned())),
+            None if equal && self.proof.is_empty() => *larger.root(),
+            None if equal => return wrong("equal sizes need no proof"),
+            Some(_) if equal => return wrong("equal sizes need no prefix"),
+            None => return wrong("two sizes need a prefix and its proof"),
             Some(prefix) => {
                 let prefix = hash(prefix)?;
                 let proof = self.proof.iter().map(|text| hash(text)).collect::<Result<Vec<_>, _>>()?;

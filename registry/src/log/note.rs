@@ -16,6 +16,9 @@ pub const MAX_SIGNATURES: usize = 160;
 /// Longest key name, in bytes: `steelyard/` with a nation and `/witness`, and longer ones of others.
 pub const MAX_KEY_NAME: usize = 256;
 
+/// Latest time of a cosignature, in seconds since 1970: the last second of the year 9999, after which a time has no text.
+const MAX_TIME: u64 = 253_402_300_799;
+
 /// What begins a signature line.
 const DASH: &str = "\u{2014} ";
 /// The identifier of Ed25519 signatures.
@@ -149,6 +152,13 @@ impl NoteSignature {
         &self.name
     }
 
+    /// The signature as a witness's: a time that a calendar has, and what signs it.
+    fn cosignature(&self) -> Option<(u64, &[u8; 64])> {
+        let (time, signature) = self.signature.split_first_chunk::<8>()?;
+        let time = u64::from_be_bytes(*time);
+        Some((time, signature.try_into().ok()?)).filter(|_| time <= MAX_TIME)
+    }
+
     /// Reads one line without its line feed.
     fn parse(line: &str) -> Result<Self, NoteError> {
         let Some((name, text)) = line.strip_prefix(DASH).and_then(|rest| rest.split_once(' ')) else {
@@ -254,29 +264,35 @@ impl Note {
 
     /// Whether `key` signed this note itself, without a time.
     pub fn signed_by(&self, key: &NoteKey) -> bool {
-        key.usage == KeyUse::Note
-            && self.of(key).any(|line| {
+        key.usage == KeyUse::Note && self.newest_of(key).is_some()
+    }
+
+    /// The latest time at which the witness `key` says that it cosigned; nothing when it did not. A time that no calendar
+    /// has is as if it weren't there.
+    pub fn cosigned_by(&self, key: &NoteKey) -> Option<Timestamp> {
+        let (time, _) = self.newest_of(key)?.cosignature().filter(|_| key.usage == KeyUse::Cosignature)?;
+        i64::try_from(time).ok().map(Timestamp::from_unix)
+    }
+
+    /// The line by which `key` signed; of a witness's several the one with the latest time.
+    pub fn newest_of<'a>(&'a self, key: &NoteKey) -> Option<&'a NoteSignature> {
+        match key.usage {
+            KeyUse::Note => self.of(key).find(|line| {
                 <&[u8; 64]>::try_from(line.signature.as_slice())
                     .is_ok_and(|signature| key.key.verify(self.text.as_bytes(), signature))
-            })
-    }
-
-    /// The latest time at which the witness `key` says that it cosigned; nothing when it did not.
-    pub fn cosigned_by(&self, key: &NoteKey) -> Option<Timestamp> {
-        if key.usage != KeyUse::Cosignature {
-            return None;
+            }),
+            KeyUse::Cosignature => {
+                let valid = self.of(key).filter_map(|line| {
+                    let (time, signature) = line.cosignature()?;
+                    let message = cosignature_message(time, &self.text);
+                    key.key.verify(message.as_bytes(), signature).then_some((time, line))
+                });
+                valid.max_by_key(|(time, _)| *time).map(|(_, line)| line)
+            }
         }
-        let times = self.of(key).filter_map(|line| {
-            let (time, signature) = line.signature.split_first_chunk::<8>()?;
-            let signature: &[u8; 64] = signature.try_into().ok()?;
-            let seconds = u64::from_be_bytes(*time);
-            let message = cosignature_message(seconds, &self.text);
-            key.key.verify(message.as_bytes(), signature).then_some(seconds)
-        });
-        times.max().and_then(|seconds| i64::try_from(seconds).ok()).map(Timestamp::from_unix)
     }
 
-    fn of<'a>(&'a self, key: &'a NoteKey) -> impl Iterator<Item = &'a NoteSignature> {
+    fn of<'a>(&'a self, key: &NoteKey) -> impl Iterator<Item = &'a NoteSignature> {
         let hash = key.hash();
         self.signatures.iter().filter(move |line| line.name == key.name && line.hash == hash)
     }

@@ -94,7 +94,9 @@ pub enum PublishError {
         limit: u64,
     },
     /// Such a statement is not published.
-    #[error("a {0} is not published; a node shows it to its peers itself")]
+    #[error(
+        "this {0} is not published: node certificates are shown by their nodes, and a nation's first root is pinned by people"
+    )]
     Kind(Kind),
     /// Another nation's statement.
     #[error("this {kind} is by `{nation}`, this node belongs to `{own}`; publish it on a node of `{nation}`")]
@@ -342,9 +344,16 @@ pub fn accept(store: &Store, signed: &Signed, now: Timestamp) -> Result<Accepted
                 });
             }
         }
+        Statement::Attestation(attestation) if store.release(&attestation.release)?.is_none() => {
+            return Err(PublishError::UnknownRelease { kind, release: attestation.release });
+        }
         _ => {}
     }
     let accepted = keep(store, &verified)?;
+    if let Statement::Release(release) = verified.get() {
+        // Our own nation had the bytes and speaks for them.
+        store.came_under(&accepted.digest, release.files.iter().map(|file| file.blake3))?;
+    }
     if kind == Kind::Release && accepted.new {
         store.pin(&accepted.digest, PUBLISHED)?;
     }
@@ -359,7 +368,8 @@ pub fn learn(store: &Store, signed: &Signed, now: Timestamp) -> Result<Accepted,
 
 fn keep(store: &Store, verified: &Verified<Statement>) -> Result<Accepted, PublishError> {
     let kind = verified.kind();
-    if kind == Kind::Node {
+    // A certificate is shown by its node, a first root is pinned by people: neither travels.
+    if kind == Kind::Node || matches!(verified.get(), Statement::Root(root) if root.version == 1) {
         return Err(PublishError::Kind(kind));
     }
     let put = store.put_statement(verified)?;

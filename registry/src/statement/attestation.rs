@@ -106,6 +106,13 @@ impl Predicate for Attestation {
 }
 
 impl Attestation {
+    /// Whether it takes the place of `other`, by the same nation about the same release with the same suite: it is the later
+    /// one or, of the same second, the more cautious one, or ends sooner.
+    pub fn replaces(&self, other: &Self) -> bool {
+        let rank = |it: &Self| (it.issued, it.verdict, std::cmp::Reverse(it.valid_until));
+        rank(self) > rank(other)
+    }
+
     /// A name or value: one line, not empty.
     fn label(field: &'static str, text: &str) -> Result<(), StatementError> {
         if text.trim().is_empty() || text.len() > MAX_LABEL || text.chars().any(char::is_control) {

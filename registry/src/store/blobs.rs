@@ -9,7 +9,7 @@ use tempfile::TempPath;
 
 use super::index::{Batch, Family};
 use super::keep::HOLD;
-use super::record::BlobRecord;
+use super::record::{self, BlobRecord};
 use super::{Result, Store, StoreError, blob_path, error, io, sync_folder};
 use crate::chunk::{ChunkError, ChunkMap, ENTRY_LEN, MAX_ENCODED};
 use crate::digest::Digest;
@@ -30,6 +30,12 @@ impl Store {
         let there =
             fs::symlink_metadata(self.blob_path(blob)).is_ok_and(|m| m.is_file() && m.len() == record.size);
         Ok(there.then_some(record))
+    }
+
+    /// Every whole blob, in order.
+    pub fn blobs(&self) -> Result<Vec<Digest>> {
+        let entries = self.inner.index.scan(Family::Blobs, &[])?;
+        entries.map(|entry| record::digest(&entry?.0, "a blob")).collect()
     }
 
     /// Whether the whole blob is here. An index that can't be read is logged and means no.

@@ -197,6 +197,7 @@ impl Store {
                 };
                 self.forget_chunks(&blob, &record)?;
                 batch.delete(Family::Blobs, blob.as_bytes())?;
+                self.forget_sources(&mut batch, &blob)?;
                 removed.push((blob, record.size));
             }
             // The record first: a file without a record is an orphan, a record without a file would be a loss.

@@ -2,7 +2,10 @@
 //!
 //! ```text
 //! family      key                                      value
-//! meta        text                                     text or bytes: `own`, `count/…`, `note/KEY`, `mirror/RELEASE`
+//! meta        text                                     text or bytes: `own`, `count/…`, `note/KEY`, `mirror/RELEASE`,
+//!                                                      `under/` and blob and release digests (`audience.rs`);
+//!                                                      `before/` and a channel's key: payload digest;
+//!                                                      `proof/` and payload digest: a log proof that came by hand
 //! meta        `membership/` nation                     sequence (u64), standing (u8), fingerprint, payload digest
 //! nations     nation                                   pinned (i64), the first root as JSON
 //! nations     nation 0 version (u64)                   issued (i64), a later root as JSON
@@ -11,6 +14,7 @@
 //! releases    nation 0 name 0 version                  release digest
 //! channels    nation 0 name 0 channel                  sequence (u64), release digest, payload digest
 //! recalls     nation 0 sequence (u64) payload digest   digest of the release that is its target
+//! attestations  release digest, nation 0, suite digest  payload digest of the one in force
 //! blobs       blob digest                              size (u64), map digest or zeros, held until (i64), added (i64)
 //! chunks      chunk digest, blob digest                offset (u64), length (u32)
 //! chunks      chunk digest                             blob digest, offset (u64), length (u32): as written before
@@ -70,6 +74,7 @@ pub(super) enum Family {
     Releases,
     Channels,
     Recalls,
+    Attestations,
     Blobs,
     Chunks,
     Partials,
@@ -79,7 +84,7 @@ pub(super) enum Family {
 }
 
 impl Family {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Meta,
         Self::Nations,
         Self::Statements,
@@ -87,6 +92,7 @@ impl Family {
         Self::Releases,
         Self::Channels,
         Self::Recalls,
+        Self::Attestations,
         Self::Blobs,
         Self::Chunks,
         Self::Partials,
@@ -104,6 +110,7 @@ impl Family {
             Self::Releases => "releases",
             Self::Channels => "channels",
             Self::Recalls => "recalls",
+            Self::Attestations => "attestations",
             Self::Blobs => "blobs",
             Self::Chunks => "chunks",
             Self::Partials => "partials",

@@ -20,6 +20,7 @@
 //! All calls block; an asynchronous caller runs them on a thread for that. [`Store`] is cheap to clone.
 
 mod admissions;
+mod attestations;
 mod audience;
 mod bitmap;
 mod blobs;
@@ -48,6 +49,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 pub use admissions::{Admission, Pin};
+pub use attestations::{MAX_ATTESTATIONS, MAX_SUITES};
+pub use audience::Reader;
 pub use bitmap::Bitmap;
 pub use error::{StoreError, WriteError};
 pub use gc::{GcReason, GcRelease, GcReport, PARTIAL_MAX_AGE};
@@ -63,6 +66,7 @@ pub(crate) use error::io;
 
 use crate::digest::Digest;
 use crate::envelope::Signed;
+use crate::policy::{DEFAULT_WITNESSES, Policy};
 use crate::reference::Nation;
 use crate::timestamp::Timestamp;
 use crate::trust::Trust;
@@ -92,6 +96,7 @@ struct Inner {
     home: PathBuf,
     own: Nation,
     trust: RwLock<Arc<Trust>>,
+    policy: RwLock<Arc<Policy>>,
     /// The number of the last statement; held while one is added, so that the feed has no gaps and no surprises.
     last: Mutex<u64>,
     keeper: Keeper,
@@ -204,6 +209,7 @@ impl Store {
             home: home.to_owned(),
             own,
             trust: RwLock::new(Arc::new(trust)),
+            policy: RwLock::new(Policy::shipped(DEFAULT_WITNESSES)),
             last: Mutex::new(last),
             keeper: Keeper::default(),
             partials: Mutex::default(),
@@ -227,6 +233,16 @@ impl Store {
     /// This node's nation.
     pub fn own(&self) -> Nation {
         self.inner.own.clone()
+    }
+
+    /// The policy by which decisions are made from now on; the shipped one until somebody sets another.
+    pub fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.inner.policy.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Sets the policy; it holds from the next decision on. It is not kept: whoever opens the store sets it again.
+    pub fn set_policy(&self, policy: Arc<Policy>) {
+        *self.inner.policy.write().unwrap_or_else(PoisonError::into_inner) = policy;
     }
 
     /// What opening the store found and put right.

@@ -7,7 +7,7 @@ use super::index::{Batch, Family, Index};
 use super::record::{corrupt, decode_dated, encode_dated, nation_prefix, said_from, said_to};
 use super::{Result, Store, StoreError};
 use crate::digest::Digest;
-use crate::envelope::{Signed, Verified};
+use crate::envelope::{EnvelopeError, Signed, Verified};
 use crate::reference::Nation;
 use crate::statement::{Membership, Root, Statement};
 use crate::timestamp::Timestamp;
@@ -85,7 +85,8 @@ impl Store {
     where
         E: From<TrustError> + From<StoreError>,
     {
-        self.trust().verify_at(signed, now, |digest| Ok(self.log_index(digest)?))
+        let nation = signed.peek().map_err(EnvelopeError::from).map_err(TrustError::from)?.nation().clone();
+        self.trust().verify_at(signed, now, |digest| Ok(self.log_number(&nation, digest)?))
     }
 
     /// Believes a statement that was kept, as an admission needs it ([`Trust::verify_kept`]).
@@ -98,19 +99,15 @@ impl Store {
         E: From<TrustError> + From<StoreError>,
     {
         let admitted = self.admission(&signed.digest())?.is_some();
-        self.trust().verify_kept(signed, now, admitted, |digest| Ok(self.log_index(digest)?))
-    }
-
-    /// The proved place of a statement in its nation's log.
-    fn log_index(&self, _digest: &Digest) -> Result<Option<u64>> {
-        Ok(None)
+        let nation = signed.peek().map_err(EnvelopeError::from).map_err(TrustError::from)?.nation().clone();
+        self.trust().verify_kept(signed, now, admitted, |digest| Ok(self.log_number(&nation, digest)?))
     }
 
     /// Whether the log shows where the newest root of `nation` stands: what its older keys signed can then be ordered.
     pub fn rotation_is_ordered(&self, nation: &Nation) -> Result<bool> {
         let trust = self.trust();
         let root = &trust.member(nation)?.root;
-        Ok(root.version == 1 || self.log_index(&root.digest())?.is_some())
+        Ok(root.version == 1 || self.log_number(nation, &root.digest())?.is_some())
     }
 
     /// Pins the nation whose root is `signed` and whose `fingerprint` a person compared. Durable on return.

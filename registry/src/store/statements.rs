@@ -7,7 +7,7 @@ use super::record::{self, ChannelRecord, StatementRecord, corrupt};
 use super::{Result, Store, StoreError, locked};
 use crate::digest::Digest;
 use crate::envelope::{Signed, Verified};
-use crate::policy::Ancestors;
+use crate::policy::{Ancestor, Ancestors};
 use crate::reference::{ChannelName, Model, Nation, Reference};
 use crate::statement::{Channel, Kind, Recall, Release, Statement};
 use crate::trust::TrustError;
@@ -93,9 +93,7 @@ impl Store {
                 self.count(&mut batch, "memberships", &membership.nation, MAX_MEMBERSHIPS)?;
                 change = Some(self.change_membership(&mut batch, digest, membership)?);
             }
-            Statement::Attestation(attestation) => {
-                self.count(&mut batch, "statements", &attestation.nation, MAX_STATEMENTS)?;
-            }
+            Statement::Attestation(attestation) => self.index_attestation(&mut batch, digest, attestation)?,
             other @ Statement::Node(_) => return Err(StoreError::Kind(other.kind())),
         }
         self.inner.keeper.keeping(blobs, || batch.commit())?;
@@ -128,7 +126,8 @@ impl Store {
     ) -> Result<Option<Digest>> {
         let key = record::channel_key(&channel.model, &channel.channel);
         let named = || Box::new(Reference::Channel(channel.model.clone(), channel.channel.clone()));
-        if let Some(kept) = self.standing_channel(&channel.model, &channel.channel)? {
+        let kept = self.standing_channel(&channel.model, &channel.channel)?;
+        if let Some(kept) = &kept {
             if channel.sequence < kept.sequence {
                 return Err(StoreError::ChannelDowngrade {
                     channel: named(),
@@ -150,13 +149,44 @@ impl Store {
         }
         let record =
             ChannelRecord { sequence: channel.sequence, release: channel.release, statement: digest };
+        if let Some(kept) = kept {
+            batch.put(Family::Meta, &before_key(&key), kept.statement.as_bytes())?;
+        }
         batch.put(Family::Channels, &key, &record.encode())?;
         self.count(batch, "statements", &channel.model.nation, MAX_STATEMENTS)?;
         Ok(None)
     }
 
+    /// What a channel said before it said what it says now.
+    pub fn channel_before(&self, model: &Model, channel: &ChannelName) -> Result<Option<Channel>> {
+        let key = before_key(&record::channel_key(model, channel));
+        let Some(value) = self.inner.index.get(Family::Meta, &key)? else { return Ok(None) };
+        match self.believed(&record::digest(&value, "a channel")?)? {
+            Statement::Channel(channel) => Ok(Some(channel)),
+            _ => Err(corrupt("a channel")),
+        }
+    }
+
+    /// The release that a channel was rolled back from: its signer moved it to one that was signed earlier. Only the last
+    /// move counts, and only where both releases are known.
+    pub fn rolled_back_from(&self, channel: &Channel) -> Result<Option<(Digest, Release)>> {
+        let Some(before) = self.channel_before(&channel.model, &channel.channel)? else { return Ok(None) };
+        let (Some(left), Some(now)) = (self.release(&before.release)?, self.release(&channel.release)?)
+        else {
+            return Ok(None);
+        };
+        let back = before.release != channel.release && now.issued < left.issued;
+        Ok(back.then_some((before.release, left)))
+    }
+
     /// Counts one more statement of `nation`, unless it has said too much.
-    fn count(&self, batch: &mut Batch<'_>, what: &'static str, nation: &Nation, limit: u64) -> Result<()> {
+    pub(super) fn count(
+        &self,
+        batch: &mut Batch<'_>,
+        what: &'static str,
+        nation: &Nation,
+        limit: u64,
+    ) -> Result<()> {
         let key = format!("count/{what}/{nation}");
         let count = match self.inner.index.get(Family::Meta, key.as_bytes())? {
             Some(value) => record::number(&value, "a nation's count")?,
@@ -309,7 +339,9 @@ impl Store {
             }
             let base = self.release(&digest)?;
             queue.extend(base.iter().flat_map(|base| base.derived_from.iter().map(|edge| edge.release)));
-            found.insert(digest, base.map(|base| base.model.nation));
+            let known =
+                base.map(|base| Ancestor { producer: base.model.nation, releasable_to: base.releasable_to });
+            found.insert(digest, known);
         }
         Ok(found)
     }
@@ -365,6 +397,11 @@ impl Store {
         }
         Ok(next)
     }
+}
+
+/// Where what a channel said before stands.
+fn before_key(channel: &[u8]) -> Vec<u8> {
+    [b"before/", channel].concat()
 }
 
 pub(super) fn peek(signed: &Signed) -> Result<Statement> {

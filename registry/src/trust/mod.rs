@@ -112,6 +112,11 @@ impl Trust {
         self.said.get(nation)
     }
 
+    /// The same of every nation of which it said something, in order.
+    pub fn memberships(&self) -> impl Iterator<Item = (&Nation, &Said)> {
+        self.said.iter()
+    }
+
     /// Pins the nation of `signed`, whose fingerprint a person compared. Pinning the same root twice changes nothing.
     pub fn pin(
         &mut self,

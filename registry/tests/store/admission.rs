@@ -33,7 +33,7 @@ fn a_pulled_release_is_admitted_with_its_evidence() {
     assert_eq!(fs::read_to_string(location).unwrap(), "{\"seed\": 1}\n");
     let admissions = to.admissions().unwrap();
     assert_eq!((admissions.len(), admissions[0].release, admissions[0].at), (1, release, NOW));
-    assert!(admissions[0].decision.allowed && admissions[0].decision.checks.len() == 5);
+    assert!(admissions[0].decision.allowed && admissions[0].decision.checks.len() == 7);
 }
 
 #[test]

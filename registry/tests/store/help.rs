@@ -149,7 +149,7 @@ pub(crate) fn pull(from: &Store, to: &Store, digest: &Digest) -> Result<Admitted
         let map = from.chunk_map(&file.chunk_map).unwrap().unwrap();
         assert_eq!(to.put_bytes(&map.encode()).unwrap(), file.chunk_map);
         if !to.has_blob(&file.blake3) {
-            let partial = to.partial(&map).unwrap();
+            let partial = to.partial(&map).unwrap().under(*digest);
             fill(from, &partial, partial.missing());
             partial.finish().unwrap();
         }

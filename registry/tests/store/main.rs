@@ -3,13 +3,18 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod admission;
+mod audiences;
 mod bundles;
+mod carried;
 mod collecting;
 mod crashes;
 mod dedup;
 mod help;
 mod lifecycle;
+mod log_faults;
+mod logs;
 mod mirroring;
 mod partials;
 mod publishing;
+mod rotation;
 mod statements;

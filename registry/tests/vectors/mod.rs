@@ -4,7 +4,10 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use registry::conformance::{Runner, Vector};
+use registry::conformance::{self, Vector};
+use serde_json::Value;
+
+pub use registry::conformance::{Outcome, Runner};
 
 fn specs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../specs")
@@ -68,4 +71,19 @@ pub fn run(runners: &[(&str, Runner)]) {
         }
     }
     assert!(wrong.is_empty(), "{} vectors disagree:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// The bytes under `key`.
+pub fn bytes(input: &Value, key: &str) -> Vec<u8> {
+    conformance::bytes(input, key).unwrap()
+}
+
+/// The text under `key`.
+pub fn text<'a>(input: &'a Value, key: &str) -> &'a str {
+    conformance::text(input, key).unwrap()
+}
+
+/// A number.
+pub fn number(value: &Value) -> u64 {
+    conformance::number(value).unwrap()
 }

@@ -6,14 +6,20 @@ compressed blocks from `zstandard`, the JSON is made by hand. The files that it 
     python3 -m venv venv && venv/bin/pip install blake3 cryptography zstandard && venv/bin/python specs/vectors/make
 """
 
+import attestation
+import bundle
 import codec
 import common
 import envelope
+import logwire
 import nations
+import log
+import lognode
 import oms
 import release
 import statement
 import wire
+import witness
 
 envelope.names()
 envelope.envelopes()
@@ -28,6 +34,20 @@ wire.identity()
 wire.frames()
 wire.exchange()
 wire.announcements()
+logwire.exchange()
 codec.chunks()
+bundle.bundles()
+bundle.leases()
+attestation.all_of_it()
+log.entries()
+log.trees()
+log.notes()
+log.checkpoints()
+log.tiles()
+witness.cosignatures()
+witness.witnessing()
+witness.proofs()
+witness.evidence()
+lognode.node()
 oms.all()
 common.write()

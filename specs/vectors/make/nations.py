@@ -60,7 +60,8 @@ def chains():
 
     def offers(name, requirements, steps, version, newest, now=NOW, first=signed(FIRST, ROOT)):
         given = {"root": first, "now": now, "offers": [{"signed": parts(text), "outcome": outcome} for text, outcome in steps]}
-        vector(f, name, "roots", requirements, given, {"version": version, "newest": digest(newest)})
+        refusal = steps[-1][1] not in ("taken", "known")
+        vector(f, name, "roots", requirements, given, *((None, steps[-1][1]) if refusal else ({"version": version, "newest": digest(newest)},)))
 
     def refused(name, requirements, text, error, now=NOW):
         """One root that is refused leaves the first one in place."""
@@ -118,11 +119,10 @@ def chains():
     for version in range(2, 130):
         text = follow(text, version)
         steps.append((signed(text, ROOT), "taken" if version <= 128 else "too-many-roots"))
-    # Only the last step is told: the vector would be long otherwise.
-    last = steps[126][0]
     given = {"root": signed(FIRST, ROOT), "now": NOW, "offers": [{"signed": parts(text), "outcome": outcome} for text, outcome in steps]}
-    vector(f, "refused: root 129", "roots", "NRT-017", given, {"version": 128})
-    assert last
+    vector(f, "refused: root 129", "roots", "NRT-017", given, error="too-many-roots")
+    given = given | {"offers": given["offers"][:-1]}
+    vector(f, "root 128", "roots", "NRT-017", given, {"version": 128})
 
     f = "02/fingerprint-aloud"
     for text in (digest(FIRST), THE_RELEASE, "b3:" + "0" * 64, "b3:" + "f" * 64):
@@ -229,7 +229,8 @@ def standings():
     def said(name, requirements, steps, standing, sequence):
         given = {"roots": [parts(text) for text in roots], "now": NOW, "said": [{"signed": parts(text), "outcome": outcome} for text, outcome in steps]}
         given["roots"] = roots
-        vector(f, name, "membership", requirements, given, {"standing": standing, "sequence": sequence})
+        refusal = steps[-1][1] != "taken"
+        vector(f, name, "membership", requirements, given, *((None, steps[-1][1]) if refusal else ({"standing": standing, "sequence": sequence},)))
 
     taken = lambda *standings: [(say(standing, at + 1), "taken") for at, standing in enumerate(standings)]
     for way in [("invited", "active"), ("invited", "active", "suspended"), ("invited", "active", "suspended", "active"), ("invited", "active", "departed"),

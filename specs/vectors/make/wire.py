@@ -14,12 +14,14 @@ from common import (
     channel,
     compact,
     digest,
+    named,
     node,
     recall,
     release,
     root,
     signed,
     single_key_root,
+    statement,
     vector,
 )
 from statement import PEER
@@ -313,6 +315,13 @@ def exchange():
     unknown = [(to_secret, RELEASE), (text["open"], RELEASE)]
     feed("a channel to a release that is not known", "cora", [1], statements=unknown)
     feed("the same for the channel's own nation", "alba", [0, 1], statements=unknown)
+    first = compact(root())
+    second = compact(root(version=2, previous=digest(first), expires="2029-11-01T00:00:00Z"))
+    about_alba = {"nation": "borea", "member": "alba", "fingerprint": digest(first), "standing": "suspended", "sequence": 1, "reason": "", "issued": NOW}
+    said = [(second, ROOT), (compact(statement("membership", about_alba, named("alba"))), BOREA)]
+    feed("a root for everybody, a membership statement for nobody else", "cora", [0], statements=said)
+    feed("a membership statement is not for its member", "alba", [0], statements=said)
+    feed("a membership statement for the own nation", "borea", [0, 1], statements=said)
 
     f = "06/feed-request"
 

@@ -73,6 +73,8 @@ pub fn run(folder: &Path) -> Result<Vec<Bar>, String> {
     let model = net.folder("model");
     let file = model.join("model.safetensors");
     generate::safetensors(&file, size, 1).map_err(|error| format!("{}: {error}", file.display()))?;
+    let weights = net.folder("weights");
+    generate::weights(&weights.join("model.safetensors"), size, 1).map_err(|error| error.to_string())?;
     let size = file.metadata().map_err(|error| error.to_string())?.len();
     let least = size as f64 * 8.0 / UPLINK as f64;
     let limit = Duration::from_secs_f64(least * HANGS.0) + HANGS.1;
@@ -110,6 +112,8 @@ pub fn run(folder: &Path) -> Result<Vec<Bar>, String> {
         eprintln!("swarm {swarm}: steelyard");
         let ours = steelyard(&spaces, folder, &model, limit);
         note("steelyard", &ours);
+        eprintln!("swarm {swarm}: steelyard, BF16 weights");
+        note("steelyard, BF16 weights", &steelyard(&spaces, folder, &weights, limit));
         if leechers <= MOST_BY_HTTP {
             let last = ours.finished.last().copied().unwrap_or(f64::NAN);
             bars.push(Bar::new(format!("makespan-1-{leechers}"), last / least, Side::AtMost, 1.25));
@@ -133,7 +137,7 @@ pub fn run(folder: &Path) -> Result<Vec<Bar>, String> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     println!("### Swarm\n");
     println!(
-        "{} MiB of noise, {} Mbit/s up for each, {cores} cores; F/u = {least:.1} s of raw payload, headers not taken off.\n",
+        "{} MiB of noise, but for the BF16 weights, {} Mbit/s up for each, {cores} cores; F/u = {least:.1} s of raw payload, headers not taken off.\n",
         size >> 20,
         UPLINK / 1_000_000
     );

@@ -2,7 +2,7 @@
 
 use registry::key::KeyId;
 use registry::policy::Decision;
-use registry::statement::{DerivedFrom, File, Kind, Severity, Standing};
+use registry::statement::{DerivedFrom, File, Kind, Measure, Severity, Standing, Suite, Verdict};
 use registry::trust::Ending;
 use registry::{ChannelName, Digest, Model, Nation, Timestamp, Version};
 use serde::{Deserialize, Serialize};
@@ -34,6 +34,18 @@ pub struct ChannelEntry {
     pub reason: String,
     /// When it was signed.
     pub issued: Timestamp,
+    /// What it was rolled back from by its last move, which its signer gave `reason` for.
+    #[serde(default)]
+    pub rolled_back_from: Option<RolledBack>,
+}
+
+/// A release that a channel was moved away from, to an older one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolledBack {
+    /// The release.
+    pub release: Digest,
+    /// Its version.
+    pub version: Version,
 }
 
 /// How much of a release is here.
@@ -114,12 +126,41 @@ pub struct ReleaseDetail {
     pub channels: Vec<ChannelEntry>,
     /// Recalls that name it or a base of it.
     pub recalls: Vec<RecallEntry>,
+    /// What nations attest about it: of each nation and suite the one that replaces the others.
+    #[serde(default)]
+    pub attestations: Vec<AttestationEntry>,
     /// The policy's answer now.
     pub decision: Option<Decision>,
     /// Why there is none: a signature or the nation is no longer believed.
     pub distrust: Option<String>,
     /// Why it is pinned.
     pub pin: Option<String>,
+}
+
+/// What one nation found out about a release with one suite.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttestationEntry {
+    /// The statement's digest.
+    pub attestation: Digest,
+    /// Who evaluated.
+    pub nation: Nation,
+    /// What was run.
+    pub suite: Suite,
+    /// What the nation makes of it.
+    pub verdict: Verdict,
+    /// What came out.
+    pub results: Vec<Measure>,
+    /// In words.
+    pub summary: String,
+    /// When it was signed.
+    pub issued: Timestamp,
+    /// From when on it counts no more.
+    pub valid_until: Timestamp,
+    /// Whether it counts now.
+    pub counts: bool,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 /// `GET /v1/releases/{digest}/evidence`: everything signed that the decision rests on, as it travels.
@@ -181,9 +222,6 @@ pub struct NationEntry {
     /// The sequence of the membership statement that says so, if there is one.
     #[serde(default)]
     pub sequence: Option<u64>,
-    /// Why, as that statement says.
-    #[serde(default)]
-    pub reason: Option<String>,
     /// When it was pinned here.
     pub pinned: Timestamp,
     /// Where its nodes are dialled.
@@ -196,6 +234,26 @@ pub struct NationEntry {
 
 const fn active() -> Standing {
     Standing::Active
+}
+
+/// One nation of `GET /v1/memberships`: what our own nation said of it last. For whoever may use the socket: the reason is
+/// for the nation's own people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MembershipEntry {
+    /// The nation spoken of, pinned here or not.
+    pub member: Nation,
+    /// In which standing it is held.
+    pub standing: Standing,
+    /// The statement's sequence.
+    pub sequence: u64,
+    /// The fingerprint that it names.
+    pub fingerprint: Digest,
+    /// Why; may be empty.
+    pub reason: String,
+    /// When it was signed.
+    pub issued: Timestamp,
+    /// The statement's digest.
+    pub statement: Digest,
 }
 
 /// A role of a nation's root.

@@ -4,7 +4,7 @@ use registry::policy::{Decision, UnsafeFile};
 use registry::serving::Options;
 use registry::statement::{File, Kind};
 use registry::store::GcRelease;
-use registry::{ChannelName, Digest, Model, Nation, Version};
+use registry::{ChannelName, Digest, Model, Nation, Timestamp, Version};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -55,10 +55,24 @@ pub struct Pulled {
     pub pinned: bool,
     /// Channels that point to it, which keep it too.
     pub channels: Vec<ChannelName>,
+    /// Those of them that were moved back to it from a newer release, with why.
+    #[serde(default)]
+    pub rolled_back: Vec<Rollback>,
     /// What was fetched from whom.
     pub transfer: TransferInfo,
     /// Why it may be served here.
     pub decision: Decision,
+}
+
+/// A channel that was moved back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rollback {
+    /// The channel.
+    pub channel: ChannelName,
+    /// The version that it was moved away from.
+    pub from: Version,
+    /// Why, as its signer says.
+    pub reason: String,
 }
 
 /// `POST /v1/drafts`.
@@ -240,6 +254,35 @@ pub struct ExportRequest {
     pub reference: String,
     /// The file to write, as an absolute path; it must not exist.
     pub path: String,
+    /// The nation that it is for; this node's own if absent.
+    #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
+    pub to: Option<Nation>,
+    /// Only files whose path fits one of these, with `*` and `?`; all if empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<String>,
+    /// Statements and chunk maps alone.
+    #[serde(default)]
+    pub without_blobs: bool,
+    /// A list of what the other side has (`POST /v1/have` there), as an absolute path: that is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub have: Option<String>,
+}
+
+/// `POST /v1/have`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HaveRequest {
+    /// The file to write, as an absolute path; it must not exist.
+    pub path: String,
+}
+
+/// The answer to `POST /v1/have`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HaveList {
+    /// The file.
+    pub path: String,
+    /// Blobs in the list.
+    pub blobs: usize,
 }
 
 /// The answer to `POST /v1/export`.
@@ -257,6 +300,13 @@ pub struct Exported {
     pub bytes: u64,
     /// Which nations may have it: whoever carries the file is bound by that.
     pub releasable_to: String,
+    /// The nation that it is for.
+    #[serde(rename = "for")]
+    pub to: Nation,
+    /// Files of the release.
+    pub files: usize,
+    /// How many of them are in it.
+    pub files_in: usize,
 }
 
 /// `POST /v1/import`.
@@ -265,6 +315,9 @@ pub struct Exported {
 pub struct ImportRequest {
     /// The file to read, as an absolute path.
     pub path: String,
+    /// Seconds after which a bundle is too old; the setting `bundle.max_age_secs` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_age_secs: Option<u64>,
 }
 
 /// The answer to `POST /v1/import`.
@@ -286,6 +339,16 @@ pub struct Imported {
     pub new_statements: usize,
     /// Statements that were not kept, each with the reason.
     pub skipped: Vec<String>,
+    /// Files that are not here yet, when it was a part. Then it is not admitted.
+    pub missing: Vec<String>,
+    /// The nation whose node made it, as it says.
+    pub by: Option<Nation>,
+    /// When it was made, as it says: later recalls are not in it.
+    pub made: Option<Timestamp>,
+    /// Up to where it knows the producer's log, where that is proved.
+    pub checkpoint: Option<registry::bundle::Checkpoint>,
+    /// Recalls that were new here.
+    pub recalls: usize,
     /// The policy's answer.
     pub decision: Decision,
 }

@@ -11,6 +11,9 @@ use crate::reach::Reach;
 pub struct Health {
     /// `ok`, or what is missing.
     pub status: String,
+    /// What an operator should look at although the node answers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// `GET /v1/status`.
@@ -55,6 +58,9 @@ pub struct Status {
     pub statements: u64,
     /// What the store holds.
     pub usage: Usage,
+    /// The lease on which it serves.
+    #[serde(default)]
+    pub lease: crate::lease::Status,
 }
 
 /// A root that ends soon.

@@ -1,11 +1,13 @@
 //! Verifying and writing what came, in the blocking pool.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use registry::codec::{CodecError, Decoder, Encoding};
 use registry::store::{Partial, StoreError, WriteError};
 
 use super::{Gone, Session, Told};
+use crate::transfer::cache::{Encoded, EncodedChunks};
 use crate::transfer::plan::{FileKey, RequestId};
 
 /// What one request asked for.
@@ -16,6 +18,8 @@ pub(super) struct Range {
     pub(super) first: u32,
     pub(super) count: u32,
     pub(super) partial: Partial,
+    /// Where encoded chunks are kept for those who ask us for them.
+    pub(super) pass_on: Option<Arc<EncodedChunks>>,
 }
 
 impl Range {
@@ -97,7 +101,11 @@ impl Batch {
         DECODER.with_borrow_mut(|(decoder, out)| {
             out.resize(piece.len as usize, 0);
             decoder.decode(encoding, bytes, out)?;
-            Ok(partial.write_chunk(index, out)?)
+            partial.write_chunk(index, out)?;
+            if let (Some(kept), Some(chunk)) = (&self.range.pass_on, partial.map().get(index)) {
+                kept.put(chunk.digest, &Arc::new(Encoded { encoding, bytes: bytes.to_vec() }));
+            }
+            Ok(())
         })
     }
 }

@@ -15,8 +15,10 @@ use registry::store::{Partial, StoreError};
 use registry::{Digest, Nation};
 use tokio::sync::{mpsc, watch};
 
+use super::cache::EncodedChunks;
 use super::limit::Limiter;
 use super::plan::{FileKey, PeerKey, RequestId};
+use super::serve::Source;
 use crate::peers::Counters;
 use crate::swarm::streams::{Control, Protocol};
 use crate::wire::{
@@ -129,6 +131,10 @@ pub(super) struct Session {
     pub(super) received: Arc<AtomicU64>,
     pub(super) counters: Arc<Counters>,
     pub(super) limiter: Arc<Limiter>,
+    /// Who asks us for what comes.
+    pub(super) source: Arc<Source>,
+    /// What came encoded, to be passed on so.
+    pub(super) encoded: Arc<EncodedChunks>,
     pub(super) streams: usize,
     /// Requests sent ahead on each stream.
     pub(super) ahead: usize,

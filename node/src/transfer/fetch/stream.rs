@@ -1,6 +1,7 @@
 //! One stream: requests are sent ahead, answers read in their order.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -19,10 +20,13 @@ use crate::wire::{
 
 /// Bytes verified and written at a time.
 const BATCH: usize = 1024 * 1024;
+/// Buffers of a stream: one is filled while the other is verified and written. More would not be quicker, since a stream's chunks
+/// are written one after the other; and what lies in them is lost when the process is killed.
+const BUFFERS: usize = 2;
 
 impl Session {
     /// Asks and reads until the transfer has nothing more to ask, or the stream breaks. While one batch is verified the next is
-    /// read; a stream holds three at most, so that memory does not grow with the window.
+    /// read, into [`BUFFERS`] that go round, so that memory does not grow with the window.
     pub(super) async fn stream(&self, stream: Stream) -> Result<(), Gone> {
         let (mut reader, mut writer) = stream.split();
         let (sent, mut open) = mpsc::channel(self.ahead.max(1));
@@ -32,14 +36,20 @@ impl Session {
             Ok::<_, Gone>(())
         };
         let (read, mut batches) = mpsc::channel(1);
-        let (give_back, spare) = mpsc::channel(2);
+        let (give_back, spare) = mpsc::channel(BUFFERS);
+        for _ in 0..BUFFERS {
+            // There is room for all of them.
+            let _ = give_back.try_send(Vec::new());
+        }
         let answers = async move {
             let mut chunks = Chunks { session: self, read, spare };
             while let Some(job) = open.recv().await {
                 match job {
                     Job::Map { file, size } => self.read_map(&mut reader, file, size).await?,
                     Job::Chunks { request, file, first, count, partial } => {
-                        chunks.read(&mut reader, Range { request, file, first, count, partial }).await?;
+                        let pass_on = self.source.is_watched().then(|| Arc::clone(&self.encoded));
+                        let range = Range { request, file, first, count, partial, pass_on };
+                        chunks.read(&mut reader, range).await?;
                         self.cancels.remove(request);
                     }
                 }
@@ -49,7 +59,7 @@ impl Session {
         let keep = async move {
             while let Some(batch) = batches.recv().await {
                 let spare = self.keep(batch).await?;
-                // A buffer that nobody wants is freed.
+                // Nobody wants it when no more is read.
                 let _ = give_back.try_send(spare);
             }
             Ok(())
@@ -149,9 +159,9 @@ impl Chunks<'_> {
         }
     }
 
-    /// A buffer that was written before keeps its allocation.
-    fn buffer(&mut self) -> Vec<u8> {
-        self.spare.try_recv().unwrap_or_default()
+    /// The next free buffer. One that was used before keeps its allocation.
+    async fn buffer(&mut self) -> Result<Vec<u8>, Gone> {
+        self.spare.recv().await.ok_or(Gone::Over)
     }
 
     async fn read_plain<R: AsyncRead + Unpin>(&mut self, reader: &mut R, range: Range) -> Result<(), Gone> {
@@ -169,7 +179,7 @@ impl Chunks<'_> {
                 size += len as usize;
                 next += 1;
             }
-            let mut bytes = self.buffer();
+            let mut bytes = self.buffer().await?;
             bytes.resize(size, 0);
             self.fill(reader, &mut bytes).await?;
             let batch = Batch { range: range.clone(), bytes, chunks, last: next == end };
@@ -187,9 +197,16 @@ impl Chunks<'_> {
         mut wire: u32,
     ) -> Result<(), Gone> {
         let end = range.first + range.count;
-        let (mut bytes, mut chunks) = (self.buffer(), Vec::new());
-        bytes.clear();
+        let (mut buffer, mut chunks) = (None, Vec::new());
         for index in range.first..end {
+            let bytes = match &mut buffer {
+                Some(bytes) => bytes,
+                empty => {
+                    let mut bytes = self.buffer().await?;
+                    bytes.clear();
+                    empty.insert(bytes)
+                }
+            };
             // An encoded chunk is at most as long as the longest chunk: the answer's length was checked.
             let at = bytes.len();
             bytes.resize(at + wire as usize, 0);
@@ -198,7 +215,8 @@ impl Chunks<'_> {
             chunks.push(Piece { index, len: range.len(index), wire, encoding: Some(encoding) });
             let last = index + 1 == end;
             if last || bytes.len() >= BATCH {
-                let (bytes, chunks) = (std::mem::take(&mut bytes), std::mem::take(&mut chunks));
+                let bytes = buffer.take().unwrap_or_default();
+                let chunks = std::mem::take(&mut chunks);
                 let batch = Batch { range: range.clone(), bytes, chunks, last };
                 self.read.send(batch).await.map_err(|_| Gone::Over)?;
             }

@@ -62,11 +62,13 @@ impl Running<'_> {
         let Some(map) = self.maps.get(&file).cloned() else { return };
         let (store, sender, cancel) =
             (self.node.store().clone(), self.sender.clone(), self.transfer.cancel.clone());
+        let release = self.digest;
         self.node.spawn("open", async move {
             let result = loop {
                 let (store, map) = (store.clone(), Arc::clone(&map));
                 let opened = blocking(move || match store.partial(&map) {
                     Ok(partial) => {
+                        let partial = partial.under(release);
                         // Before anything is asked of a peer: what lies in other blobs need not travel.
                         let reused = partial.take_local(&mut |_| {})?;
                         for blob in &reused.damaged {

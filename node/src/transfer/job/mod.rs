@@ -95,7 +95,8 @@ pub(super) async fn run(
     digest: Digest,
     mut outside: mpsc::Receiver<Outside>,
 ) -> Result<(Digest, Decision), PullError> {
-    // Policy before bytes.
+    // Policy before bytes. The log may be a moment behind the statement.
+    crate::log::wait::for_policy(node, digest).await;
     let release = Arc::new(decide(node, digest).await?);
     // Whatever arrives is kept from being collected until it is admitted.
     let _lease = node.store().lease([digest]);

@@ -177,6 +177,8 @@ impl Running<'_> {
             received: Arc::clone(&received),
             counters: self.node.book().counters(&peer),
             limiter: Arc::clone(self.node.limiter()),
+            source: Arc::clone(&self.source),
+            encoded: Arc::clone(self.node.encoded()),
             streams: settings.streams_per_peer as usize,
             ahead,
         };

@@ -1,44 +1,44 @@
 //! Answers: chunk maps and chunks, streamed from the disk a piece at a time.
 
-use std::cell::RefCell;
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures::{AsyncWrite, AsyncWriteExt};
 use registry::chunk::ChunkMap;
-use registry::codec::{Encoder, Encoding, Layouts};
+use registry::releasable;
 use registry::store::StoreError;
 use rustix::io::ReadWriteFlags;
 
 use super::Asker;
+use super::encoded::{Content, Hint};
 use super::lap::Span;
-use super::pace::Pace;
+use super::pace::{Pace, is_busy};
 use crate::node::blocking;
 use crate::peers::Counters;
 use crate::transfer::limit::Way;
 use crate::wire::{self, Answer, PIECE_TIMEOUT, Refusal, Request, SERVE_PIECE, WireError, within, write_all};
 
 /// A file of the release as one stream serves it.
-struct Open {
+pub(super) struct Open {
     file: u32,
     map: Arc<ChunkMap>,
     /// The whole blob, or `None` while it is being fetched here.
     blob: Option<Arc<File>>,
-    /// What lies where in it: a hint for the encoder.
-    layouts: Arc<Layouts>,
+    /// What lies where in it, for the encoder.
+    pub(super) hint: Hint,
 }
 
 pub(super) struct Stream<'a, W> {
     pub(super) writer: &'a mut W,
     pub(super) asker: Asker,
     counters: Arc<Counters>,
-    open: Option<Open>,
+    pub(super) open: Option<Open>,
     /// Keeps its allocation from piece to piece.
     buffer: Vec<u8>,
-    pace: Pace,
+    pub(super) pace: Pace,
 }
 
 impl<'a, W: AsyncWrite + Unpin> Stream<'a, W> {
@@ -67,11 +67,15 @@ impl<'a, W: AsyncWrite + Unpin> Stream<'a, W> {
     }
 
     async fn map(&mut self, file: u32) -> Result<(), WireError> {
-        let digest = self.file(file)?.chunk_map;
-        let store = self.asker.node.store().clone();
+        let wanted = self.file(file)?.clone();
+        let digest = wanted.chunk_map;
+        let (store, nation) = (self.asker.node.store().clone(), self.asker.nation.clone());
         let bytes = blocking(move || {
-            // Through the map: its bytes are checked against its digest on the way.
-            Ok::<_, StoreError>(store.chunk_map(&digest)?.map(|map| map.encode()))
+            // Through the map: its bytes are checked against its digest on the way. One of another file is not this
+            // release's to give.
+            let map = store.chunk_map(&digest)?.filter(|map| map.blob() == wanted.blake3);
+            let given = map.is_some() && releasable::file(&store, &wanted, &nation)?;
+            Ok::<_, StoreError>(map.filter(|_| given).map(|map| map.encode()))
         });
         match bytes.await {
             Ok(Some(bytes)) => {
@@ -101,31 +105,35 @@ impl<'a, W: AsyncWrite + Unpin> Stream<'a, W> {
     }
 
     /// Sends all of `bytes`, piece by piece.
-    async fn send_all(&mut self, bytes: &[u8]) -> Result<(), WireError> {
+    pub(super) async fn send_all(&mut self, bytes: &[u8]) -> Result<(), WireError> {
         for piece in bytes.chunks(SERVE_PIECE) {
             self.send(piece).await?;
         }
         Ok(())
     }
 
-    async fn head(&mut self, answer: Answer) -> Result<(), WireError> {
+    pub(super) async fn head(&mut self, answer: Answer) -> Result<(), WireError> {
         let head = answer.encode();
         within(PIECE_TIMEOUT, "taking what was sent", async { Ok(self.writer.write_all(&head).await?) }).await
     }
 
-    async fn flush(&mut self) -> Result<(), WireError> {
+    pub(super) async fn flush(&mut self) -> Result<(), WireError> {
         within(PIECE_TIMEOUT, "taking what was sent", async { Ok(self.writer.flush().await?) }).await
     }
 
     /// The file's map, and its blob if that is whole.
     async fn look_up(&mut self, file: u32) -> Result<Option<&Open>, WireError> {
-        let wanted = self.file(file)?;
+        let wanted = self.file(file)?.clone();
         let (blob, digest) = (wanted.blake3, wanted.chunk_map);
         // A blob that was being fetched may have become whole.
         let stale = self.open.as_ref().is_none_or(|open| open.file != file || open.blob.is_none());
         if stale {
-            let node = self.asker.node.clone();
+            let (node, nation) = (self.asker.node.clone(), self.asker.nation.clone());
             let found = blocking(move || {
+                // Bytes may have come since the release was opened, and under another release.
+                if !releasable::file(node.store(), &wanted, &nation)? {
+                    return Ok(None);
+                }
                 let map = match node.maps().get(&digest) {
                     Some(map) => map,
                     None => match node.store().chunk_map(&digest)? {
@@ -137,13 +145,17 @@ impl<'a, W: AsyncWrite + Unpin> Stream<'a, W> {
                         None => return Ok(None),
                     },
                 };
+                if map.blob() != blob {
+                    return Ok(None);
+                }
                 let whole = node.store().has_blob(&blob);
                 let file = whole.then(|| node.store().open_blob(&blob)).transpose()?;
-                let layouts = file.as_ref().map(Layouts::read).unwrap_or_default();
-                Ok::<_, StoreError>(Some((map, file.map(Arc::new), Arc::new(layouts))))
+                Ok::<_, StoreError>(Some((map, file.map(Arc::new))))
             });
+            // What was learnt of a file that is still being fetched holds on.
+            let hint = self.open.take().filter(|open| open.file == file).map(|open| open.hint);
             self.open = match found.await {
-                Ok(Some((map, blob, layouts))) => Some(Open { file, map, blob, layouts }),
+                Ok(Some((map, blob))) => Some(Open { file, map, blob, hint: hint.unwrap_or_default() }),
                 Ok(None) => None,
                 Err(error) => {
                     tracing::error!("blob {blob} can't be served: {error}");
@@ -155,59 +167,60 @@ impl<'a, W: AsyncWrite + Unpin> Stream<'a, W> {
     }
 
     async fn chunks(&mut self, file: u32, first: u32, count: u32, encoded: bool) -> Result<(), WireError> {
-        let Some(Open { map, blob, layouts, .. }) = self.look_up(file).await? else {
+        let Some(Open { map, blob, .. }) = self.look_up(file).await? else {
             return self.refuse(Refusal::Missing).await;
         };
-        let (map, blob, layouts) = (Arc::clone(map), blob.clone(), Arc::clone(layouts));
+        let (map, blob) = (Arc::clone(map), blob.clone());
         let range = wire::range(&map, first, count)?;
         self.asker.opened.source.served(
             self.asker.peer,
             Span { file, first, count },
             range.end - range.start,
         );
-        match blob {
-            Some(blob) if encoded && self.pace.pays() => {
-                self.stream_encoded(blob, map, layouts, first..first + count).await
+        let content = match blob {
+            Some(blob) => Content::Whole(blob),
+            None => match self.partial(&map, first..first + count).await {
+                Some(content) => content,
+                None => return self.refuse(Refusal::Missing).await,
+            },
+        };
+        match content {
+            content if encoded && self.pace.gains() && self.can_encode(&map, first..first + count) => {
+                self.stream_encoded(content, map, first..first + count).await
             }
-            Some(blob) => self.stream_blob(blob, range).await,
-            None => self.stream_partial(map, first, count).await,
+            Content::Whole(blob) => self.stream_blob(blob, range).await,
+            Content::Partial(_) => self.stream_partial(content, map, first..first + count).await,
         }
     }
 
-    /// Streams chunks of a whole blob encoded, each in a frame of its own; the next is encoded while one is sent.
-    async fn stream_encoded(
-        &mut self,
-        blob: Arc<File>,
-        map: Arc<ChunkMap>,
-        layouts: Arc<Layouts>,
-        chunks: Range<u32>,
-    ) -> Result<(), WireError> {
-        let encode = |index: u32| {
-            let (blob, map, layouts) = (Arc::clone(&blob), Arc::clone(&map), Arc::clone(&layouts));
-            tokio::task::spawn_blocking(move || encode(&blob, &map, &layouts, index as usize))
-        };
-        let mut ahead = Some(encode(chunks.start));
-        for index in chunks.clone() {
-            let Some(next) = ahead.take() else { break };
-            let chunk = next.await.map_err(|error| WireError::Io(std::io::Error::other(error)))??;
-            if index + 1 < chunks.end {
-                ahead = Some(encode(index + 1));
+    /// Whether there is time to encode, or nothing to do for it.
+    fn can_encode(&self, map: &ChunkMap, mut chunks: Range<u32>) -> bool {
+        let kept = self.asker.node.encoded();
+        !is_busy()
+            || chunks.all(|index| map.get(index as usize).is_some_and(|chunk| kept.holds(&chunk.digest)))
+    }
+
+    /// A blob that is being fetched here, if all these chunks of it are here. It may have become whole just now.
+    async fn partial(&self, map: &ChunkMap, chunks: Range<u32>) -> Option<Content> {
+        let (store, blob) = (self.asker.node.store().clone(), map.blob());
+        let found = blocking(move || {
+            let bits = store.partial_chunks(&blob);
+            if bits.is_some_and(|bits| chunks.into_iter().all(|index| bits.get(index as usize))) {
+                return Ok::<_, StoreError>(Some(Content::Partial(store)));
             }
-            self.pace.encoded(chunk.raw, chunk.time, chunk.encoding != Encoding::Raw);
-            // At most MAX_CHUNK, which fits.
-            let len = chunk.bytes.len() as u32;
-            self.head(Answer::Encoded { encoding: chunk.encoding.id(), len }).await?;
-            self.send_all(&chunk.bytes).await?;
-        }
-        self.flush().await
+            let file = store.has_blob(&blob).then(|| store.open_blob(&blob)).transpose()?;
+            Ok(file.map(|file| Content::Whole(Arc::new(file))))
+        });
+        found.await.unwrap_or_else(|error| {
+            tracing::error!("blob {blob} can't be served: {error}");
+            None
+        })
     }
 
     /// Streams a range of a whole blob.
     async fn stream_blob(&mut self, blob: Arc<File>, range: Range<u64>) -> Result<(), WireError> {
         // A chunk request is at most MAX_RANGE or one chunk: it fits.
-        let head = Answer::Data { len: (range.end - range.start) as u32 }.encode();
-        within(PIECE_TIMEOUT, "taking what was sent", async { Ok(self.writer.write_all(&head).await?) })
-            .await?;
+        self.head(Answer::Data { len: (range.end - range.start) as u32 }).await?;
         let mut at = range.start;
         while at < range.end {
             let len = (range.end - at).min(SERVE_PIECE as u64) as usize;
@@ -223,65 +236,24 @@ impl<'a, W: AsyncWrite + Unpin> Stream<'a, W> {
     }
 
     /// Streams chunks of a blob that is being fetched here.
-    async fn stream_partial(&mut self, map: Arc<ChunkMap>, first: u32, count: u32) -> Result<(), WireError> {
-        let blob = map.blob();
-        let store = self.asker.node.store().clone();
-        let indices = first as usize..first as usize + count as usize;
-        let wanted = indices.clone();
-        let all = blocking(move || {
-            let bits = store.partial_chunks(&blob);
-            Ok::<_, StoreError>(bits.is_some_and(|bits| wanted.into_iter().all(|index| bits.get(index))))
-        });
-        if !all.await.unwrap_or(false) {
-            // It may have become whole between the look-up and now.
-            if self.asker.node.store().has_blob(&blob) {
-                let range = wire::range(&map, first, count)?;
-                if let Ok(file) = self.asker.node.store().open_blob(&blob) {
-                    return self.stream_blob(Arc::new(file), range).await;
-                }
-            }
-            return self.refuse(Refusal::Missing).await;
-        }
-        let lens = indices.clone().filter_map(|index| map.get(index)).map(|chunk| u64::from(chunk.len));
-        let head = Answer::Data { len: lens.sum::<u64>() as u32 }.encode();
-        within(PIECE_TIMEOUT, "taking what was sent", async { Ok(self.writer.write_all(&head).await?) })
-            .await?;
-        for index in indices {
-            let (store, map) = (self.asker.node.store().clone(), Arc::clone(&map));
-            let bytes = blocking(move || store.read_chunk(&blob, &map, index)).await;
-            let Ok(Some(bytes)) = bytes else {
-                // The length is announced: all that is left is to end the stream, which the peer takes as it is.
-                return Err(WireError::Io(std::io::Error::other("a chunk went away while it was served")));
-            };
+    async fn stream_partial(
+        &mut self,
+        content: Content,
+        map: Arc<ChunkMap>,
+        chunks: Range<u32>,
+    ) -> Result<(), WireError> {
+        let lens =
+            chunks.clone().filter_map(|index| map.get(index as usize)).map(|chunk| u64::from(chunk.len));
+        self.head(Answer::Data { len: lens.sum::<u64>() as u32 }).await?;
+        for index in chunks {
+            let (content, map) = (content.clone(), Arc::clone(&map));
+            // The length is announced: all that is left on a failure is to end the stream, which the peer takes as it is.
+            let read = tokio::task::spawn_blocking(move || content.read(&map, index as usize));
+            let bytes = read.await.map_err(|error| WireError::Io(std::io::Error::other(error)))??;
             self.send_all(&bytes).await?;
         }
         self.flush().await
     }
-}
-
-/// One chunk as it travels.
-struct Travelling {
-    encoding: Encoding,
-    bytes: Vec<u8>,
-    /// Its length as it is.
-    raw: u64,
-    time: Duration,
-}
-
-thread_local! {
-    /// A few MiB for each thread of the blocking pool that encodes.
-    static ENCODER: RefCell<Encoder> = RefCell::new(Encoder::new());
-}
-
-fn encode(blob: &File, map: &ChunkMap, layouts: &Layouts, index: usize) -> std::io::Result<Travelling> {
-    let range = map.range(index).ok_or_else(|| std::io::Error::other("the map has no such chunk"))?;
-    let mut raw = vec![0; (range.end - range.start) as usize];
-    blob.read_exact_at(&mut raw, range.start)?;
-    let (begun, layout, len) = (Instant::now(), layouts.of(range), raw.len() as u64);
-    let mut out = Vec::new();
-    let encoding = ENCODER.with_borrow_mut(|encoder| encoder.encode(&raw, layout, &mut out));
-    let bytes = if encoding == Encoding::Raw { raw } else { out };
-    Ok(Travelling { encoding, bytes, raw: len, time: begun.elapsed() })
 }
 
 /// Fills `buffer` from `at`: at once where the bytes are in the page cache, else in the blocking pool.

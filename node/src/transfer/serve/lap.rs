@@ -4,6 +4,9 @@
 //! that what one gets from the seed the others get from that one, and the seed's uplink carries every chunk once. A peer is
 //! granted more as it takes what it was granted. When everything was given out, or when a peer makes no use of its grants, it
 //! is told the whole truth, and asks for what it likes.
+//!
+//! Several seeds do not know of each other. Each begins at a place of its own, so that they carry different chunks for as long as
+//! there are some; but the heads of the files, which are wanted first, all of them give out first.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -57,13 +60,39 @@ struct Watcher {
     news: Vec<News>,
 }
 
+/// Where the next grant is looked for: in the heads of the files first, then once around.
+#[derive(Debug, Default)]
+struct Cursor {
+    /// Files whose heads were looked at.
+    heads: u32,
+    file: u32,
+    chunk: u32,
+    /// Chunks until it was around.
+    left: u64,
+}
+
+impl Cursor {
+    /// One that begins `start` / 2^64 into the release.
+    fn new(files: &[FileShape], start: u64) -> Self {
+        let left: u64 = files.iter().map(|file| u64::from(file.chunks)).sum();
+        let mut chunk = (u128::from(start) * u128::from(left) >> 64) as u64;
+        for (file, shape) in (0u32..).zip(files) {
+            if chunk < u64::from(shape.chunks) {
+                return Self { heads: 0, file, chunk: chunk as u32, left };
+            }
+            chunk -= u64::from(shape.chunks);
+        }
+        Self::default()
+    }
+}
+
 /// The books of one release.
 #[derive(Debug)]
 pub(in crate::transfer) struct Lap<K: Ord + Copy> {
     files: Vec<FileShape>,
     /// By file, a bit for each chunk that was sent or granted.
     given: Vec<Vec<u64>>,
-    cursor: (u32, u32),
+    cursor: Cursor,
     returned: Vec<Span>,
     watchers: BTreeMap<K, Watcher>,
     emptied: Option<Now>,
@@ -71,12 +100,13 @@ pub(in crate::transfer) struct Lap<K: Ord + Copy> {
 }
 
 impl<K: Ord + Copy> Lap<K> {
-    pub(in crate::transfer) fn new(files: Vec<FileShape>) -> Self {
+    /// Books that begin `start` / 2^64 into the release: a number of the seed's own.
+    pub(in crate::transfer) fn new(files: Vec<FileShape>, start: u64) -> Self {
         let given = files.iter().map(|file| vec![0; (file.chunks as usize).div_ceil(64)]).collect();
         Self {
+            cursor: Cursor::new(&files, start),
             files,
             given,
-            cursor: (0, 0),
             returned: Vec::new(),
             watchers: BTreeMap::new(),
             emptied: None,
@@ -86,7 +116,7 @@ impl<K: Ord + Copy> Lap<K> {
 
     /// Books that are closed: everybody is told everything.
     pub(in crate::transfer) fn closed() -> Self {
-        Self { over: true, ..Self::new(Vec::new()) }
+        Self { over: true, ..Self::new(Vec::new(), 0) }
     }
 
     /// Whether every chunk was given out.
@@ -235,23 +265,38 @@ impl<K: Ord + Copy> Lap<K> {
                 return Some(span);
             }
         }
-        loop {
-            let (file, chunk) = self.cursor;
-            let shape = *self.files.get(file as usize)?;
-            if chunk >= shape.chunks {
-                self.cursor = (file + 1, 0);
-                continue;
+        while let Some(span) =
+            self.files.get(self.cursor.heads as usize).map(|_| self.span(self.cursor.heads, 0))
+        {
+            self.cursor.heads += 1;
+            if span.is_some() {
+                return span;
             }
-            if self.is_given(file, chunk) {
-                self.cursor.1 += 1;
-                continue;
-            }
-            let most = (GRANT / shape.mean.max(1)).clamp(1, u64::from(crate::wire::MAX_RANGE_CHUNKS)) as u32;
-            let room = most.min(shape.chunks - chunk);
-            let count = (1..room).take_while(|i| !self.is_given(file, chunk + i)).count() as u32 + 1;
-            self.cursor.1 += count;
-            return Some(Span { file, first: chunk, count });
         }
+        while self.cursor.left > 0 {
+            let (file, chunk) = (self.cursor.file, self.cursor.chunk);
+            if self.files.get(file as usize).is_none_or(|shape| chunk >= shape.chunks) {
+                (self.cursor.file, self.cursor.chunk) = ((file + 1) % self.files.len() as u32, 0);
+                continue;
+            }
+            let span = self.span(file, chunk);
+            let passed = span.map_or(1, |span| span.count);
+            self.cursor.chunk += passed;
+            self.cursor.left = self.cursor.left.saturating_sub(u64::from(passed));
+            if span.is_some() {
+                return span;
+            }
+        }
+        None
+    }
+
+    /// What nobody was given, from this chunk on: one grant at most.
+    fn span(&self, file: u32, first: u32) -> Option<Span> {
+        let shape = self.files.get(file as usize)?;
+        let most = (GRANT / shape.mean.max(1)).clamp(1, u64::from(crate::wire::MAX_RANGE_CHUNKS)) as u32;
+        let room = most.min(shape.chunks.saturating_sub(first));
+        let count = (0..room).take_while(|i| !self.is_given(file, first + i)).count() as u32;
+        (count > 0).then_some(Span { file, first, count })
     }
 
     fn bytes(&self, span: Span) -> u64 {
@@ -330,120 +375,4 @@ impl Watcher {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MIB: u64 = 1 << 20;
-
-    fn lap() -> Lap<u8> {
-        Lap::new(vec![FileShape { chunks: 3, mean: 1000 }, FileShape { chunks: 64, mean: MIB }])
-    }
-
-    /// Chunks that the news tell of, and whether they tell everything.
-    fn told(news: &[News]) -> (Vec<(u32, u32)>, bool) {
-        let mut chunks = Vec::new();
-        for (file, (first, count)) in news.iter().flat_map(|news| match &news.have {
-            Have::Runs(runs) => runs.iter().map(|run| (news.file.unwrap_or(99), *run)).collect(),
-            _ => Vec::new(),
-        }) {
-            chunks.extend((first..first + count).map(|chunk| (file, chunk)));
-        }
-        (chunks, news.iter().any(|news| news.have == Have::Everything))
-    }
-
-    #[test]
-    fn one_peer_is_told_everything() {
-        let mut lap = lap();
-        lap.join(1, Now::ZERO);
-        assert_eq!(told(&lap.news(&1)), (vec![], true));
-        assert!(lap.news(&1).is_empty());
-    }
-
-    #[test]
-    fn each_chunk_is_given_once_and_then_everybody_is_told_everything() {
-        let mut lap = lap();
-        let mut seen = Vec::new();
-        let mut now = Now::ZERO;
-        for key in 0..3 {
-            lap.join(key, now);
-        }
-        for _ in 0..200 {
-            now += Duration::from_millis(100);
-            for key in 0..3u8 {
-                let (chunks, _) = told(&lap.news(&key));
-                for (file, first) in chunks {
-                    seen.push((file, first));
-                    lap.served(key, Span { file, first, count: 1 }, MIB, now);
-                }
-            }
-            lap.tick(now);
-            if lap.is_over() {
-                break;
-            }
-        }
-        assert!(lap.is_over());
-        seen.sort_unstable();
-        let all: Vec<(u32, u32)> = (0..3).map(|i| (0, i)).chain((0..64).map(|i| (1, i))).collect();
-        assert_eq!(seen, all);
-        for key in 0..3 {
-            assert!(told(&lap.news(&key)).1, "peer {key} was not told everything at the end");
-        }
-    }
-
-    #[test]
-    fn who_was_alone_goes_on_with_grants_and_what_it_was_sent_is_not_granted_again() {
-        let mut lap = lap();
-        lap.join(1, Now::ZERO);
-        lap.news(&1);
-        lap.served(1, Span { file: 1, first: 0, count: 32 }, 32 * MIB, Now::ZERO);
-        lap.join(2, Now::ZERO);
-        let first = lap.news(&1);
-        assert!(first.first().is_some_and(|news| news.replaces && news.have == Have::Nothing), "{first:?}");
-        let granted = told(&first).0.into_iter().chain(told(&lap.news(&2)).0);
-        assert!(granted.clone().count() > 0);
-        assert!(granted.into_iter().all(|(file, chunk)| file == 0 || chunk >= 32));
-    }
-
-    #[test]
-    fn grants_of_one_who_leaves_go_to_another() {
-        let mut lap = lap();
-        for key in 0..3 {
-            lap.join(key, Now::ZERO);
-        }
-        let lost = told(&lap.news(&2)).0;
-        assert!(!lost.is_empty());
-        lap.leave(2, Now::ZERO);
-        let mut found = Vec::new();
-        for step in 1..60u64 {
-            let now = Duration::from_millis(100 * step);
-            for key in 0..2u8 {
-                for (file, first) in told(&lap.news(&key)).0 {
-                    found.push((file, first));
-                    lap.served(key, Span { file, first, count: 1 }, MIB, now);
-                }
-            }
-            lap.tick(now);
-        }
-        assert!(lost.iter().all(|chunk| found.contains(chunk)));
-    }
-
-    #[test]
-    fn one_who_takes_nothing_is_told_everything_and_holds_nothing_up() {
-        let mut lap = lap();
-        lap.join(1, Now::ZERO);
-        lap.join(2, Now::ZERO);
-        lap.news(&1);
-        lap.news(&2);
-        lap.tick(UNUSED);
-        assert!(told(&lap.news(&1)).1 && told(&lap.news(&2)).1);
-    }
-
-    #[test]
-    fn closed_books_tell_everything_at_once() {
-        let mut lap = Lap::closed();
-        for key in 0..4 {
-            lap.join(key, Now::ZERO);
-            assert!(told(&lap.news(&key)).1);
-        }
-    }
-}
+mod tests;

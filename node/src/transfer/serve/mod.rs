@@ -2,6 +2,7 @@
 //! maps, availability and chunks, streamed from the disk a piece at a time.
 
 mod answer;
+mod encoded;
 pub(super) mod lap;
 mod maps;
 mod pace;
@@ -13,10 +14,11 @@ use std::sync::Arc;
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::PeerId;
-use registry::admit::binding_recall;
+use registry::admit::{Door, Permission};
+use registry::releasable;
 use registry::statement::{Capability, Release};
 use registry::store::{Store, StoreError};
-use registry::{Digest, Nation};
+use registry::{Digest, Nation, Timestamp};
 
 use self::answer::Stream;
 pub(crate) use self::maps::Maps;
@@ -164,7 +166,7 @@ async fn open(node: &Node, digest: Digest, nation: &Nation) -> Result<Opened, Re
             false => None,
         };
         let source = node.sources().get_or(digest, || match complete {
-            true => Source::seed(shapes),
+            true => Source::seed(shapes, &node.own_peer(), &digest),
             false => Source::growing(),
         });
         Ok::<_, StoreError>(Ok(Opened { release: Arc::new(release), complete, source }))
@@ -175,17 +177,26 @@ async fn open(node: &Node, digest: Digest, nation: &Nation) -> Result<Opened, Re
     })
 }
 
-/// Whether a node of `nation` may have the release from us: it is releasable to that nation, and not recalled for us.
+/// Whether a node of `nation` may have the release from us: it and what is here of its bytes are releasable to that nation
+/// ([`registry::releasable`]), it is not recalled for us, and our policy lets it go there. What is not for it, it is not told to
+/// exist, and our policy is not its to read.
 pub fn permission(
     store: &Store,
     digest: &Digest,
     nation: &Nation,
 ) -> Result<Result<Release, Refusal>, StoreError> {
-    let Some(release) = store.release(digest)? else { return Ok(Err(Refusal::NotFound)) };
-    if !release.releasable_to(nation) {
-        return Ok(Err(Refusal::NotFound));
-    }
-    if binding_recall(store, digest)?.is_some() { Ok(Err(Refusal::Recalled)) } else { Ok(Ok(release)) }
+    let release = match releasable::release(store, digest, nation)? {
+        Ok(release) => release,
+        Err(withheld) => {
+            tracing::debug!(%digest, %nation, "not served: {withheld}");
+            return Ok(Err(Refusal::NotFound));
+        }
+    };
+    Ok(match Door::open(store, Timestamp::now())?.may_have(digest, nation)? {
+        Permission::Allowed => Ok(release),
+        Permission::Recalled => Err(Refusal::Recalled),
+        Permission::Unknown | Permission::NotReleasable | Permission::Refused(_) => Err(Refusal::NotFound),
+    })
 }
 
 /// Who asks on a stream, and for what.
@@ -207,7 +218,13 @@ impl Asker {
             return None;
         }
         let (store, digest, nation) = (self.node.store().clone(), self.digest, self.nation.clone());
-        match blocking(move || permission(&store, &digest, &nation)).await {
+        let looked = blocking(move || {
+            if releasable::ally(&store, &nation).is_err() {
+                return Ok(Err(Refusal::NotFound));
+            }
+            permission(&store, &digest, &nation)
+        });
+        match looked.await {
             Ok(Ok(_)) => {
                 self.generation = generation;
                 None

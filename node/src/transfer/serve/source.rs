@@ -85,9 +85,11 @@ pub(super) enum Next {
 }
 
 impl Source {
-    /// Of a release that is whole here from the start: it is handed out in laps.
-    pub(super) fn seed(lap: Option<Vec<FileShape>>) -> Self {
-        Self::new(true, Some(lap.map_or_else(Lap::closed, Lap::new)))
+    /// Of a release that is whole here from the start: it is handed out in laps, from the place on that is this node's own.
+    pub(super) fn seed(lap: Option<Vec<FileShape>>, own: &PeerId, release: &Digest) -> Self {
+        let place = Digest::of(&[&own.to_bytes(), &release.as_bytes()[..]].concat());
+        let start = place.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        Self::new(true, Some(lap.map_or_else(Lap::closed, |files| Lap::new(files, start))))
     }
 
     /// Of a release that is being fetched.
@@ -151,6 +153,11 @@ impl Source {
         }
         self.wake();
         Watching { source: Arc::clone(self), peer }
+    }
+
+    /// Whether anybody asks us for this release at the moment.
+    pub(crate) fn is_watched(&self) -> bool {
+        !self.state().streams.is_empty()
     }
 
     /// Chunks are about to be sent to a peer.

@@ -21,10 +21,11 @@
 mod append;
 mod error;
 mod extend;
+mod kept;
 mod read;
 mod witness;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::convert::Infallible;
 
 pub use append::{Appended, OwnLog};
@@ -80,6 +81,19 @@ pub(super) fn log_keys(trust: &Trust, nation: &Nation) -> Vec<NoteKey> {
     trust.member(nation).map(|member| note_keys(&member.root, RoleName::Log)).unwrap_or_default()
 }
 
+/// The log keys of a nation that ever could sign: those that verify what was kept, whichever root held when it came. Keys
+/// that a root took away sign no new checkpoint ([`log_keys`]).
+pub(super) fn all_log_keys(trust: &Trust, nation: &Nation) -> Vec<NoteKey> {
+    let Ok(member) = trust.member(nation) else { return Vec::new() };
+    let mut keys: Vec<NoteKey> = Vec::new();
+    for key in member.root.roots().flat_map(|root| note_keys(root, RoleName::Log)) {
+        if !keys.contains(&key) {
+            keys.push(key);
+        }
+    }
+    keys
+}
+
 /// The witness keys of every pinned nation.
 pub(super) fn witness_keys(trust: &Trust) -> Vec<(Nation, Vec<NoteKey>)> {
     let keys = |root| note_keys(root, RoleName::Witness);
@@ -112,6 +126,7 @@ impl<'a> Tree<'a> {
 
     /// Adds entries from number `size` on to the tree and to `batch`.
     fn add(&mut self, batch: &mut Batch<'_>, size: u64, entries: &[[u8; ENTRY]]) -> Result<()> {
+        let mut named = HashSet::new();
         for (at, entry) in (size..).zip(entries) {
             let hashes = tree::completed(self, at, tree::leaf_hash(entry))?;
             for (level, hash) in (0u8..).zip(hashes) {
@@ -120,8 +135,8 @@ impl<'a> Tree<'a> {
                 self.added.insert((level, index), hash);
             }
             batch.put(Family::Logs, &key(self.nation, Part::Entry, &at.to_be_bytes()), entry)?;
-            // The first of two equal entries is the statement's place.
-            if let Some(digest) = statement_of(entry) {
+            // The first of two equal entries is the statement's place, in one step as well.
+            if let Some(digest) = statement_of(entry).filter(|digest| named.insert(*digest)) {
                 let key = key(self.nation, Part::Number, digest.as_bytes());
                 if self.index.get(Family::Logs, &key)?.is_none() {
                     batch.put(Family::Logs, &key, &at.to_be_bytes())?;
@@ -160,7 +175,7 @@ impl MemoryTree {
 impl Store {
     /// The checkpoints kept of a log, the newest last. Their signatures were checked when they were kept, and are again.
     fn checkpoints(&self, nation: &Nation) -> Result<Vec<SignedCheckpoint>> {
-        let keys = log_keys(&self.trust(), nation);
+        let keys = all_log_keys(&self.trust(), nation);
         let prefix = key(nation, Part::Checkpoint, &[]);
         let mut found = Vec::new();
         for entry in self.inner.index.scan(Family::Logs, &prefix)? {
@@ -182,40 +197,51 @@ impl Store {
         Ok(size)
     }
 
-    /// Puts a checkpoint into `batch` and drops earlier ones that are worth no more: a later one that at least the same
-    /// nations cosigned covers all that they cover.
+    /// The keys whose lines in a checkpoint of `nation`'s log mean anything here: the log's own and every witness's.
+    fn note_keys(&self, nation: &Nation) -> Vec<NoteKey> {
+        let trust = self.trust();
+        let mut keys = all_log_keys(&trust, nation);
+        keys.extend(witness_keys(&trust).into_iter().flat_map(|(_, keys)| keys));
+        keys
+    }
+
+    /// Puts a checkpoint without its noise into `batch`, unless a later one covers all that it covers; says whether. What it
+    /// makes worthless itself is dropped: an earlier one that no other nation cosigned, and the earliest when there are many.
+    /// So the newest always stays, and nobody can fill the store with old ones.
     fn keep_checkpoint(
         &self,
         batch: &mut Batch<'_>,
         nation: &Nation,
         mut checkpoint: SignedCheckpoint,
-    ) -> Result<SignedCheckpoint> {
-        let trust = self.trust();
-        let witnesses = witness_keys(&trust);
-        let mut keys = log_keys(&trust, nation);
-        keys.extend(witnesses.iter().flat_map(|(_, keys)| keys.iter().cloned()));
-        checkpoint.prune(&keys);
-        let who = |checkpoint: &SignedCheckpoint| {
+    ) -> Result<(SignedCheckpoint, bool)> {
+        checkpoint.prune(&self.note_keys(nation));
+        let witnesses = witness_keys(&self.trust());
+        let who = |checkpoint: &SignedCheckpoint| -> BTreeSet<Nation> {
             let pairs = witnesses.iter().map(|(nation, keys)| (nation, keys.as_slice()));
-            checkpoint.witnesses(pairs).into_keys().collect::<Vec<_>>()
+            checkpoint.witnesses(pairs).into_keys().collect()
         };
-        let mine = who(&checkpoint);
-        let others = self.checkpoints(nation)?;
-        let count = others.len();
-        for (at, other) in others.iter().enumerate() {
-            let worth = who(other).iter().any(|nation| !mine.contains(nation));
-            let too_many = count - at >= MAX_CHECKPOINTS;
-            if other.size() < checkpoint.size() && (!worth || too_many) {
-                batch.delete(Family::Logs, &key(nation, Part::Checkpoint, &other.size().to_be_bytes()))?;
+        let here = self.checkpoints(nation)?;
+        let mut all: BTreeMap<u64, BTreeSet<Nation>> =
+            here.iter().map(|one| (one.size(), who(one))).collect();
+        all.insert(checkpoint.size(), who(&checkpoint));
+        let (mut later, mut stays) = (Vec::<BTreeSet<Nation>>::new(), false);
+        for (size, nations) in all.into_iter().rev() {
+            let place = key(nation, Part::Checkpoint, &size.to_be_bytes());
+            if later.len() >= MAX_CHECKPOINTS || later.iter().any(|by| by.is_superset(&nations)) {
+                batch.delete(Family::Logs, &place)?;
+                continue;
+            }
+            later.push(nations);
+            if size == checkpoint.size() {
+                batch.put(Family::Logs, &place, checkpoint.note().to_string().as_bytes())?;
+                stays = true;
             }
         }
-        let place = key(nation, Part::Checkpoint, &checkpoint.size().to_be_bytes());
-        batch.put(Family::Logs, &place, checkpoint.note().to_string().as_bytes())?;
-        Ok(checkpoint)
+        Ok((checkpoint, stays))
     }
 
     /// The number of a statement in its nation's log.
-    fn log_number(&self, nation: &Nation, statement: &Digest) -> Result<Option<u64>> {
+    pub(in crate::store) fn log_number(&self, nation: &Nation, statement: &Digest) -> Result<Option<u64>> {
         let value = self.inner.index.get(Family::Logs, &key(nation, Part::Number, statement.as_bytes()))?;
         value.map(|value| number(&value, "a log's entry")).transpose()
     }

@@ -119,7 +119,11 @@ impl Store {
 
     /// As [`Self::logged`], for a statement whose nation is known, whether or not the statement itself is here.
     pub fn logged_in(&self, nation: &Nation, statement: &Digest) -> Result<Option<Logged>> {
-        Ok(self.best(nation, statement)?.map(|(logged, _)| logged))
+        match self.best(nation, statement)? {
+            Some((logged, _)) => Ok(Some(logged)),
+            // Where no log is followed, what a bundle proved counts.
+            None => self.kept_proof(nation, statement),
+        }
     }
 
     /// The proof of a statement's place, for somebody without this store.

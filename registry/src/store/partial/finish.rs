@@ -1,21 +1,20 @@
 //! From the last chunk to a blob.
 
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::os::unix::fs::{FileExt, PermissionsExt};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::super::blobs::sync_parent;
 use super::super::index::Family;
 use super::super::{Result, StoreError, io, locked, sync_folder};
 use super::{Inner, Partial, journal};
-use crate::digest::{Digest, blake3_file};
+use crate::digest::Digest;
 
 impl Partial {
-    /// Makes the blob out of its chunks: the whole is hashed, synced, renamed into its place and recorded; durable on
-    /// return. Finishing twice is once. Chunks that repeat another one of the blob are copied from it first, so only
+    /// Makes the blob out of its chunks: the hash of the whole is compared with its name, then it is synced, renamed into its place
+    /// and recorded; durable on return. Finishing twice is once. Chunks that repeat another one of the blob are copied from it first, so only
     /// [`Self::to_fetch`] must have been fetched.
     ///
+    /// What was written by others, or before this process, is read and hashed; what this one wrote was hashed then (`whole.rs`).
     /// When the whole is wrong, each chunk is hashed again. Those that the disk changed are missing again
     /// ([`StoreError::Damaged`]); when all are right, the map itself is false ([`StoreError::FalseMap`]) and the
     /// transfer is forgotten.
@@ -42,28 +41,11 @@ impl Partial {
     }
 }
 
-/// A file that tells how much of it was read.
-struct Counted<'a> {
-    file: File,
-    read: &'a AtomicU64,
-}
-
-impl Read for Counted<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let read = self.file.read(buffer)?;
-        self.read.fetch_add(read as u64, Ordering::Relaxed);
-        Ok(read)
-    }
-}
-
 impl Inner {
-    /// Hashes the whole file, which is mostly still in the page cache.
+    /// Compares the hash of the whole with the blob's name.
     fn hash(&self) -> Result<()> {
         let blob = self.map.blob();
-        let file = File::open(&self.path).map_err(io("could not open", &self.path))?;
-        self.hashed.store(0, Ordering::Relaxed);
-        let found =
-            blake3_file(Counted { file, read: &self.hashed }).map_err(io("could not read", &self.path))?;
+        let found = self.whole_digest()?;
         if found == blob {
             return Ok(());
         }
@@ -112,6 +94,7 @@ impl Inner {
             sync_folder(&store.home().join("partial"))?;
             let mut batch = store.inner.index.batch();
             batch.put(Family::Blobs, blob.as_bytes(), &record.encode())?;
+            store.came_whole(&mut batch, &blob)?;
             journal::forget_in(&store.inner.index, &mut batch, &blob)?;
             batch.commit()
         })?;

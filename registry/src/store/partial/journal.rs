@@ -35,6 +35,11 @@ pub(in super::super) fn records(index: &Index) -> Result<Vec<(Digest, PartialRec
     Ok(records)
 }
 
+/// Whether there is a transfer of `blob`.
+pub(super) fn is_known(index: &Index, blob: &Digest) -> Result<bool> {
+    Ok(index.get(Family::Partials, &partial_key(blob))?.is_some())
+}
+
 /// The transfer of `blob` as it was last synced.
 pub(in super::super) fn load(index: &Index, blob: &Digest) -> Result<Option<(PartialRecord, Bitmap)>> {
     let Some(value) = index.get(Family::Partials, &partial_key(blob))? else { return Ok(None) };

@@ -45,14 +45,16 @@ impl Partial {
     /// on return. `progress` is told the bytes taken so far. Blocks: gigabytes may be copied.
     ///
     /// Each chunk is hashed before it counts as here, whatever the index says; a blob in which a wrong one was found is
-    /// named in the answer. A blob lends only to what its readers may read too (`audience.rs`). To be called before
+    /// named in the answer. A blob lends only to what its readers may read too (`audience.rs`): those of the release that
+    /// [`Self::under`] named. To be called before
     /// anything is fetched: a chunk that arrives meanwhile may be overwritten by a damaged one, which [`Self::finish`]
     /// finds.
     pub fn take_local(&self, progress: &mut dyn FnMut(u64)) -> Result<Reused> {
         let inner = &*self.inner;
         let mut taking = Taking {
             inner,
-            sources: Sources::new(inner),
+            sources: Sources::new(inner, self.under),
+            under: self.under,
             taken: Reused::default(),
             damaged: BTreeSet::new(),
             progress,
@@ -108,13 +110,14 @@ impl Inner {
 struct Sources<'a> {
     store: &'a Store,
     into: Digest,
+    under: Option<Digest>,
     /// Nothing for one that is gone or may not lend.
     open: HashMap<Digest, Option<Rc<File>>>,
 }
 
 impl<'a> Sources<'a> {
-    fn new(inner: &'a Inner) -> Self {
-        Self { store: &inner.store, into: inner.map.blob(), open: HashMap::new() }
+    fn new(inner: &'a Inner, under: Option<Digest>) -> Self {
+        Self { store: &inner.store, into: inner.map.blob(), under, open: HashMap::new() }
     }
 
     fn file(&mut self, blob: &Digest) -> Result<Option<Rc<File>>> {
@@ -124,7 +127,8 @@ impl<'a> Sources<'a> {
         if self.open.len() >= MAX_OPEN {
             self.open.clear();
         }
-        let usable = self.store.present(blob)?.is_some() && self.store.may_lend(blob, &self.into)?;
+        let usable =
+            self.store.present(blob)?.is_some() && self.store.may_lend(blob, &self.into, self.under)?;
         // Gone in between is gone.
         let file = if usable { self.store.open_blob(blob).ok().map(Rc::new) } else { None };
         self.open.insert(*blob, file.clone());
@@ -135,6 +139,7 @@ impl<'a> Sources<'a> {
 struct Taking<'a> {
     inner: &'a Inner,
     sources: Sources<'a>,
+    under: Option<Digest>,
     taken: Reused,
     damaged: BTreeSet<Digest>,
     progress: &'a mut dyn FnMut(u64),
@@ -182,6 +187,7 @@ impl Taking<'_> {
     }
 
     fn copy(&mut self, run: &Run<'_>) -> Result<()> {
+        self.inner.comes(self.under)?;
         let Some(target) = run.chunks.first().and_then(|first| self.inner.map.offset(first.index)) else {
             return Ok(());
         };
@@ -200,7 +206,7 @@ impl Taking<'_> {
                 let read = self.inner.file.read_exact_at(&mut bytes, offset);
                 read.map_err(io("could not read", &self.inner.path))?;
                 if Digest::of(&bytes) == found.chunk.digest {
-                    self.took(found)?;
+                    self.took(found, &bytes)?;
                     continue;
                 }
                 self.damaged.insert(run.from);
@@ -209,7 +215,7 @@ impl Taking<'_> {
             if self.read(found, skip, &mut bytes)? {
                 let write = self.inner.file.write_all_at(&bytes, offset);
                 write.map_err(io("could not write", &self.inner.path))?;
-                self.took(found)?;
+                self.took(found, &bytes)?;
             }
         }
         Ok(())
@@ -228,8 +234,8 @@ impl Taking<'_> {
         Ok(false)
     }
 
-    fn took(&mut self, found: &Found) -> Result<()> {
-        self.inner.wrote(found.index, found.chunk.len)?;
+    fn took(&mut self, found: &Found, bytes: &[u8]) -> Result<()> {
+        self.inner.wrote(found.index, bytes)?;
         self.taken.chunks += 1;
         self.taken.bytes += u64::from(found.chunk.len);
         (self.progress)(self.taken.bytes);

@@ -4,11 +4,14 @@
 //! chunks are there. It is written only after the data was synced, so after a crash every chunk in the journal is on
 //! the disk. What came since is noted too, and hashed when the transfer is taken up: at most [`MAX_NOTED`] bytes, never
 //! the whole.
+//!
+//! The hash of the whole is computed as its chunks come, while each is in the processor's cache (`whole.rs`).
 
 mod finish;
 mod journal;
 mod local;
 mod repeats;
+mod whole;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -21,10 +24,11 @@ use std::time::{Duration, Instant};
 use super::ingest::set_aside;
 use super::record::PartialRecord;
 use super::{Bitmap, Result, Store, StoreError, WriteError, io, locked, partial_path, sync_folder};
-use crate::chunk::{Chunk, ChunkMap};
+use crate::chunk::ChunkMap;
 use crate::digest::Digest;
 use crate::timestamp::Timestamp;
 use repeats::Repeats;
+use whole::Whole;
 
 pub(super) use journal::{PAGE, forget, load, records};
 pub use local::Reused;
@@ -44,6 +48,8 @@ const MAX_NOTED: u64 = MAX_UNSYNCED + FLUSH_BYTES;
 #[derive(Clone)]
 pub struct Partial {
     inner: Arc<Inner>,
+    /// The release under which this handle's bytes come.
+    under: Option<Digest>,
 }
 
 pub(super) struct Inner {
@@ -53,10 +59,14 @@ pub(super) struct Inner {
     path: PathBuf,
     file: File,
     repeats: Repeats,
+    /// The releases under which bytes came by now, as far as this process noted them.
+    came: Mutex<BTreeSet<Digest>>,
     state: Mutex<State>,
     /// Held by the one thread that syncs.
     flushing: Mutex<()>,
-    /// Bytes that [`Partial::finish`] has hashed so far.
+    /// What is known of the hash of the whole.
+    whole: Mutex<Whole>,
+    /// Bytes of the whole whose hash is known, as far as [`Partial::finish`] is.
     hashed: AtomicU64,
 }
 
@@ -92,7 +102,7 @@ impl Store {
         let inner = Arc::new(Inner::open(self, map)?);
         open.retain(|_, inner| inner.strong_count() > 0);
         open.insert(blob, Arc::downgrade(&inner));
-        Ok(Partial { inner })
+        Ok(Partial { inner, under: None })
     }
 
     /// Which chunks of a blob that is being fetched are here; nothing when it isn't being fetched.
@@ -106,6 +116,11 @@ impl Store {
             None
         });
         journal.map(|(_, have)| have)
+    }
+
+    /// Whether a blob is being fetched, or was.
+    pub(super) fn partial_record(&self, blob: &Digest) -> Result<bool> {
+        journal::is_known(&self.inner.index, blob)
     }
 
     fn open_partial(&self, blob: &Digest) -> Option<Arc<Inner>> {
@@ -182,6 +197,7 @@ impl Inner {
             .open(&path)
             .map_err(io("could not create", &path))?;
         if fresh {
+            store.forget_parts(&blob)?;
             if let Err(error) = set_aside(&file, map.size()) {
                 // Nothing is lost with it, and a full disk needs the room.
                 let _ = fs::remove_file(&path);
@@ -202,16 +218,32 @@ impl Inner {
             path,
             file,
             repeats: Repeats::of(map),
+            came: Mutex::default(),
             state: Mutex::new(state),
             flushing: Mutex::new(()),
+            whole: Mutex::new(Whole::new(map.size())),
             hashed: AtomicU64::new(0),
         })
     }
 }
 
 impl Inner {
-    /// Counts a chunk that was verified and written as here, and syncs when that is due.
-    fn wrote(&self, index: usize, len: u32) -> Result<()> {
+    /// Bytes are about to come under a release: it is noted before the first of them is kept (`audience.rs`).
+    fn comes(&self, under: Option<Digest>) -> Result<()> {
+        let Some(release) = under else { return Ok(()) };
+        let mut came = locked(&self.came);
+        if !came.contains(&release) {
+            self.store.comes_under(&self.map.blob(), &release)?;
+            came.insert(release);
+        }
+        Ok(())
+    }
+
+    /// Counts a chunk that was verified and written as here, and syncs when that is due. `bytes` are the chunk's.
+    fn wrote(&self, index: usize, bytes: &[u8]) -> Result<()> {
+        // At most MAX_CHUNK, which fits.
+        let len = bytes.len() as u32;
+        self.hash_chunk(index, bytes)?;
         let (due, wait) = {
             let mut state = locked(&self.state);
             if state.have.set(index, true) {
@@ -224,6 +256,7 @@ impl Inner {
             let due = state.unsynced >= FLUSH_BYTES || state.flushed.elapsed() >= FLUSH_EVERY;
             (due, state.unsynced >= MAX_UNSYNCED)
         };
+        self.hash_edges(index)?;
         if wait {
             let _one = locked(&self.flushing);
             self.flush()?;
@@ -242,6 +275,9 @@ impl Inner {
                 state.bytes = state.bytes.saturating_sub(len);
             }
             state.behind.insert((index / PAGE) as u32);
+            if let Some(range) = self.map.range(index) {
+                locked(&self.whole).forget(range);
+            }
         }
     }
 }
@@ -271,6 +307,12 @@ fn take_up(map: &ChunkMap, file: &File, noted: &Bitmap, have: &mut Bitmap) -> (B
 }
 
 impl Partial {
+    /// The same, for bytes that come under `release`: who may be given them later depends on that.
+    pub fn under(mut self, release: Digest) -> Self {
+        self.under = Some(release);
+        self
+    }
+
     /// The blob that is being fetched.
     pub fn blob(&self) -> Digest {
         self.inner.map.blob()
@@ -306,7 +348,7 @@ impl Partial {
         locked(&self.inner.state).bytes
     }
 
-    /// Bytes of the whole that [`Partial::finish`] has hashed so far, for whoever watches.
+    /// Bytes of the whole whose hash [`Partial::finish`] knows so far, for whoever watches.
     pub fn bytes_hashed(&self) -> u64 {
         self.inner.hashed.load(Ordering::Relaxed)
     }
@@ -316,16 +358,17 @@ impl Partial {
     /// It is not durable on return: every [`FLUSH_BYTES`] or [`FLUSH_EVERY`] one of the writers syncs.
     pub fn write_chunk(&self, index: usize, bytes: &[u8]) -> Result<(), WriteError> {
         let inner = &*self.inner;
-        let (chunk, offset) = self.check(index, bytes)?;
+        let offset = self.check(index, bytes)?;
         if self.have(index) {
             return Ok(());
         }
+        inner.comes(self.under)?;
         inner.file.write_all_at(bytes, offset).map_err(io("could not write", &inner.path))?;
-        Ok(inner.wrote(index, chunk.len)?)
+        Ok(inner.wrote(index, bytes)?)
     }
 
-    /// Checks a chunk without writing it.
-    fn check(&self, index: usize, bytes: &[u8]) -> Result<(Chunk, u64), WriteError> {
+    /// Checks a chunk without writing it: where it belongs.
+    fn check(&self, index: usize, bytes: &[u8]) -> Result<u64, WriteError> {
         let map = &self.inner.map;
         let blob = map.blob();
         let (Some(chunk), Some(offset)) = (map.get(index), map.offset(index)) else {
@@ -338,7 +381,7 @@ impl Partial {
         if found != chunk.digest {
             return Err(WriteError::Content { blob, index, expected: chunk.digest, found });
         }
-        Ok((chunk, offset))
+        Ok(offset)
     }
 
     /// Syncs what was written and journals it: durable on return.

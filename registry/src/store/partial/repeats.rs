@@ -68,7 +68,7 @@ impl Inner {
             for index in missing {
                 let Some(offset) = self.map.offset(index) else { continue };
                 self.file.write_all_at(&bytes, offset).map_err(io("could not write", &self.path))?;
-                self.wrote(index, bytes.len() as u32)?;
+                self.wrote(index, &bytes)?;
                 copied += 1;
                 progress(bytes.len() as u64);
             }

@@ -1,0 +1,583 @@
+//! What the store has of logs, in the words of this module: notes and evidence as bytes, and what each comes to. Every
+//! function here blocks.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use registry::key::SecretKey;
+use registry::log::ENTRY;
+use registry::log::checkpoint::{
+    Checkpoint, CheckpointError, SignedCheckpoint, nation_of as origin_of, note_keys,
+};
+use registry::log::evidence::{Evidence, EvidenceError, Fork};
+use registry::log::note::{Note, NoteKey};
+use registry::log::tiles::{Tile, bundle, hashes};
+use registry::log::witness::{AddCheckpoint, Refusal};
+use registry::statement::{RoleName, Standing};
+use registry::store::{self, LogError, Store, StoreError};
+use registry::{Digest, Nation, Timestamp};
+
+use crate::wire::{LogAnswer, LogRefusal};
+
+/// Statements read from the feed at a time.
+const FEED: usize = 256;
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+/// The newest checkpoint of a log.
+#[derive(Debug, Clone)]
+pub(crate) struct Head {
+    /// Whose.
+    pub(crate) nation: Nation,
+    /// Entries.
+    pub(crate) size: u64,
+    /// The root hash.
+    pub(crate) root: [u8; 32],
+    /// The note, with its cosignatures.
+    pub(crate) note: Vec<u8>,
+    /// Who cosigned it.
+    pub(crate) witnesses: BTreeSet<Nation>,
+    /// When the newest of them did.
+    pub(crate) witnessed: Option<Timestamp>,
+}
+
+/// What somebody's checkpoint comes to beside our own copy of the log.
+#[derive(Debug)]
+pub(crate) enum Weighed {
+    /// Not a nation or a key that is pinned here.
+    Foreign,
+    /// Evidence stands against this log already.
+    Disputed,
+    /// No honest node hands that on.
+    Bad(String),
+    /// It agrees with what is here; `changed` when it brought cosignatures.
+    Known {
+        /// Whether it brought something.
+        changed: bool,
+    },
+    /// It is of a log that is longer than what is here.
+    Ahead {
+        /// Entries here.
+        have: u64,
+        /// Entries there.
+        size: u64,
+    },
+    /// It can't be true together with what is here: evidence.
+    Fork(Vec<u8>),
+}
+
+/// What entries came to.
+#[derive(Debug)]
+pub(crate) enum Extended {
+    /// They are kept.
+    Kept,
+    /// They are not what the checkpoint signs.
+    Wrong,
+    /// They show that the log contradicts what this node cosigned: evidence.
+    Fork(Vec<u8>),
+}
+
+/// What a request for a cosignature came to.
+pub(crate) enum Cosigned {
+    /// The lines.
+    Lines {
+        /// As they are answered.
+        lines: Vec<u8>,
+        /// Whose log.
+        nation: Nation,
+        /// Its size.
+        size: u64,
+    },
+    /// No, and the size cosigned last where that matters.
+    Refused(LogRefusal, u64),
+    /// The log contradicts itself: evidence.
+    Fork(Vec<u8>),
+}
+
+/// What evidence that somebody handed over is worth.
+pub(crate) enum Claim {
+    /// It is about a nation or a key that is not pinned here.
+    Foreign,
+    /// It proves nothing.
+    False(String),
+    /// It proves a lie.
+    Proven,
+}
+
+/// Evidence that is kept here.
+pub(crate) struct Kept {
+    /// Whose log.
+    pub(crate) nation: Nation,
+    /// What it proves, in a sentence.
+    pub(crate) summary: String,
+    /// The file's name.
+    pub(crate) name: String,
+    /// Where it lies.
+    pub(crate) path: PathBuf,
+}
+
+/// The log keys of every root of a nation: what an earlier key signed is still what its log said then.
+fn log_keys(store: &Store, nation: &Nation) -> Vec<NoteKey> {
+    let trust = store.trust();
+    let roots = trust.member(nation).into_iter().flat_map(|member| member.root.roots());
+    roots.flat_map(|root| note_keys(root, RoleName::Log)).collect()
+}
+
+/// What a store's failure is, apart from what is wrong with what came.
+fn fault(error: LogError) -> std::result::Result<LogError, StoreError> {
+    match error {
+        LogError::Store(error) => Err(error),
+        other => Ok(other),
+    }
+}
+
+/// The key of a role that lies in a file, if our own root lists it.
+pub(crate) fn usable(store: &Store, role: RoleName, path: &Path) -> std::result::Result<SecretKey, String> {
+    let key = SecretKey::load(path).map_err(|error| error.to_string())?;
+    let own = store.own();
+    let trust = store.trust();
+    let member = trust.member(&own).map_err(|error| error.to_string())?;
+    if member.root.role(role).keys.contains_key(&key.id()) {
+        return Ok(key);
+    }
+    Err(format!(
+        "{} is not a {role} key of the root of `{own}`; put the right one in its place",
+        path.display()
+    ))
+}
+
+/// Every pinned nation, our own among them.
+pub(crate) fn nations(store: &Store) -> Vec<Nation> {
+    store.trust().members().map(|(nation, _)| nation.clone()).collect()
+}
+
+/// Every other nation that we hold for an ally.
+pub(crate) fn allies(store: &Store) -> Vec<Nation> {
+    let trust = store.trust();
+    let active = trust.members().filter(|(_, member)| member.standing() == Standing::Active);
+    active.map(|(nation, _)| nation.clone()).filter(|nation| nation != trust.own()).collect()
+}
+
+/// Those pinned nations that have a witness.
+pub(crate) fn witnesses(store: &Store) -> Vec<Nation> {
+    let trust = store.trust();
+    let able = trust.members().filter(|(_, member)| !note_keys(&member.root, RoleName::Witness).is_empty());
+    able.map(|(nation, _)| nation.clone()).collect()
+}
+
+/// The nation whose log a note names; nothing is believed.
+pub(crate) fn nation_of(note: &[u8]) -> Option<Nation> {
+    let note = Note::parse(note).ok()?;
+    origin_of(&Checkpoint::parse(note.text()).ok()?.origin)
+}
+
+/// The digest in an entry, whatever its algorithm: one that is not known here names a statement that nobody knows.
+pub(crate) fn digest_of(entry: &[u8; ENTRY]) -> Digest {
+    let mut digest = [0; ENTRY - 1];
+    digest.copy_from_slice(&entry[1..]);
+    Digest::from_bytes(digest)
+}
+
+fn as_head(store: &Store, checkpoint: &SignedCheckpoint) -> Head {
+    let trust = store.trust();
+    let keys: Vec<(Nation, Vec<NoteKey>)> = trust
+        .members()
+        .map(|(nation, member)| (nation.clone(), note_keys(&member.root, RoleName::Witness)))
+        .collect();
+    let found = checkpoint.witnesses(keys.iter().map(|(nation, keys)| (nation, keys.as_slice())));
+    Head {
+        nation: checkpoint.nation().clone(),
+        size: checkpoint.size(),
+        root: *checkpoint.root(),
+        note: checkpoint.note().to_string().into_bytes(),
+        witnessed: found.values().max().copied(),
+        witnesses: found.into_keys().collect(),
+    }
+}
+
+/// The newest checkpoint of a log that is here.
+pub(crate) fn head(store: &Store, nation: &Nation) -> Result<Option<Head>> {
+    Ok(store.log_checkpoint(nation)?.map(|checkpoint| as_head(store, &checkpoint)))
+}
+
+/// What peers are shown of a log: evidence, or the newest checkpoint. That may be one that this node cosigned and has
+/// not the entries of yet: a log that lost its end must hear of it.
+pub(crate) fn shown(store: &Store, nation: &Nation) -> Result<Option<LogAnswer>> {
+    if let Some(evidence) = store.log_evidence(nation)? {
+        return Ok(Some(LogAnswer::Evidence(evidence)));
+    }
+    let here = store.log_checkpoint(nation)?;
+    let cosigned = vouched(store, nation);
+    let newest = match (here, cosigned) {
+        (Some(here), Some(cosigned)) if here.size() >= cosigned.size() => Some(here),
+        (here, None) => here,
+        (_, cosigned) => cosigned,
+    };
+    Ok(newest.map(|checkpoint| LogAnswer::Checkpoint(checkpoint.note().to_string().into_bytes())))
+}
+
+/// A smaller checkpoint of a log that more nations cosigned than its newest, if there is one: it covers older entries better.
+pub(crate) fn better_witnessed(store: &Store, nation: &Nation) -> Result<Option<LogAnswer>> {
+    if store.log_evidence(nation)?.is_some() {
+        return Ok(None);
+    }
+    let mut all = store.log_checkpoints(nation)?.into_iter().map(|checkpoint| as_head(store, &checkpoint));
+    let Some(newest) = all.next() else { return Ok(None) };
+    let best = all.max_by_key(|head| head.witnesses.len());
+    let best = best.filter(|head| head.witnesses.len() > newest.witnesses.len());
+    Ok(best.map(|head| LogAnswer::Checkpoint(head.note)))
+}
+
+/// Entries of a log; none where it is not that long here.
+pub(crate) fn entries(store: &Store, nation: &Nation, from: u64, to: u64) -> Result<Vec<[u8; ENTRY]>> {
+    store.log_entries(nation, from, to)
+}
+
+/// The root hash at one size and the proof from there to another.
+pub(crate) fn proof(
+    store: &Store,
+    nation: &Nation,
+    old: u64,
+    new: u64,
+) -> Result<Option<([u8; 32], Vec<[u8; 32]>)>> {
+    let (Some(root), Some(proof)) = (store.log_root(nation, old)?, store.log_consistency(nation, old, new)?)
+    else {
+        return Ok(None);
+    };
+    Ok(Some((root, proof)))
+}
+
+/// A tile by its path behind `tile/`.
+pub(crate) fn tile(store: &Store, nation: &Nation, path: &str) -> Result<Option<Vec<u8>>> {
+    let Some(tile) = Tile::parse(&format!("tile/{path}")) else { return Ok(None) };
+    if tile.level.is_some() {
+        return Ok(store.log_tile(nation, tile)?.map(|found| hashes(&found)));
+    }
+    if !tile.exists(store.log_size(nation)?) {
+        return Ok(None);
+    }
+    let from = tile.index * registry::log::tiles::TILE_WIDTH;
+    let entries = store.log_entries(nation, from, from + tile.width)?;
+    Ok(Some(bundle(entries.iter().map(|entry| entry.as_slice()))))
+}
+
+/// Weighs somebody's checkpoint against what is here, and keeps the cosignatures that it brings.
+pub(crate) fn weigh(store: &Store, note: &[u8]) -> Result<Weighed> {
+    let Some(nation) = nation_of(note) else { return Ok(Weighed::Bad("it can't be read".to_owned())) };
+    if store.trust().member(&nation).is_err() {
+        return Ok(Weighed::Foreign);
+    }
+    let checkpoint = match store.read_checkpoint(&nation, note) {
+        Ok(checkpoint) => checkpoint,
+        Err(error) => {
+            return Ok(match fault(error)? {
+                // Its holder may have pinned another root, or know a later one.
+                LogError::Checkpoint(CheckpointError::Unsigned(_)) => Weighed::Foreign,
+                other => Weighed::Bad(other.to_string()),
+            });
+        }
+    };
+    let have = store.log_size(&nation)?;
+    if checkpoint.size() > have {
+        if store.log_evidence(&nation)?.is_some() {
+            return Ok(Weighed::Disputed);
+        }
+        return Ok(Weighed::Ahead { have, size: checkpoint.size() });
+    }
+    match store.extend_log(&checkpoint, &[]) {
+        Ok(outcome) => Ok(Weighed::Known { changed: outcome != store::Extended::Known }),
+        Err(error) => Ok(match fault(error)? {
+            LogError::Fork { evidence, .. } => Weighed::Fork(evidence.to_json()),
+            LogError::Disputed(_) => Weighed::Disputed,
+            other => {
+                // What is here can't be compared, which is not the peer's fault.
+                tracing::warn!(%nation, "a checkpoint was passed over: {other}");
+                Weighed::Foreign
+            }
+        }),
+    }
+}
+
+/// Keeps the entries that lead from what is here to a checkpoint.
+pub(crate) fn extend(store: &Store, note: &[u8], entries: &[[u8; ENTRY]]) -> Result<Extended> {
+    let Some(nation) = nation_of(note) else { return Ok(Extended::Wrong) };
+    let extended =
+        store.read_checkpoint(&nation, note).and_then(|checkpoint| store.extend_log(&checkpoint, entries));
+    match extended {
+        Ok(_) => {}
+        Err(error) => {
+            return Ok(match fault(error)? {
+                LogError::Fork { evidence, .. } => Extended::Fork(evidence.to_json()),
+                _ => Extended::Wrong,
+            });
+        }
+    }
+    // What this node vouched for must lie on the way.
+    if let Some(vouched) = vouched(store, &nation)
+        && vouched.size() <= store.log_size(&nation)?
+        && let Weighed::Fork(evidence) = weigh(store, vouched.note().to_string().as_bytes())?
+    {
+        return Ok(Extended::Fork(evidence));
+    }
+    Ok(Extended::Kept)
+}
+
+/// Evidence from a larger checkpoint, the root hash that its tree has at the size that is here, and the proof from there;
+/// nothing when that proves no lie.
+pub(crate) fn accuse(
+    store: &Store,
+    nation: &Nation,
+    note: &[u8],
+    (root, proof): &([u8; 32], Vec<[u8; 32]>),
+) -> Result<Option<Vec<u8>>> {
+    let (Some(ours), Ok(theirs)) = (store.log_checkpoint(nation)?, store.read_checkpoint(nation, note))
+    else {
+        return Ok(None);
+    };
+    if ours.size() >= theirs.size() {
+        return Ok(None);
+    }
+    let evidence = Evidence::of_prefix(&ours, &theirs, root, proof);
+    Ok(evidence.verify(&log_keys(store, nation)).ok().map(|_| evidence.to_json()))
+}
+
+/// Statements of our own that wait to be logged, as far as the feed was looked through.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting {
+    after: u64,
+    found: Vec<Digest>,
+}
+
+impl Waiting {
+    /// Looks through what is new in the feed; what waits, oldest first. Each statement is read once in a process.
+    pub(crate) fn look(&mut self, store: &Store) -> Result<&[Digest]> {
+        let own = store.own();
+        loop {
+            let page = store.feed(self.after, FEED)?;
+            if page.is_empty() {
+                break;
+            }
+            for (seq, signed) in page {
+                self.after = seq;
+                if signed.peek().is_ok_and(|statement| *statement.nation() == own) {
+                    self.found.push(signed.digest());
+                }
+            }
+        }
+        let mut failed = None;
+        self.found.retain(|digest| match store.logged_in(&own, digest) {
+            Ok(logged) => logged.is_none(),
+            Err(error) => {
+                failed = Some(error);
+                true
+            }
+        });
+        failed.map_or(Ok(&self.found), Err)
+    }
+}
+
+/// Appends everything that waits; the newest checkpoint if anything was appended.
+pub(crate) fn append(store: &Store, key: &SecretKey) -> Result<Option<Head>> {
+    let mut newest = None;
+    loop {
+        match store.append_log(key) {
+            Ok(Some(appended)) => newest = Some(as_head(store, &appended.checkpoint)),
+            Ok(None) => return Ok(newest),
+            Err(error) => {
+                let error = fault(error)?;
+                tracing::error!("our log was not appended to: {error}");
+                return Ok(newest);
+            }
+        }
+    }
+}
+
+/// Takes note of a checkpoint of our own log that somebody else has.
+pub(crate) fn heard_of_ours(store: &Store, note: &[u8]) -> Result<()> {
+    match store.read_checkpoint(&store.own(), note) {
+        Ok(checkpoint) => store.heard_of_own_log(&checkpoint).map(|_| ()),
+        Err(error) => fault(error).map(|_| ()),
+    }
+}
+
+/// Whether evidence stands against a log.
+pub(crate) fn is_disputed(store: &Store, nation: &Nation) -> Result<bool> {
+    Ok(store.log_evidence(nation)?.is_some())
+}
+
+/// The note that keeps the checkpoint of a log that this node cosigned last.
+fn vouched_key(nation: &Nation) -> String {
+    format!("log/cosigned/{nation}")
+}
+
+fn vouched(store: &Store, nation: &Nation) -> Option<SignedCheckpoint> {
+    let note = store.get_meta(&vouched_key(nation))?;
+    store.read_checkpoint(nation, &note).ok()
+}
+
+/// Cosigns, as this nation's witness. The caller sees to it that one log is cosigned once at a time.
+pub(crate) fn cosign(store: &Store, key: &SecretKey, body: &[u8], now: Timestamp) -> Result<Cosigned> {
+    let request = match AddCheckpoint::parse(body) {
+        Ok(request) => request,
+        Err(refusal) => return Ok(refused(&refusal)),
+    };
+    let answer = match store.cosign(&request, key, now) {
+        Ok(answer) => answer,
+        Err(error) => {
+            return Ok(match fault(error)? {
+                LogError::Disputed(_) => Cosigned::Refused(LogRefusal::Disputed, 0),
+                _ => Cosigned::Refused(LogRefusal::Malformed, 0),
+            });
+        }
+    };
+    let Ok(nation) = request.nation() else { return Ok(Cosigned::Refused(LogRefusal::Malformed, 0)) };
+    let note = request.note.to_string();
+    match answer {
+        Ok(lines) => {
+            let Ok(checkpoint) = store.read_checkpoint(&nation, note.as_bytes()) else {
+                return Ok(Cosigned::Refused(LogRefusal::BadSignature, 0));
+            };
+            // Before it is answered: what was vouched for is shown to whoever asks, and weighed against what comes.
+            store.put_meta(&vouched_key(&nation), note.as_bytes())?;
+            Ok(Cosigned::Lines { lines: lines.into_bytes(), nation, size: checkpoint.size() })
+        }
+        Err(Refusal::Fork { size }) => {
+            if let Weighed::Fork(evidence) = weigh(store, note.as_bytes())? {
+                return Ok(Cosigned::Fork(evidence));
+            }
+            let evidence = match (vouched(store, &nation), store.read_checkpoint(&nation, note.as_bytes())) {
+                (Some(before), Ok(now)) if before.size() == now.size() => Evidence::of_equal(&before, &now),
+                _ => return Ok(Cosigned::Refused(LogRefusal::Conflict, size)),
+            };
+            let proven = evidence.verify(&log_keys(store, &nation)).is_ok();
+            Ok(if proven {
+                Cosigned::Fork(evidence.to_json())
+            } else {
+                Cosigned::Refused(LogRefusal::Conflict, size)
+            })
+        }
+        Err(refusal) => Ok(refused(&refusal)),
+    }
+}
+
+fn refused(refusal: &Refusal) -> Cosigned {
+    match refusal {
+        Refusal::Malformed(_) => Cosigned::Refused(LogRefusal::Malformed, 0),
+        Refusal::UnknownLog(_) => Cosigned::Refused(LogRefusal::Unknown, 0),
+        Refusal::BadSignature => Cosigned::Refused(LogRefusal::BadSignature, 0),
+        Refusal::Conflict { size } | Refusal::Fork { size } => Cosigned::Refused(LogRefusal::Conflict, *size),
+        Refusal::BadProof(_) => Cosigned::Refused(LogRefusal::BadProof, 0),
+    }
+}
+
+/// The nation whose log a request for a cosignature is about; nothing is believed.
+pub(crate) fn asked_about(body: &[u8]) -> Option<Nation> {
+    AddCheckpoint::parse(body).ok()?.nation().ok()
+}
+
+/// The request that asks a witness to cosign a head, having cosigned `old` last; nothing where there is no such proof.
+pub(crate) fn request(store: &Store, head: &Head, old: u64) -> Result<Option<Vec<u8>>> {
+    let (Some(proof), Ok(mut note)) =
+        (store.log_consistency(&head.nation, old, head.size)?, Note::parse(&head.note))
+    else {
+        return Ok(None);
+    };
+    // Others' cosignatures are nothing to this witness.
+    let own = registry::log::checkpoint::origin(&head.nation);
+    note.retain(|line| line.name() == own);
+    Ok(Some(AddCheckpoint { old_size: old, proof, note }.to_body().into_bytes()))
+}
+
+/// Keeps an ally's cosignatures under a head of ours; whether the ally counts among its witnesses now.
+pub(crate) fn take_cosignatures(store: &Store, head: &Head, ally: &Nation, lines: &[u8]) -> Result<bool> {
+    let Ok(lines) = std::str::from_utf8(lines) else { return Ok(false) };
+    if let Err(error) = store.add_cosignatures(&head.nation, head.size, lines) {
+        let error = fault(error)?;
+        tracing::debug!("cosignatures were not taken: {error}");
+        return Ok(false);
+    }
+    let all = store.log_checkpoints(&head.nation)?;
+    let kept = all.iter().find(|checkpoint| checkpoint.size() == head.size);
+    // A newer checkpoint with the same witnesses has taken its place: nothing is lost.
+    Ok(kept.is_none_or(|checkpoint| as_head(store, checkpoint).witnesses.contains(ally)))
+}
+
+/// What evidence proves, by the keys pinned here; or why it proves nothing.
+pub(crate) fn prove(store: &Store, json: &[u8]) -> std::result::Result<Fork, EvidenceError> {
+    let evidence = Evidence::parse(json)?;
+    evidence.verify(&log_keys(store, &evidence.nation))
+}
+
+/// What evidence that somebody handed over is worth.
+pub(crate) fn examine(store: &Store, json: &[u8]) -> Claim {
+    match prove(store, json) {
+        Ok(_) => Claim::Proven,
+        Err(EvidenceError::Checkpoint(CheckpointError::Unsigned(_))) => Claim::Foreign,
+        Err(error) => Claim::False(error.to_string()),
+    }
+}
+
+/// Keeps evidence; what it is if it was not known. Its file lies beside the store's others.
+pub(crate) fn keep_evidence(store: &Store, json: &[u8]) -> Result<Option<Kept>> {
+    let Ok(evidence) = Evidence::parse(json) else { return Ok(None) };
+    match store.dispute_log(&evidence) {
+        Ok((_, false)) => Ok(None),
+        Ok((fork, true)) => {
+            let kept = kept(store, &fork, json);
+            write_evidence(&kept, json)?;
+            Ok(Some(kept))
+        }
+        Err(error) => {
+            let error = fault(error)?;
+            tracing::warn!("evidence was not kept: {error}");
+            Ok(None)
+        }
+    }
+}
+
+fn kept(store: &Store, fork: &Fork, json: &[u8]) -> Kept {
+    let name = format!("{}-{}-{}.json", fork.nation, fork.size, Digest::of(json).short());
+    let summary = format!("it signed two different histories of its first {} entries", fork.size);
+    let path = store.home().join("evidence").join(&name);
+    Kept { nation: fork.nation.clone(), summary, name, path }
+}
+
+fn write_evidence(kept: &Kept, json: &[u8]) -> Result<()> {
+    let failed = |what: &str, error: std::io::Error| {
+        StoreError::Index(format!("{} could not be {what}: {error}", kept.path.display()))
+    };
+    let folder = kept.path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).map_err(|error| failed("made room for", error))?;
+    let beside = kept.path.with_extension("new");
+    fs::write(&beside, json).map_err(|error| failed("written", error))?;
+    fs::File::open(&beside).and_then(|file| file.sync_all()).map_err(|error| failed("synced", error))?;
+    fs::rename(&beside, &kept.path).map_err(|error| failed("put in place", error))
+}
+
+/// The evidence that stands against logs. Its files are written again where they are missing.
+pub(crate) fn list_evidence(store: &Store) -> Result<Vec<Kept>> {
+    let mut list = Vec::new();
+    for nation in nations(store) {
+        let Some(json) = store.log_evidence(&nation)? else { continue };
+        let Ok(fork) = prove(store, &json) else { continue };
+        let kept = kept(store, &fork, &json);
+        if !kept.path.exists() {
+            write_evidence(&kept, &json)?;
+        }
+        list.push(kept);
+    }
+    Ok(list)
+}
+
+/// The evidence of that name.
+pub(crate) fn read_evidence(store: &Store, name: &str) -> Result<Option<Vec<u8>>> {
+    for nation in nations(store) {
+        if let Some(json) = store.log_evidence(&nation)?
+            && prove(store, &json).is_ok_and(|fork| kept(store, &fork, &json).name == name)
+        {
+            return Ok(Some(json));
+        }
+    }
+    Ok(None)
+}
