@@ -18,7 +18,7 @@ PEERS ?=
 # KEEP=1 leaves the demo's three nodes up.
 KEEP ?=
 
-.PHONY: help setup build weights demo clean-demo test bench bench-pull bench-transfer bench-dedup bench-codec bench-trust lint deny
+.PHONY: help setup build weights demo clean-demo test python bench bench-pull bench-transfer bench-dedup bench-codec bench-trust lint deny
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,10 +40,13 @@ demo: build weights ## Three nations publish, mirror, verify, serve and recall a
 clean-demo: ## Stop the nodes that `make demo KEEP=1` left up and remove their data
 	@if [ -x $(BIN) ]; then $(BIN) demo --clean; else echo "nothing was built, so nothing is running"; fi
 
-test: build weights ## Every test: units, specifications' vectors, whole systems with real processes
+python: setup ## Make the Python environment of the tests, once, in the cache
+	@scripts/python-venv.sh
+
+test: build weights python ## Every test: units, specifications' vectors, whole systems with real processes
 	@for need in ip:iproute2 nft:nftables softhsm2-util:softhsm2; do \
 	    [ -x /usr/sbin/$${need%:*} ] || command -v $${need%:*} >/dev/null || scripts/setup.sh --optional $${need#*:}; done
-	STEELYARD_WEIGHTS="$$(scripts/fetch-weights.sh smollm2)" cargo test --release --workspace --locked $(ARGS)
+	STEELYARD_PYTHON="$$(scripts/python-venv.sh)" STEELYARD_WEIGHTS="$$(scripts/fetch-weights.sh smollm2)" cargo test --release --workspace --locked $(ARGS)
 
 bench: bench-pull bench-transfer bench-dedup bench-codec bench-trust ## Every benchmark
 

@@ -27,6 +27,7 @@ missing_packages() {
     have ld.lld || echo lld
     have pkg-config || echo pkg-config
     have git || echo git
+    have openssl || echo openssl
     if ! have python3 || ! python3 -c 'import venv, ensurepip' >/dev/null 2>&1; then echo python3 python3-venv; fi
     if ! have cargo && ! have curl; then echo curl; fi
     [ -e /etc/ssl/certs/ca-certificates.crt ] || [ ! -e /etc/debian_version ] || echo ca-certificates

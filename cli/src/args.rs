@@ -146,6 +146,7 @@ pub(crate) enum Command {
     Unpin(commands::pin::Unpin),
     Gc(commands::gc::Gc),
     Export(commands::export::Export),
+    Checkout(commands::checkout::Checkout),
     Import(commands::import::Import),
     Have(commands::have::Have),
     Status(commands::status::Status),
@@ -156,6 +157,7 @@ pub(crate) enum Command {
     Log(commands::log::Log),
     Evidence(commands::evidence::Evidence),
     Doctor(commands::doctor::Doctor),
+    Conformance(commands::conformance::Conformance),
     Demo(commands::demo::Demo),
     Completion(commands::completion::Completion),
     /// The exit codes of every command

@@ -140,6 +140,16 @@ macro_rules! by_problem {
     )*};
 }
 
+impl From<registry::oms::OmsError> for Failure {
+    fn from(error: registry::oms::OmsError) -> Self {
+        let exit = match error {
+            registry::oms::OmsError::Key { .. } => Exit::Usage,
+            _ => Exit::Verification,
+        };
+        Self::new(exit, error)
+    }
+}
+
 by_problem!(
     node::host::HostError,
     node::nation_file::NationFileError,

@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod config;
+pub mod conformance;
 pub mod discovery;
 pub mod error;
 pub mod events;

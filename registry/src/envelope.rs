@@ -131,10 +131,19 @@ struct WireSignature {
 }
 
 /// DSSE's pre-authentication encoding: what is signed.
-fn pae(payload: &[u8]) -> Vec<u8> {
+pub(crate) fn pae(payload: &[u8]) -> Vec<u8> {
     let mut out = format!("DSSEv1 {} {PAYLOAD_TYPE} {} ", PAYLOAD_TYPE.len(), payload.len()).into_bytes();
     out.extend_from_slice(payload);
     out
+}
+
+/// Bytes of canonical base64 (RFC 4648 section 4): padded, without white space, unused bits zero.
+pub(crate) fn canonical_base64(text: &str) -> Option<Vec<u8>> {
+    // The decoder takes padded pieces one after the other; the canonical text has padding at its end alone.
+    if text.find('=').is_some_and(|at| at + 2 < text.len()) {
+        return None;
+    }
+    BASE64.decode(text.as_bytes()).ok()
 }
 
 impl Envelope {
@@ -145,13 +154,8 @@ impl Envelope {
         let [signature] = &wire.signatures[..] else {
             return Err(EnvelopeError::SignatureCount(wire.signatures.len()));
         };
-        let payload = BASE64
-            .decode(wire.payload.as_bytes())
-            .map_err(|error| EnvelopeError::NotDsse(format!("the payload is not base64: {error}")))?;
-        // The decoder takes padded pieces one after the other; the canonical text has padding at its end alone.
-        if wire.payload.find('=').is_some_and(|at| at + 2 < wire.payload.len()) {
-            return Err(EnvelopeError::NotDsse("the payload is not canonical base64".to_owned()));
-        }
+        let payload = canonical_base64(&wire.payload)
+            .ok_or_else(|| EnvelopeError::NotDsse("the payload is not canonical base64".to_owned()))?;
         if payload.len() > MAX_PAYLOAD {
             return Err(EnvelopeError::TooLarge { what: "payload", size: payload.len(), limit: MAX_PAYLOAD });
         }

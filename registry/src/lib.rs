@@ -7,8 +7,10 @@
 //! What is left of `store` in that line touches no clock, no random numbers and no I/O (key files apart).
 
 pub mod admitted;
+pub mod attachment;
 pub mod chunk;
 pub mod codec;
+pub mod conformance;
 pub mod digest;
 pub mod envelope;
 pub mod format;
@@ -16,6 +18,7 @@ pub mod key;
 pub mod lease;
 pub mod log;
 pub mod mapped;
+pub mod oms;
 pub mod path;
 pub mod policy;
 pub mod reference;
@@ -28,6 +31,8 @@ pub mod trust;
 pub mod admit;
 #[cfg(feature = "store")]
 pub mod bundle;
+#[cfg(feature = "store")]
+pub mod checkout;
 #[cfg(feature = "store")]
 pub mod publish;
 #[cfg(feature = "store")]

@@ -25,6 +25,7 @@ pub mod http;
 pub mod meter;
 pub mod net;
 pub mod netns;
+pub mod python;
 /// The smallest model that can be served, as the worker's own tests use it.
 #[path = "../../inference/src/tiny.rs"]
 #[allow(dead_code, missing_docs)]

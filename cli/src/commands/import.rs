@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use node::api::types::{ImportRequest, Imported};
 
+use super::import_oms::OmsImport;
 use super::pull;
 use crate::client::{Client, Need};
 use crate::context::{Context, absolute};
@@ -18,15 +19,21 @@ use crate::progress::Bar;
 /// Believes nothing in the file: signatures are checked against the nations trusted here, the policy is asked, every byte is
 /// hashed, and only when all of it is right is anything kept. What was recalled after the bundle was made it can't know:
 /// --max-age refuses one that is too old.
+///
+/// With --oms it takes in a folder that was signed with OpenSSF Model Signing instead, and publishes it as your nation's own
+/// release, which keeps that signature and says by whose key it was checked. It must cover every file of the folder.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   steelyard import smollm2.steelyard
-  steelyard import smollm2.steelyard --max-age 7d")]
+  steelyard import smollm2.steelyard --max-age 7d
+  steelyard import --oms ./model --signature model.sig --public-key signer.pub --as alba/model --model-version 1.0.0")]
 pub(crate) struct Import {
     /// The file
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    #[arg(value_name = "FILE", required_unless_present = "oms")]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    oms: OmsImport,
     /// Refuse a bundle that was made longer ago, such as 12h or 7d [default: the setting bundle.max_age_secs]
     #[arg(long, value_name = "TIME", value_parser = human::seconds)]
     max_age: Option<u64>,
@@ -34,7 +41,10 @@ pub(crate) struct Import {
 
 impl Import {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
-        let path = absolute(&self.file)?.display().to_string();
+        let Some(file) = self.file else {
+            return self.oms.run(context).await;
+        };
+        let path = absolute(&file)?.display().to_string();
         let client = Client::open(context, Need::Folder).await?;
         let bar = Bar::new(context.progress(), &format!("verifying {path}"));
         let imported: Result<Imported, Failure> =

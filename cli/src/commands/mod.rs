@@ -1,9 +1,13 @@
 //! One file a command.
 
+pub(crate) mod attach;
+pub(crate) mod attachments;
 pub(crate) mod attest;
 pub(crate) mod channel;
 pub(crate) mod chat;
+pub(crate) mod checkout;
 pub(crate) mod completion;
+pub(crate) mod conformance;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod evidence;
@@ -11,6 +15,7 @@ pub(crate) mod export;
 pub(crate) mod gc;
 pub(crate) mod have;
 pub(crate) mod import;
+pub(crate) mod import_oms;
 pub(crate) mod init;
 pub(crate) mod key;
 pub(crate) mod limits;
@@ -62,6 +67,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::Unpin(unpin) => unpin.run(context).await,
         Command::Gc(gc) => gc.run(context).await,
         Command::Export(export) => export.run(context).await,
+        Command::Checkout(checkout) => checkout.run(context).await,
         Command::Import(import) => import.run(context).await,
         Command::Have(have) => have.run(context).await,
         Command::Status(status) => status.run(context).await,
@@ -72,6 +78,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::Log(log) => log.run(context).await,
         Command::Evidence(evidence) => evidence.run(context).await,
         Command::Doctor(doctor) => doctor.run(context).await,
+        Command::Conformance(conformance) => conformance.run(context).await,
         Command::Demo(demo) => demo.run(context).await,
         Command::Completion(completion) => completion.run(),
         Command::ExitCodes => output::line(EXIT_CODES),

@@ -10,6 +10,7 @@ use registry::statement::{Channel, DerivedFrom, Relation, Releasable, Release, R
 use registry::{ChannelName, Digest, Model, Nation, Signed, Timestamp, Version};
 use serde::Serialize;
 
+use super::attach::Extras;
 use super::sign;
 use crate::client::{Client, Need, segment};
 use crate::context::{Context, absolute};
@@ -32,6 +33,7 @@ const LOG_WAIT_MS: u64 = 3000;
 Examples:
   steelyard publish ./smollm2 --as alba/smollm2 --version 1.0.0
   steelyard publish ./model.gguf --as alba/m --version 1.1.0 --channel beta --licence Apache-2.0
+  steelyard publish ./smollm2 --as alba/smollm2 --version 1.2.0 --attach slsa=provenance.json --oms-key model-signing.pem
   steelyard publish ./tuned --as alba/tuned --version 1 --derived-from borea/base@2:fine-tune --releasable-to borea,cora")]
 pub(crate) struct Publish {
     /// The folder, or a single file of weights
@@ -58,6 +60,8 @@ pub(crate) struct Publish {
     /// Why the channel moves, for people
     #[arg(long, value_name = "TEXT", default_value = "")]
     reason: String,
+    #[command(flatten)]
+    extras: Extras,
     #[command(flatten)]
     signing: Signing,
 }
@@ -128,7 +132,9 @@ impl Publish {
         };
         self.refuse_taken(client).await?;
         let derived_from = self.lineage(client).await?;
-        let draft = self.draft(context, client, folder).await?;
+        let extras = self.extras.prepare(folder)?;
+        let mut draft = self.draft(context, client, folder).await?;
+        extras.add(client, &self.model, &mut draft).await?;
         let licence = self.licence(&draft)?;
 
         let release = Release {

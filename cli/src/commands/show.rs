@@ -1,12 +1,12 @@
 //! `steelyard show`: everything about one release.
 
 use clap::Args;
-use node::api::types::{Card, Evidence, LogPlace, ReleaseDetail, Resolved};
+use node::api::types::{AttachmentEntry, Card, Evidence, LogPlace, ReleaseDetail, Resolved};
 use registry::statement::Verdict;
 use registry::{Reference, Timestamp};
 use serde::Serialize;
 
-use super::{ls, pull};
+use super::{attachments, ls, pull};
 use crate::client::{Client, Need, segment};
 use crate::context::Context;
 use crate::failure::Failure;
@@ -46,10 +46,13 @@ impl Show {
             Found::Evidence(evidence) => output::json(&*evidence),
             Found::Card(_, card) if context.json => output::json(&*card),
             Found::Card(detail, card) => show_card(&detail, &card),
-            Found::Detail(detail, place) if context.json => {
-                output::json(&Shown { detail: &detail, log: &place })
+            Found::Detail(detail, place, attached) if context.json => {
+                output::json(&Shown { detail: &detail, log: &place, attachments: &attached })
             }
-            Found::Detail(detail, place) => report(&detail, &place),
+            Found::Detail(detail, place, attached) => {
+                report(&detail, &place)?;
+                attachments::show(&attached)
+            }
         }
     }
 
@@ -65,22 +68,24 @@ impl Show {
             return Ok(Found::Card(detail, client.get(&format!("{path}/card")).await?));
         }
         let place = client.get(&format!("/v1/log/place/{}", resolved.release)).await?;
-        Ok(Found::Detail(detail, place))
+        let attached = client.get(&format!("{path}/attachments")).await?;
+        Ok(Found::Detail(detail, place, attached))
     }
 }
 
 enum Found {
     Evidence(Box<Evidence>),
-    Detail(Box<ReleaseDetail>, LogPlace),
+    Detail(Box<ReleaseDetail>, LogPlace, Vec<AttachmentEntry>),
     Card(Box<ReleaseDetail>, Box<Card>),
 }
 
-/// What programs get: the release, and its place in its nation's log.
+/// What programs get: the release, its place in its nation's log, and what its attachments say.
 #[derive(Serialize)]
 struct Shown<'a> {
     #[serde(flatten)]
     detail: &'a ReleaseDetail,
     log: &'a LogPlace,
+    attachments: &'a [AttachmentEntry],
 }
 
 /// Where in its nation's log it stands, and who vouches that everybody is shown the same log.

@@ -14,6 +14,7 @@
 //! `openapi.json` beside this file describes every route, and a test holds the two together.
 
 mod admin;
+mod attach;
 mod catalogue;
 mod guard;
 mod jobs;
@@ -125,6 +126,7 @@ fn routes() -> Vec<Route> {
     route("get", "/v1/models/{nation}/{name}", Public, get(read::model));
     route("get", "/v1/releases/{digest}", Public, get(read::release));
     route("get", "/v1/releases/{digest}/evidence", Public, get(read::evidence));
+    route("get", "/v1/releases/{digest}/attachments", Public, get(attach::list));
     route("get", "/v1/releases/{digest}/card", Public, get(policy::card));
     route("get", "/v1/resolve", Public, get(read::resolve));
     route("get", "/v1/nations", Public, get(read::nations));
@@ -167,6 +169,8 @@ fn routes() -> Vec<Route> {
     route("post", "/v1/gc", Local, post(admin::gc));
     route("post", "/v1/verify", Local, post(jobs::verify));
     route("post", "/v1/export", Local, post(admin::export));
+    route("post", "/v1/attachments", Local, post(attach::attach));
+    route("post", "/v1/checkout", Local, post(attach::checkout));
     route("post", "/v1/import", Local, post(admin::import));
     route("post", "/v1/have", Local, post(admin::have));
     route("post", "/v1/workers", Local, post(jobs::serve));

@@ -2,6 +2,7 @@
 
 use registry::admit::AdmitError;
 use registry::bundle::BundleError;
+use registry::checkout::CheckoutError;
 use registry::digest::DigestError;
 use registry::envelope::EnvelopeError;
 use registry::publish::PublishError;
@@ -137,6 +138,21 @@ impl From<BundleError> for Problem {
             }
             BundleError::Io { .. } => Self::new(Code::Disk, error),
             _ => Self::new(Code::VerificationFailed, error),
+        }
+    }
+}
+
+impl From<CheckoutError> for Problem {
+    fn from(error: CheckoutError) -> Self {
+        match error {
+            CheckoutError::Exists { .. } => Self::new(Code::Conflict, error),
+            CheckoutError::Damaged { .. } => Self::new(Code::VerificationFailed, error),
+            CheckoutError::Admit(error) => error.into(),
+            CheckoutError::Store(error) => error.into(),
+            CheckoutError::Io { ref source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                Self::new(Code::NotFound, error)
+            }
+            CheckoutError::Io { .. } => Self::new(Code::Disk, error),
         }
     }
 }

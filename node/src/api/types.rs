@@ -1,5 +1,6 @@
 //! The JSON that the HTTP interface takes and gives, shared with the command line.
 
+mod attach;
 mod catalogue;
 mod jobs;
 mod log;
@@ -7,6 +8,7 @@ mod mirror;
 mod policy;
 mod status;
 
+pub use self::attach::*;
 pub use self::catalogue::*;
 pub use self::jobs::*;
 pub use self::log::*;

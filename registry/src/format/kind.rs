@@ -182,7 +182,8 @@ fn by_name(path: &str) -> Option<Kind> {
     Some(match extension {
         "safetensors" | "sft" => Kind::Safetensors,
         "gguf" => Kind::Gguf,
-        "json" | "jsonl" | "webmanifest" => Kind::Json,
+        // `model.sig` is what OpenSSF Model Signing calls its bundle, which is JSON.
+        "json" | "jsonl" | "webmanifest" | "sig" => Kind::Json,
         "txt" | "md" | "markdown" | "rst" | "jinja" | "jinja2" | "j2" | "yaml" | "yml" | "toml" | "csv"
         | "tsv" | "cfg" | "ini" | "bpe" | "tiktoken" | "vocab" | "merges" | "sha256" => Kind::Text,
         "model" | "spm" | "spiece" => Kind::SentencePiece,

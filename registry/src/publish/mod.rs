@@ -3,6 +3,7 @@
 //! [`draft`] takes a folder in and says what a release of it would hold; a person's key signs that elsewhere; [`accept`]
 //! verifies and keeps what was signed. What peers send comes in through [`learn`].
 
+mod attach;
 mod card;
 mod walk;
 
@@ -22,6 +23,7 @@ use crate::store::{Store, StoreError};
 use crate::timestamp::Timestamp;
 use crate::trust::TrustError;
 
+pub use attach::attach;
 pub use walk::Skipped;
 
 /// The format of a release that holds no weights that are known here.
@@ -141,6 +143,14 @@ pub enum PublishError {
         path: String,
         /// The map.
         map: Digest,
+    },
+    /// An attachment that is not what it is called.
+    #[error("the attachment `{path}` is refused: {source}")]
+    Attachment {
+        /// Its path in the release.
+        path: String,
+        /// Why.
+        source: crate::attachment::AttachmentError,
     },
     /// The signatures are not believed.
     #[error(transparent)]

@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::{Kind, Predicate, StatementError, Subject, SubjectDigest};
+use crate::attachment;
 use crate::chunk::{MAX_CHUNK, MAX_CHUNKS};
 use crate::digest::{Digest, Sha256};
 use crate::reference::{Model, Nation, Version};
@@ -296,6 +297,13 @@ impl Predicate for Release {
             return Err(Self::field("derivedFrom", format!("more than {MAX_LINEAGE} bases")));
         }
         Self::text("licence", &self.licence)?;
+        let attached =
+            self.files.iter().filter(|file| attachment::Kind::of(&file.media_type).is_some()).count();
+        if attached > attachment::MAX_ATTACHMENTS {
+            let rule =
+                format!("{attached} attachments are over the limit of {}", attachment::MAX_ATTACHMENTS);
+            return Err(Self::field("files", rule));
+        }
         let label = |field, text: &str| {
             let fits =
                 !text.is_empty() && text.len() <= MAX_LABEL && text.bytes().all(|b| b.is_ascii_graphic());

@@ -1,38 +1,13 @@
-//! Reads the test vectors in `specs/vectors` (their form is in its README) and compares answers with them.
-//!
-//! Other crates include this file by path and run the kinds that they implement.
+//! Reads the test vectors in `specs/vectors` and runs them. Other crates include this file by path.
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use registry::conformance::{self, Vector};
 use serde_json::Value;
 
-/// What an implementation answers: values, or the code of the defect.
-pub type Outcome = Result<Value, String>;
-
-/// One way to run a kind of vector.
-pub type Runner = fn(&Value) -> Outcome;
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Vector {
-    #[serde(skip)]
-    pub path: PathBuf,
-    pub identifiers: Vec<String>,
-    pub title: String,
-    pub kind: String,
-    pub input: Value,
-    pub expect: Expect,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Expect {
-    Ok(Value),
-    Error(String),
-}
+pub use registry::conformance::{Outcome, Runner};
 
 fn specs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../specs")
@@ -52,18 +27,14 @@ fn files(dir: &Path, extension: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Every vector.
-pub fn load() -> Vec<Vector> {
-    files(&specs().join("vectors"), "json")
-        .into_iter()
-        .map(|path| {
-            let text = std::fs::read(&path).unwrap();
-            let mut vector: Vector =
-                serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-            vector.path = path;
-            vector
-        })
-        .collect()
+/// Every vector, with its file.
+pub fn load() -> Vec<(PathBuf, Vector)> {
+    let read = |path: PathBuf| {
+        let text = std::fs::read(&path).unwrap();
+        let vector = Vector::parse(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        (path, vector)
+    };
+    files(&specs().join("vectors"), "json").into_iter().map(read).collect()
 }
 
 /// Every identifier, such as `MAP-006`, that a document defines as `**[MAP-006]**`.
@@ -91,65 +62,28 @@ pub fn run(runners: &[(&str, Runner)]) {
     let vectors = load();
     let mut wrong = Vec::new();
     for (kind, runner) in runners {
-        let of_kind: Vec<&Vector> = vectors.iter().filter(|vector| vector.kind == *kind).collect();
+        let of_kind: Vec<_> = vectors.iter().filter(|(_, vector)| vector.kind == *kind).collect();
         assert!(!of_kind.is_empty(), "no vector of kind {kind}");
-        for vector in of_kind {
-            if let Err(why) = compare(&vector.expect, runner(&vector.input)) {
-                wrong.push(format!("{} ({}): {why}", vector.path.display(), vector.title));
+        for (path, vector) in of_kind {
+            if let Err(why) = vector.compare(&runner(&vector.input), true) {
+                wrong.push(format!("{} ({}): {why}", path.display(), vector.title));
             }
         }
     }
     assert!(wrong.is_empty(), "{} vectors disagree:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-fn compare(expect: &Expect, outcome: Outcome) -> Result<(), String> {
-    match (expect, outcome) {
-        (Expect::Error(code), Err(found)) if *code == found => Ok(()),
-        (Expect::Error(code), found) => Err(format!("expected the error `{code}`, got {found:?}")),
-        (Expect::Ok(_), Err(found)) => Err(format!("expected an answer, got the error `{found}`")),
-        (Expect::Ok(wanted), Ok(found)) => {
-            for (key, value) in wanted.as_object().expect("`ok` is an object") {
-                if found.get(key) != Some(value) {
-                    return Err(format!("expected {key} = {value}, got {:?}", found.get(key)));
-                }
-            }
-            Ok(())
-        }
-    }
-}
-
-/// The bytes under `key`: hexadecimal text, or a list of parts.
+/// The bytes under `key`.
 pub fn bytes(input: &Value, key: &str) -> Vec<u8> {
-    let hex = |text: &str| data_encoding::HEXLOWER.decode(text.as_bytes()).expect("hexadecimal text");
-    let parts = match &input[key] {
-        Value::String(text) => return hex(text),
-        Value::Array(parts) => parts,
-        other => panic!("no bytes under {key}: {other}"),
-    };
-    let mut out = Vec::new();
-    for part in parts {
-        let (name, value) = part.as_object().unwrap().iter().find(|(name, _)| *name != "times").unwrap();
-        match name.as_str() {
-            "hex" => out.extend(hex(value.as_str().unwrap())),
-            "text" => out.extend(value.as_str().unwrap().bytes()),
-            "u32" => out.extend(u32::try_from(number(value)).unwrap().to_le_bytes()),
-            "u64" => out.extend(number(value).to_le_bytes()),
-            "repeat" => {
-                let times = usize::try_from(number(&part["times"])).unwrap();
-                out.extend(hex(value.as_str().unwrap()).repeat(times));
-            }
-            other => panic!("unknown part {other}"),
-        }
-    }
-    out
+    conformance::bytes(input, key).unwrap()
 }
 
 /// The text under `key`.
 pub fn text<'a>(input: &'a Value, key: &str) -> &'a str {
-    input[key].as_str().unwrap_or_else(|| panic!("no text under {key}"))
+    conformance::text(input, key).unwrap()
 }
 
-/// A number, given as such or as decimal text.
+/// A number.
 pub fn number(value: &Value) -> u64 {
-    value.as_u64().or_else(|| value.as_str()?.parse().ok()).unwrap_or_else(|| panic!("no number: {value}"))
+    conformance::number(value).unwrap()
 }

@@ -1,4 +1,4 @@
-"""Writes the test vectors of documents 02 to 10.
+"""Writes the test vectors of documents 02 to 11.
 
 It shares no code with the implementation: keys and hashes come from the Python packages `cryptography` and `blake3`,
 compressed blocks from `zstandard`, the JSON is made by hand. The files that it writes are kept in the repository; run it again only when a rule is added:
@@ -15,6 +15,7 @@ import logwire
 import nations
 import log
 import lognode
+import oms
 import release
 import statement
 import wire
@@ -48,4 +49,5 @@ witness.witnessing()
 witness.proofs()
 witness.evidence()
 lognode.node()
+oms.all()
 common.write()

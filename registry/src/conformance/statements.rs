@@ -2,19 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use registry::envelope::{EnvelopeError, Role, Signed};
-use registry::key::PublicKey;
-use registry::path::PathError;
-use registry::policy::{Ancestor, recall_binds};
-use registry::statement::{Releasable, Statement, StatementError};
-use registry::trust::{Trust, TrustError};
-use registry::{ChannelName, Digest, Name, Nation, Reference, Timestamp, Version};
+use crate::envelope::{EnvelopeError, Role, Signed};
+use crate::key::PublicKey;
+use crate::path::PathError;
+use crate::policy::{Ancestor, recall_binds};
+use crate::statement::{Releasable, Statement, StatementError};
+use crate::trust::{Trust, TrustError};
+use crate::{ChannelName, Digest, Name, Nation, Reference, Timestamp, Version};
 use serde_json::{Value, json};
 
-use crate::nations;
-use crate::vectors::{Outcome, Runner, bytes, number, text};
+use super::nations;
+use super::{Outcome, Runner, broken, bytes, items, parsed, same, size, text};
 
-pub(crate) const KINDS: &[(&str, Runner)] = &[
+pub(super) const KINDS: &[(&str, Runner)] = &[
     ("name", name),
     ("reference", reference),
     ("timestamp", timestamp),
@@ -30,27 +30,27 @@ pub(crate) const KINDS: &[(&str, Runner)] = &[
 ];
 
 fn name(input: &Value) -> Outcome {
-    let given = text(input, "text");
-    let read = match text(input, "what") {
+    let given = text(input, "text")?;
+    let read = match text(input, "what")? {
         "nation" => Nation::new(given).map(|n| n.to_string()),
         "model-name" => Name::new(given).map(|n| n.to_string()),
         "channel" => ChannelName::new(given).map(|n| n.to_string()),
         "version" => Version::new(given).map(|n| n.to_string()),
-        other => panic!("unknown sort of name {other}"),
+        other => return Err(broken(format!("unknown sort of name {other}"))),
     };
     let read = read.map_err(|_| "name".to_owned())?;
-    assert_eq!(read, given);
+    same(read.as_str(), given)?;
     Ok(json!({}))
 }
 
 fn reference(input: &Value) -> Outcome {
-    let read: Reference = text(input, "text").parse().map_err(|_| "name".to_owned())?;
+    let read: Reference = text(input, "text")?.parse().map_err(|_| "name".to_owned())?;
     Ok(json!({ "canonical": read.to_string() }))
 }
 
 fn timestamp(input: &Value) -> Outcome {
-    let read: Timestamp = text(input, "text").parse().map_err(|_| "time".to_owned())?;
-    assert_eq!(read.to_string(), text(input, "text"));
+    let read: Timestamp = text(input, "text")?.parse().map_err(|_| "time".to_owned())?;
+    same(read.to_string().as_str(), text(input, "text")?)?;
     Ok(json!({ "unix": read.unix() }))
 }
 
@@ -59,12 +59,12 @@ fn key(hex: &str) -> Result<PublicKey, serde_json::Error> {
 }
 
 fn public_key(input: &Value) -> Outcome {
-    let key = key(text(input, "public")).map_err(|_| "key".to_owned())?;
+    let key = key(text(input, "public")?).map_err(|_| "key".to_owned())?;
     Ok(json!({ "id": key.id().to_string() }))
 }
 
 fn path(input: &Value) -> Outcome {
-    match registry::path::check(text(input, "path")) {
+    match crate::path::check(text(input, "path")?) {
         Ok(()) => Ok(json!({})),
         Err(PathError::Unfit { .. }) => Err("unfit".to_owned()),
         Err(PathError::Collision { .. }) => Err("collision".to_owned()),
@@ -82,7 +82,8 @@ fn statement_code(error: &StatementError) -> String {
     }
 }
 
-pub(crate) fn envelope_code(error: &EnvelopeError) -> String {
+/// The code of a refused envelope.
+pub fn envelope_code(error: &EnvelopeError) -> String {
     match error {
         EnvelopeError::TooLarge { .. } => "too-large",
         EnvelopeError::NotDsse(_) => "not-dsse",
@@ -98,7 +99,8 @@ pub(crate) fn envelope_code(error: &EnvelopeError) -> String {
     .to_owned()
 }
 
-pub(crate) fn trust_code(error: &TrustError) -> String {
+/// The code of a statement that is not believed.
+pub fn trust_code(error: &TrustError) -> String {
     match error {
         TrustError::NotPinned(_) => "not-pinned",
         TrustError::RootExpired { .. } => "root-expired",
@@ -126,12 +128,13 @@ pub(crate) fn trust_code(error: &TrustError) -> String {
 }
 
 fn envelope(input: &Value) -> Outcome {
-    let signed = Signed::parse(&bytes(input, "signed")).map_err(|e| envelope_code(&e))?;
-    let keys = input["keys"].as_array().unwrap().iter().map(|hex| key(hex.as_str().unwrap()).unwrap());
+    let signed = Signed::parse(&bytes(input, "signed")?).map_err(|e| envelope_code(&e))?;
+    let read = |hex: &Value| key(hex.as_str().unwrap_or_default()).map_err(broken);
+    let keys = items(input, "keys")?.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     let role = Role {
         name: "release of alba".to_owned(),
-        keys: keys.map(|key| (key.id(), key)).collect(),
-        threshold: usize::try_from(number(&input["threshold"])).unwrap(),
+        keys: keys.into_iter().map(|key| (key.id(), key)).collect(),
+        threshold: size(&input["threshold"])?,
     };
     let verified = signed.verify(&role).map_err(|e| envelope_code(&e))?;
     let mut signers: Vec<_> = verified.signers().iter().map(ToString::to_string).collect();
@@ -140,77 +143,83 @@ fn envelope(input: &Value) -> Outcome {
 }
 
 /// The kind as its predicate type says it, and the nation that speaks.
-pub(crate) fn show(statement: &Statement) -> Value {
-    let kind = statement.kind().predicate_type().split(':').nth(2).unwrap();
-    json!({ "kind": kind, "nation": statement.nation() })
+pub(super) fn show(statement: &Statement) -> Outcome {
+    let kind = statement.kind().predicate_type().split(':').nth(2);
+    Ok(json!({ "kind": kind, "nation": statement.nation() }))
 }
 
 fn parse(input: &Value) -> Result<Statement, String> {
-    Statement::parse(&bytes(input, "payload")).map_err(|e| statement_code(&e))
+    Statement::parse(&bytes(input, "payload")?).map_err(|e| statement_code(&e))
 }
 
 fn statement(input: &Value) -> Outcome {
     let read = parse(input)?;
     // What was understood can be said again, and is then understood as the same.
-    assert_eq!(read.check(), Ok(()));
-    assert_eq!(Statement::parse(&read.to_payload()).unwrap(), read);
-    Ok(show(&read))
+    same(read.check(), Ok(()))?;
+    same(Statement::parse(&read.to_payload()).as_ref(), Ok(&read))?;
+    show(&read)
 }
 
 fn releasable(input: &Value) -> Outcome {
-    let Statement::Release(release) = parse(input)? else { panic!("no release") };
-    let nation = Nation::new(text(input, "nation")).unwrap();
+    let Statement::Release(release) = parse(input)? else {
+        return Err(broken("no release"));
+    };
+    let nation: Nation = parsed(input, "nation")?;
     Ok(json!({ "releasable": release.releasable_to(&nation) }))
 }
 
-pub(crate) fn now(input: &Value) -> Timestamp {
-    text(input, "now").parse().unwrap()
+pub(super) fn now(input: &Value) -> Result<Timestamp, String> {
+    parsed(input, "now")
 }
 
 /// Pins a root whose fingerprint nobody questions, when it was issued.
-pub(crate) fn pin(trust: &mut Trust, signed: &Signed) {
-    let Statement::Root(root) = signed.peek().unwrap() else { panic!("no root") };
-    trust.pin(signed, signed.digest(), root.issued).unwrap();
+pub(super) fn pin(trust: &mut Trust, signed: &Signed) -> Result<(), String> {
+    let Statement::Root(root) = signed.peek().map_err(broken)? else { return Err(broken("no root")) };
+    trust.pin(signed, signed.digest(), root.issued).map_err(broken)?;
+    Ok(())
 }
 
-pub(crate) fn signed(input: &Value, key: &str) -> Result<Signed, String> {
-    Signed::parse(&bytes(input, key)).map_err(|e| envelope_code(&e))
+pub(super) fn signed(input: &Value, key: &str) -> Result<Signed, String> {
+    Signed::parse(&bytes(input, key)?).map_err(|e| envelope_code(&e))
 }
 
 fn root(input: &Value) -> Outcome {
-    let mut trust = Trust::new(Nation::new("borea").unwrap());
+    let mut trust = Trust::new(Nation::new("borea").map_err(broken)?);
     if input.get("pinned").is_some() {
-        pin(&mut trust, &signed(input, "pinned")?);
+        pin(&mut trust, &signed(input, "pinned")?)?;
     }
-    let fingerprint = text(input, "fingerprint").parse().unwrap();
-    let member = trust.pin(&signed(input, "signed")?, fingerprint, now(input)).map_err(|e| trust_code(&e))?;
+    let fingerprint = text(input, "fingerprint")?.parse().map_err(broken)?;
+    let member =
+        trust.pin(&signed(input, "signed")?, fingerprint, now(input)?).map_err(|e| trust_code(&e))?;
     Ok(json!({ "nation": member.root.nation, "fingerprint": member.fingerprint() }))
 }
 
 fn trust(input: &Value) -> Outcome {
     let trust = nations::trust_of(input)?;
-    let verified = trust.verify_at(&signed(input, "signed")?, now(input), nations::log(input));
+    let verified = trust.verify_at(&signed(input, "signed")?, now(input)?, nations::log(input)?);
     let verified = verified.map_err(|e| trust_code(&e))?;
-    Ok(show(&verified))
+    show(&verified)
 }
 
 fn node_certificate(input: &Value) -> Outcome {
     let trust = nations::trust_of(input)?;
     let certificate = trust
-        .verify_node(&signed(input, "signed")?, text(input, "peer"), now(input))
+        .verify_node(&signed(input, "signed")?, text(input, "peer")?, now(input)?)
         .map_err(|e| trust_code(&e))?;
     Ok(json!({ "nation": certificate.nation }))
 }
 
 fn binds(input: &Value) -> Outcome {
-    let Statement::Recall(recall) = parse(input)? else { panic!("no recall") };
-    let nation = |key| Nation::new(text(input, key)).unwrap();
-    let release: Digest = text(input, "release").parse().unwrap();
+    let Statement::Recall(recall) = parse(input)? else {
+        return Err(broken("no recall"));
+    };
+    let (own, producer): (Nation, Nation) = (parsed(input, "own")?, parsed(input, "producer")?);
+    let release: Digest = text(input, "release")?.parse().map_err(broken)?;
     let producers: BTreeMap<Digest, Option<Nation>> =
-        serde_json::from_value(input["ancestors"].clone()).unwrap();
+        serde_json::from_value(input["ancestors"].clone()).map_err(broken)?;
     let ancestor = |producer| Ancestor { producer, releasable_to: Releasable::All };
     let ancestors =
         producers.into_iter().map(|(digest, producer)| (digest, producer.map(ancestor))).collect();
-    let binds = recall_binds(&recall, &nation("own"), &nation("producer"), release, &ancestors);
+    let binds = recall_binds(&recall, &own, &producer, release, &ancestors);
     Ok(json!({ "binds": binds }))
 }

@@ -2,15 +2,15 @@
 
 use std::io::Cursor;
 
-use registry::Digest;
-use registry::chunk::{self, ChunkError, ChunkMap, Cut};
-use registry::digest::Sha256;
-use registry::format::{self, Format, FormatError, Layout, Safety, Tensor, gguf, safetensors};
+use crate::Digest;
+use crate::chunk::{self, ChunkError, ChunkMap, Cut};
+use crate::digest::Sha256;
+use crate::format::{self, Format, FormatError, Layout, Safety, Tensor, gguf, safetensors};
 use serde_json::{Value, json};
 
-use crate::vectors::{Outcome, Runner, bytes, number, text};
+use super::{Outcome, Runner, broken, bytes, number, same, text};
 
-pub(crate) const KINDS: &[(&str, Runner)] = &[
+pub(super) const KINDS: &[(&str, Runner)] = &[
     ("digest-text", digest_text),
     ("sha256-text", sha256_text),
     ("content", content),
@@ -30,19 +30,19 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn digest_text(input: &Value) -> Outcome {
-    let digest: Digest = text(input, "text").parse().map_err(|_| "text".to_owned())?;
-    assert_eq!(digest.to_string(), text(input, "text"));
+    let digest: Digest = text(input, "text")?.parse().map_err(|_| "text".to_owned())?;
+    same(digest.to_string().as_str(), text(input, "text")?)?;
     Ok(json!({ "bytes": hex(digest.as_bytes()) }))
 }
 
 fn sha256_text(input: &Value) -> Outcome {
-    let digest = Sha256::from_hex(text(input, "text")).map_err(|_| "text".to_owned())?;
-    assert_eq!(digest.to_string(), text(input, "text"));
+    let digest = Sha256::from_hex(text(input, "text")?).map_err(|_| "text".to_owned())?;
+    same(digest.to_string().as_str(), text(input, "text")?)?;
     Ok(json!({ "bytes": hex(digest.as_bytes()) }))
 }
 
 fn content(input: &Value) -> Outcome {
-    let digests = registry::digest::hash_file(&bytes(input, "bytes")[..]).unwrap();
+    let digests = crate::digest::hash_file(&bytes(input, "bytes")?[..]).map_err(broken)?;
     Ok(json!({
         "blake3": digests.blake3.to_string(), "sha256": digests.sha256.to_string(), "size": digests.size,
     }))
@@ -61,41 +61,44 @@ fn show_map(map: &ChunkMap) -> Value {
 }
 
 fn chunk_map(input: &Value) -> Outcome {
-    let bytes = bytes(input, "bytes");
+    let bytes = bytes(input, "bytes")?;
     let map = ChunkMap::decode(&bytes).map_err(code)?;
-    assert_eq!(map.encode(), bytes, "one encoding");
+    same(map.encode(), bytes)?;
     Ok(show_map(&map))
 }
 
 fn named_map(input: &Value) -> Outcome {
-    let digest = text(input, "digest").parse().unwrap();
-    ChunkMap::decode_named(&digest, &bytes(input, "bytes")).map(|map| show_map(&map)).map_err(code)
+    let digest = text(input, "digest")?.parse().map_err(broken)?;
+    ChunkMap::decode_named(&digest, &bytes(input, "bytes")?).map(|map| show_map(&map)).map_err(code)
 }
 
 fn one_chunk(input: &Value) -> Outcome {
-    let map = ChunkMap::decode(&bytes(input, "map")).unwrap();
-    let index = number(&input["index"]) as usize;
-    map.verify(index, &bytes(input, "bytes")).map(|()| json!({})).map_err(code)
+    let map = ChunkMap::decode(&bytes(input, "map")?).map_err(broken)?;
+    let index = super::size(&input["index"])?;
+    map.verify(index, &bytes(input, "bytes")?).map(|()| json!({})).map_err(code)
 }
 
 fn blob(input: &Value) -> Outcome {
-    let map = ChunkMap::decode(&bytes(input, "map")).unwrap();
-    map.check(&bytes(input, "bytes")[..]).map(|()| json!({})).map_err(code)
+    let map = ChunkMap::decode(&bytes(input, "map")?).map_err(broken)?;
+    map.check(&bytes(input, "bytes")?[..]).map(|()| json!({})).map_err(code)
 }
 
 fn cuts(input: &Value) -> Outcome {
-    let size = number(&input["size"]);
-    let layout = input.get("header").map(|header| {
-        let header = number(header);
-        let mut at = header;
-        let place = |len: &Value| {
-            let start = at;
-            at += number(len);
-            Tensor { name: String::new(), dtype: "U8", shape: vec![at - start], start, end: at }
-        };
-        let tensors = input["tensors"].as_array().unwrap().iter().map(place).collect();
-        Layout { format: Format::Safetensors, header, tensors }
-    });
+    let size = number(&input["size"])?;
+    let layout = match input.get("header") {
+        None => None,
+        Some(header) => {
+            let header = number(header)?;
+            let (mut at, mut tensors) = (header, Vec::new());
+            for len in super::items(input, "tensors")? {
+                let start = at;
+                at = at.saturating_add(number(len)?);
+                let (name, shape) = (String::new(), vec![at - start]);
+                tensors.push(Tensor { name, dtype: "U8", shape, start, end: at });
+            }
+            Some(Layout { format: Format::Safetensors, header, tensors })
+        }
+    };
     let spans = chunk::plan(layout.as_ref(), size).map_err(code)?;
     let name = |cut| if cut == Cut::Even { "even" } else { "content" };
     let spans: Vec<_> = spans.iter().map(|span| json!([name(span.cut), span.len])).collect();
@@ -103,8 +106,11 @@ fn cuts(input: &Value) -> Outcome {
 }
 
 fn content_cuts(input: &Value) -> Outcome {
-    let size = number(&input["size"]) as usize;
-    let mut state = number(&input["seed"]);
+    let size = super::size(&input["size"])?;
+    let mut state = number(&input["seed"])?;
+    if size > super::MAX_BYTES {
+        return Err(broken("too many bytes"));
+    }
     let mut content = Vec::with_capacity(size + 8);
     while content.len() < size {
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -126,19 +132,19 @@ fn show_layout(layout: &Layout) -> Value {
 }
 
 fn read_safetensors(input: &Value) -> Outcome {
-    let bytes = bytes(input, "bytes");
+    let bytes = bytes(input, "bytes")?;
     let layout = safetensors::read(Cursor::new(&bytes), bytes.len() as u64);
     layout.map(|layout| show_layout(&layout)).map_err(|error: FormatError| error.code().to_owned())
 }
 
 fn read_gguf(input: &Value) -> Outcome {
-    let bytes = bytes(input, "bytes");
+    let bytes = bytes(input, "bytes")?;
     let read = gguf::read(Cursor::new(&bytes), bytes.len() as u64);
     read.map(|(layout, _)| show_layout(&layout)).map_err(|error| error.code().to_owned())
 }
 
 fn file_kind(input: &Value) -> Outcome {
-    let kind = format::detect(text(input, "name"), &bytes(input, "bytes"));
+    let kind = format::detect(text(input, "name")?, &bytes(input, "bytes")?);
     let safety = match kind.safety() {
         Safety::Safe => "safe",
         Safety::MayRunCode => "may-run-code",

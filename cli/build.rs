@@ -1,0 +1,32 @@
+//! Puts the specification's test vectors together as one file, so that `steelyard conformance` needs nothing beside it.
+
+use std::fs;
+use std::io::{Error, Write};
+use std::path::{Path, PathBuf};
+
+fn main() -> Result<(), Error> {
+    let vectors = Path::new("../specs/vectors");
+    println!("cargo::rerun-if-changed={}", vectors.display());
+    let out = std::env::var_os("OUT_DIR").ok_or_else(|| Error::other("cargo sets OUT_DIR"))?;
+    let mut all = fs::File::create(PathBuf::from(out).join("vectors.jsonl"))?;
+    for folder in sorted(vectors)?.into_iter().filter(|path| path.is_dir()) {
+        // Also when a file is added: a folder's own time changes then.
+        println!("cargo::rerun-if-changed={}", folder.display());
+        for file in sorted(&folder)?.into_iter().filter(|path| path.extension().is_some_and(|e| e == "json"))
+        {
+            let name = file.strip_prefix(vectors).map_err(Error::other)?;
+            // One line a vector: JSON texts hold no line feeds but as white space.
+            let text = fs::read_to_string(&file)?;
+            let line: Vec<&str> = text.lines().map(str::trim).collect();
+            writeln!(all, "{}\t{}", name.display(), line.join(""))?;
+        }
+    }
+    Ok(())
+}
+
+fn sorted(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let mut paths =
+        fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>, Error>>()?;
+    paths.sort();
+    Ok(paths)
+}
