@@ -320,7 +320,7 @@ def exchange():
     about_alba = {"nation": "borea", "member": "alba", "fingerprint": digest(first), "standing": "suspended", "sequence": 1, "reason": "", "issued": NOW}
     said = [(second, ROOT), (compact(statement("membership", about_alba, named("alba"))), BOREA)]
     feed("a root for everybody, a membership statement for nobody else", "cora", [0], statements=said)
-    feed("a membership statement is not for its member", "alba", [0], statements=said)
+    feed("a membership statement is not for its member", "alba", [], statements=said)
     feed("a membership statement for the own nation", "borea", [0, 1], statements=said)
 
     f = "06/feed-request"

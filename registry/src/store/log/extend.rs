@@ -43,7 +43,7 @@ impl Store {
             return Err(LogError::TooLong { nation: nation.clone(), size, limit: MAX_LOG_ENTRIES });
         }
         if size <= here {
-            return self.compare(checkpoint, here);
+            return self.compare(checkpoint);
         }
         if entries.len() as u64 != size - here {
             return Err(LogError::Entries(nation.clone()));
@@ -63,7 +63,7 @@ impl Store {
     }
 
     /// A checkpoint of a size that is here: the same one with perhaps more cosignatures, or a fork.
-    fn compare(&self, checkpoint: &SignedCheckpoint, here: u64) -> Result<Extended, LogError> {
+    fn compare(&self, checkpoint: &SignedCheckpoint) -> Result<Extended, LogError> {
         let (nation, size) = (checkpoint.nation(), checkpoint.size());
         let tree = Tree::new(&self.inner.index, nation);
         let root = tree::root(&tree, size)?;
@@ -113,7 +113,7 @@ impl Store {
             return Err(LogError::Entries(nation.clone()));
         }
         if newest.size() > size {
-            return match self.compare(checkpoint, newest.size()) {
+            return match self.compare(checkpoint) {
                 Err(LogError::Fork { evidence, .. }) => Ok(Some(*evidence)),
                 other => other.map(|_| None),
             };

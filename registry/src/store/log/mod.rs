@@ -25,7 +25,7 @@ mod kept;
 mod read;
 mod witness;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::convert::Infallible;
 
 pub use append::{Appended, OwnLog};
