@@ -9,7 +9,9 @@ use ct_merkle::{ConsistencyProof, InclusionProof};
 use registry::Nation;
 use registry::key::SecretKey;
 use registry::log::checkpoint::{Checkpoint, SignedCheckpoint};
-use registry::log::note::{KeyUse, Note, NoteKey};
+use registry::log::evidence::{Evidence, MAX_EVIDENCE};
+use registry::log::note::{KeyUse, MAX_NOTE, Note, NoteKey};
+use registry::log::proof::{LogProof, MAX_PROOF_FILE};
 use registry::log::tiles::Tile;
 use registry::log::tree::{
     self, Hash, ProofError, Subtrees, completed, consistency, empty_root, inclusion, leaf_hash,
@@ -346,4 +348,28 @@ fn a_cosignature_counts_for_its_nation_alone() {
     checkpoint.prune(&keys);
     assert_eq!(checkpoint.note().signatures().len(), 2);
     assert!(SignedCheckpoint::verify(&alba, checkpoint.note().to_string().as_bytes(), &keys).is_ok());
+}
+
+#[test]
+fn what_is_as_long_as_the_limit_is_read_and_what_is_longer_is_not() {
+    // A proof's note is read by whoever believes it, so any text fills it.
+    let head = "c2sp.org/tlog-proof@v1\nindex 7\n\n";
+    let proof = |len: usize| format!("{head}{}", "n".repeat(len - head.len())).into_bytes();
+    assert_eq!(LogProof::parse(&proof(MAX_PROOF_FILE)).unwrap().index, 7);
+    assert!(LogProof::parse(&proof(MAX_PROOF_FILE + 1)).is_err());
+
+    let secret = key(&mut Random(8));
+    let [one, other] =
+        [[1; 32], [2; 32]].map(|root| SignedCheckpoint::sign(&nation("alba"), 3, root, &secret));
+    let evidence = Evidence::of_equal(&one.unwrap(), &other.unwrap());
+    let json = String::from_utf8(evidence.to_json()).unwrap();
+    let padded = |len: usize| format!("{json}{}", " ".repeat(len - json.len())).into_bytes();
+    assert_eq!(Evidence::parse(&padded(MAX_EVIDENCE)).unwrap(), evidence);
+    assert!(Evidence::parse(&padded(MAX_EVIDENCE + 1)).is_err());
+
+    let text = |len: usize| format!("{}\n", "t".repeat(len - 1));
+    let line = "\n\u{2014} a AAAAAAA=\n";
+    let note = |len: usize| format!("{}{line}", text(len - line.len()));
+    assert_eq!(Note::parse(note(MAX_NOTE).as_bytes()).unwrap().to_string().len(), MAX_NOTE);
+    assert!(Note::parse(note(MAX_NOTE + 1).as_bytes()).is_err());
 }
