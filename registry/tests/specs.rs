@@ -1,10 +1,10 @@
 //! The documents in `specs/` against the code: each identifier has a vector, and each vector comes out as it says.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
-#[path = "specs/bundles.rs"]
-mod bundles;
 #[path = "specs/attestations.rs"]
 mod attestations;
+#[path = "specs/bundles.rs"]
+mod bundles;
 #[path = "specs/codec.rs"]
 mod codec;
 #[path = "specs/content.rs"]
@@ -12,13 +12,13 @@ mod content;
 #[cfg(feature = "store")]
 #[path = "specs/history.rs"]
 mod history;
-#[path = "specs/nations.rs"]
-mod nations;
 #[path = "specs/log.rs"]
 mod log;
 #[cfg(feature = "store")]
 #[path = "specs/log_node.rs"]
 mod log_node;
+#[path = "specs/nations.rs"]
+mod nations;
 #[path = "specs/statements.rs"]
 mod statements;
 mod vectors;

@@ -51,7 +51,7 @@ use crate::trust::Trust;
 
 /// How many other nations must have cosigned the checkpoint that proves a foreign release's place in its nation's log,
 /// unless the setting `policy.witnesses` says otherwise. 0: neither log nor witnesses are asked for.
-pub const DEFAULT_WITNESSES: u32 = 0;
+pub const DEFAULT_WITNESSES: u32 = 1;
 
 /// The rule that a recall refuses by: workers and peers are told of a recall, not of a policy.
 pub const RULE_RECALLED: &str = "not-recalled";

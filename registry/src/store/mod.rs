@@ -49,8 +49,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 pub use admissions::{Admission, Pin};
-pub use audience::Reader;
 pub use attestations::{MAX_ATTESTATIONS, MAX_SUITES};
+pub use audience::Reader;
 pub use bitmap::Bitmap;
 pub use error::{StoreError, WriteError};
 pub use gc::{GcReason, GcRelease, GcReport, PARTIAL_MAX_AGE};
@@ -66,7 +66,7 @@ pub(crate) use error::io;
 
 use crate::digest::Digest;
 use crate::envelope::Signed;
-use crate::policy::{DEFAULT_WITNESSES, Policy};
+use crate::policy::Policy;
 use crate::reference::Nation;
 use crate::timestamp::Timestamp;
 use crate::trust::Trust;
@@ -209,7 +209,8 @@ impl Store {
             home: home.to_owned(),
             own,
             trust: RwLock::new(Arc::new(trust)),
-            policy: RwLock::new(Policy::shipped(DEFAULT_WITNESSES)),
+            // A node puts that of its settings in its place.
+            policy: RwLock::new(Policy::shipped(0)),
             last: Mutex::new(last),
             keeper: Keeper::default(),
             partials: Mutex::default(),
