@@ -14,6 +14,11 @@ use registry::statement::Statement;
 use registry::trust::{MAX_ROOTS, Trust, peek_root};
 use registry::{Digest, Nation, Reference, Signed, Timestamp};
 
+#[path = "log.rs"]
+mod log;
+
+pub use log::{log_checkpoint, log_evidence, log_note, log_proof, log_tile, log_witness};
+
 pub type Body = fn(&[u8]);
 
 /// Every target of this crate by name.
@@ -31,6 +36,12 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("path", path),
     ("policy", policy),
     ("policy_case", policy_case),
+    ("log_note", log_note),
+    ("log_checkpoint", log_checkpoint),
+    ("log_tile", log_tile),
+    ("log_witness", log_witness),
+    ("log_proof", log_proof),
+    ("log_evidence", log_evidence),
 ];
 
 /// What every layout promises, and that the file can be cut along it.

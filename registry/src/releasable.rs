@@ -79,8 +79,17 @@ pub fn release(
     Ok(Ok(known))
 }
 
-/// Whether `nation` is given anything: it is pinned here and an active ally, or our own.
+/// Whether `nation` is given anything: it is an active ally, or our own. Whether it is pinned at all is decided where its
+/// node is admitted, and again by [`ally`] where no connection stands between.
 fn entitled(store: &Store, nation: &Nation) -> Result<(), Withheld> {
+    match ally(store, nation) {
+        Err(Withheld::NotPinned(_)) => Ok(()),
+        other => other,
+    }
+}
+
+/// Whether `nation` is pinned here and an active ally, or our own.
+pub fn ally(store: &Store, nation: &Nation) -> Result<(), Withheld> {
     let trust = store.trust();
     let Ok(member) = trust.member(nation) else { return Err(Withheld::NotPinned(nation.clone())) };
     match member.standing() {

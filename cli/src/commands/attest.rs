@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use node::api::types::{Resolved, Status};
+use node::api::types::{ReleaseDetail, Resolved, Status};
 use registry::digest::FileHasher;
 use registry::statement::{Attestation, MAX_RESULTS, Measure, RoleName, Statement, Suite, Verdict};
 use registry::timestamp::DAY;
@@ -143,7 +143,7 @@ impl Attest {
         let resolved: Resolved =
             client.get(&format!("/v1/resolve?ref={}", segment(&self.reference.to_string()))).await?;
         let status: Status = client.get("/v1/status").await?;
-        let issued = Timestamp::now();
+        let issued = self.after_the_last(client, &resolved.release, &status.nation).await?;
         let attestation = Attestation {
             nation: status.nation.clone(),
             release: resolved.release,
@@ -177,6 +177,21 @@ impl Attest {
             announced: client.is_running(),
         };
         Ok(Some((attested, format!("{}@{}", resolved.model, resolved.version))))
+    }
+}
+
+impl Attest {
+    /// Now, or a second after what this attestation replaces: of two of the same second the more cautious would count.
+    async fn after_the_last(
+        &self,
+        client: &Client,
+        release: &Digest,
+        own: &Nation,
+    ) -> Result<Timestamp, Failure> {
+        let detail: ReleaseDetail = client.get(&format!("/v1/releases/{release}")).await?;
+        let last = detail.attestations.iter().find(|it| it.nation == *own && it.suite.name == self.suite);
+        let now = Timestamp::now();
+        Ok(last.map_or(now, |last| now.max(last.issued.plus(1))))
     }
 }
 

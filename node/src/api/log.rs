@@ -74,7 +74,7 @@ pub(super) async fn place(
         let found = view::place(api.node(), &digest).await?;
         let settled = found.logged.is_some() && found.expected.is_empty();
         let left = until.saturating_duration_since(Instant::now());
-        if settled || left.is_zero() {
+        if settled || left.is_zero() || !view::is_hopeful(api.node(), &found) {
             return Ok(Json(found));
         }
         let _ = tokio::time::timeout(left, changes.changed()).await;

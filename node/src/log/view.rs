@@ -192,6 +192,18 @@ pub(crate) async fn place(node: &Node, digest: &Digest) -> Result<LogPlace, Prob
     Ok(LogPlace { digest: *digest, nation, logged, waiting, expected })
 }
 
+/// Whether a statement's place may become better in a moment: somebody is there to ask.
+pub(crate) fn is_hopeful(node: &Node, place: &LogPlace) -> bool {
+    let connected = node.book().connected();
+    if place.logged.is_some() || place.nation != node.store().own() {
+        return !connected.is_empty();
+    }
+    let allies = book::allies(node.store());
+    let asked = allies.is_empty() || connected.iter().any(|(_, nation)| allies.contains(nation));
+    let behind = matches!(node.store().own_log(), OwnLog::Behind { .. });
+    node.is_online() && node.logs().appends() && !behind && (asked || node.config().log.standalone)
+}
+
 /// The evidence that is kept here.
 pub(crate) fn evidence(store: &Store) -> Result<Vec<EvidenceEntry>, StoreError> {
     let list = book::list_evidence(store)?;

@@ -7,7 +7,7 @@ use crate::digest::Digest;
 use crate::envelope::Signed;
 use crate::policy::{Action, Decision, Facts, Policy, RULE_RECALLED};
 use crate::reference::Nation;
-use crate::statement::{Recall, Release};
+use crate::statement::{Recall, Releasable, Release, Standing};
 use crate::store::{Store, StoreError};
 use crate::timestamp::Timestamp;
 use crate::trust::Trust;
@@ -92,16 +92,17 @@ impl<'a> Door<'a> {
         })
     }
 
-    /// Whether every nation pinned here may have it, so that it may be named where all of them listen.
+    /// Whether every active ally may have it, so that it may be named where all of them listen. Nobody talks to the others.
     pub fn may_be_announced(&self, digest: &Digest) -> Result<bool, StoreError> {
         let (Some(release), Some(signed)) = (self.store.release(digest)?, self.store.statement(digest)?)
         else {
             return Ok(false);
         };
-        if release.releasable_to != crate::statement::Releasable::All {
+        if release.releasable_to != Releasable::All {
             return Ok(false);
         }
-        for (nation, _) in self.trust.members() {
+        let active = self.trust.members().filter(|(_, member)| member.standing() == Standing::Active);
+        for (nation, _) in active {
             if !self.may_have_this(*digest, &release, &signed, nation)?.allows_statement() {
                 return Ok(false);
             }

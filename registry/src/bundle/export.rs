@@ -86,7 +86,7 @@ pub fn export_with(
     let signed = store.statement(release)?.ok_or(admit::AdmitError::NotFound(*release))?;
     let known = store.release(release)?.ok_or(admit::AdmitError::NotFound(*release))?;
     let to = options.to.clone().unwrap_or_else(|| store.own());
-    let given = releasable::release(store, release, &to)?;
+    let given = releasable::ally(store, &to).and(releasable::release(store, release, &to)?);
     given.map_err(|why| BundleError::Withheld { nation: to.clone(), why })?;
     for matcher in &options.files {
         if !known.files.iter().any(|file| matcher.fits(&file.path)) {

@@ -83,7 +83,7 @@ fn what_was_admitted_goes_on_being_served_when_the_ally_does_not() {
 
 #[test]
 fn only_active_allies_are_given_anything() {
-    for standing in [Some(Standing::Suspended), Some(Standing::Departed), Some(Standing::Invited), None] {
+    for standing in [Standing::Suspended, Standing::Departed, Standing::Invited].map(Some) {
         let facts = Facts { nation: nation("dora"), nation_standing: standing, ..good() };
         expect(&facts, &NONE, &NONE, &NONE, &["active-ally"]);
     }

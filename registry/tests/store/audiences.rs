@@ -168,14 +168,15 @@ fn naming_a_blob_does_not_make_it_lend() {
 }
 
 #[test]
-fn an_unpinned_nation_may_have_nothing() {
+fn an_unpinned_nation_is_no_ally() {
     let folder = one_file(1);
     let (_a, alba) = ally("alba");
     let (open, _) = publish_for(&alba, &folder, "alba/open", Releasable::All);
     assert!(may(&alba, &open, "dora"));
-    assert!(!may(&alba, &open, "zeta"));
+    releasable::ally(&alba, &nation("dora")).unwrap();
+    assert!(releasable::ally(&alba, &nation("zeta")).is_err());
     alba.unpin_nation(&nation("dora")).unwrap();
-    let why = releasable::release(&alba, &open, &nation("dora")).unwrap().unwrap_err();
+    let why = releasable::ally(&alba, &nation("dora")).unwrap_err();
     assert!(matches!(why, Withheld::NotPinned(_)), "{why}");
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use registry::bundle::{self, BundleError};
+use registry::bundle::{self, BundleError, ExportOptions, ExportReport};
 use registry::publish::accept;
 use registry::statement::*;
 use registry::store::Store;
@@ -62,12 +62,18 @@ struct Case {
     items: Vec<Item>,
 }
 
+/// For borea.
+fn export(store: &Store, release: &Digest, out: &Path) -> Result<ExportReport, BundleError> {
+    let options = ExportOptions { to: Some(nation("borea")), ..ExportOptions::new(NOW) };
+    bundle::export_with(store, release, out, &options)
+}
+
 /// A bundle of a release of alba, and a store of borea that pins alba.
 fn case() -> Case {
-    let (a, from) = house("alba", &[]);
+    let (a, from) = house("alba", &["borea"]);
     let release = published(&from, "alba/m", "1", 1);
     let path = a.path().join("m.bundle");
-    bundle::export(&from, &release, &path).unwrap();
+    export(&from, &release, &path).unwrap();
     let (b, to) = house("borea", &["alba"]);
     let items = items(&path);
     Case { _dirs: [a, b], from, to, release, path, items }
@@ -111,22 +117,26 @@ fn out_and_in_again() {
     assert_eq!(case.to.resolve(&"alba/m".parse().unwrap()).unwrap(), Some(case.release));
     let again = bundle::import(&case.to, &case.path, NOW).unwrap();
     assert_eq!((again.new_statements, again.new_bytes), (0, 0));
-    // What came in can go out again, byte for byte.
+    // What came in can go out again, byte for byte but for who wrote it.
     let copy = case.path.with_extension("copy");
-    let report = bundle::export(&case.to, &case.release, &copy).unwrap();
-    assert_eq!(fs::read(&copy).unwrap(), fs::read(&case.path).unwrap());
+    let report = export(&case.to, &case.release, &copy).unwrap();
+    let (first, second) = (items(&case.path), items(&copy));
+    assert_eq!(first.len(), second.len());
+    for (one, other) in first.iter().zip(&second).skip(1) {
+        assert_eq!((&one.name, &one.content), (&other.name, &other.content));
+    }
     assert_eq!((report.bytes, report.releasable_to), (fs::metadata(&copy).unwrap().len(), Releasable::All));
 }
 
 #[test]
 fn export_replaces_nothing_and_passes_on_no_damage() {
     let case = case();
-    let exists = bundle::export(&case.from, &case.release, &case.path).unwrap_err();
+    let exists = export(&case.from, &case.release, &case.path).unwrap_err();
     assert!(matches!(exists, BundleError::Exists { .. }), "{exists}");
     let blob = case.from.release(&case.release).unwrap().unwrap().files[2].blake3;
     damage(&case.from, &blob, 2_000_000, b"rot");
     let out = case.path.with_extension("damaged");
-    let error = bundle::export(&case.from, &case.release, &out).unwrap_err();
+    let error = export(&case.from, &case.release, &out).unwrap_err();
     assert!(matches!(&error, BundleError::Damaged { blob: named, .. } if *named == blob), "{error}");
     let left: Vec<_> = listing(out.parent().unwrap())
         .into_keys()
@@ -265,7 +275,7 @@ fn a_newer_bundle_says_so() {
     let case = case();
     let error = case.refused(|items| {
         let text = String::from_utf8(items[0].content.clone()).unwrap();
-        items[0].content = text.replace("\"version\":1", "\"version\":9").into_bytes();
+        items[0].content = text.replace("\"version\":2", "\"version\":9").into_bytes();
     });
     assert!(matches!(error, BundleError::Newer { found: 9 }), "{error}");
 }
@@ -285,16 +295,21 @@ fn a_nation_that_is_not_pinned_is_named_with_its_fingerprint() {
 
 #[test]
 fn what_policy_refuses_changes_nothing() {
-    let (a, from) = house("alba", &[]);
+    let (a, from) = house("alba", &["borea"]);
     let folder = folder(1);
     let mut release = release_of(&draft(&from, folder.path()), "alba/m", "1");
     release.releasable_to = Releasable::Nations([nation("cora")].into());
     let digest = accept(&from, &sign(Statement::Release(release)), NOW).unwrap().digest;
     let path = a.path().join("secret.bundle");
+    assert!(matches!(export(&from, &digest, &path), Err(BundleError::Withheld { .. })));
     let report = bundle::export(&from, &digest, &path).unwrap();
     assert_eq!(report.releasable_to.to_string(), "cora");
     let (b, to) = house("borea", &["alba"]);
-    let items = items(&path);
+    // Whoever carries it says that it is for us.
+    let mut items = items(&path);
+    let header = String::from_utf8(items[0].content.clone()).unwrap();
+    items[0].content = header.replace("\"for\":\"alba\"", "\"for\":\"borea\"").into_bytes();
+    write(&path, &items);
     let case = Case { _dirs: [a, b], from, to, release: digest, path, items };
     let error = case.import_refused(&case.path);
     assert!(matches!(error, BundleError::Refused { .. }), "{error}");
@@ -303,27 +318,27 @@ fn what_policy_refuses_changes_nothing() {
 
 #[test]
 fn a_recall_in_the_bundle_counts() {
-    let (a, from) = house("alba", &[]);
+    let (a, from) = house("alba", &["borea"]);
     let release = published(&from, "alba/m", "1", 1);
     accept(&from, &sign(Statement::Recall(recall("alba", 1, RecallTarget::Release(release)))), NOW).unwrap();
     let path = a.path().join("recalled.bundle");
-    bundle::export(&from, &release, &path).unwrap();
-    let (b, to) = house("borea", &["alba"]);
-    let items = items(&path);
-    let case = Case { _dirs: [a, b], from, to, release, path, items };
-    let error = case.import_refused(&case.path);
+    export(&from, &release, &path).unwrap();
+    let (_b, to) = house("borea", &["alba"]);
+    let error = bundle::import(&to, &path, NOW).unwrap_err();
     assert!(matches!(error, BundleError::Refused { .. }), "{error}");
+    // The recall is kept, and nothing else.
+    assert_eq!((to.recalls().unwrap().len(), to.last_seq(), to.usage().unwrap().blobs), (1, 1, 0));
 }
 
 #[test]
 fn dangerous_content_is_found_before_anything_is_kept() {
-    let (a, from) = house("alba", &[]);
+    let (a, from) = house("alba", &["borea"]);
     let folder = folder(1);
     fs::write(folder.path().join("extra.json"), b"\x80\x04\x95pickle").unwrap();
     let release = release_of(&draft(&from, folder.path()), "alba/m", "1");
     let digest = accept(&from, &sign(Statement::Release(release)), NOW).unwrap().digest;
     let path = a.path().join("m.bundle");
-    bundle::export(&from, &digest, &path).unwrap();
+    export(&from, &digest, &path).unwrap();
     let (b, to) = house("borea", &["alba"]);
     let items = items(&path);
     let case = Case { _dirs: [a, b], from, to, release: digest, path, items };

@@ -17,24 +17,24 @@ use registry::{Digest, Nation, Timestamp};
 use crate::help::*;
 
 /// A recall of alba's number `sequence`: the smallest statement.
-fn say(store: &Store, by: &str, sequence: u64) -> Digest {
+pub(crate) fn say(store: &Store, by: &str, sequence: u64) -> Digest {
     let target = RecallTarget::Release(Digest::of(&sequence.to_le_bytes()));
     let signed = sign(Statement::Recall(recall(by, sequence, target)));
     publish::learn(store, &signed, NOW).unwrap();
     signed.digest()
 }
 
-fn append(store: &Store) -> SignedCheckpoint {
+pub(crate) fn append(store: &Store) -> SignedCheckpoint {
     store.confirm_log();
     store.append_log(&key("alba")).unwrap().unwrap().checkpoint
 }
 
-fn all(store: &Store, nation: &Nation) -> Vec<[u8; ENTRY]> {
+pub(crate) fn all(store: &Store, nation: &Nation) -> Vec<[u8; ENTRY]> {
     store.log_entries(nation, 0, u64::MAX).unwrap()
 }
 
 /// Everything that `from` has of alba's log goes to `to`.
-fn follow(from: &Store, to: &Store) -> Result<Extended, LogError> {
+pub(crate) fn follow(from: &Store, to: &Store) -> Result<Extended, LogError> {
     let alba = nation("alba");
     let checkpoint = from.log_checkpoint(&alba).unwrap().unwrap();
     let note = checkpoint.note().to_string();
@@ -43,14 +43,14 @@ fn follow(from: &Store, to: &Store) -> Result<Extended, LogError> {
     to.extend_log(&read, &from.log_entries(&alba, here, read.size()).unwrap())
 }
 
-fn request(from: &Store, old: u64) -> AddCheckpoint {
+pub(crate) fn request(from: &Store, old: u64) -> AddCheckpoint {
     let alba = nation("alba");
     let checkpoint = from.log_checkpoint(&alba).unwrap().unwrap();
     let proof = from.log_consistency(&alba, old, checkpoint.size()).unwrap().unwrap_or_default();
     AddCheckpoint { old_size: old, proof, note: checkpoint.note().clone() }
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for item in fs::read_dir(from).unwrap() {
         let item = item.unwrap();
@@ -188,7 +188,7 @@ fn a_witness_cosigns_forwards_alone_and_remembers_across_restarts() {
 }
 
 /// Two stores of alba that share everything up to three statements, then speak differently.
-fn two_faces() -> (Vec<tempfile::TempDir>, Store, Store) {
+pub(crate) fn two_faces() -> (Vec<tempfile::TempDir>, Store, Store) {
     let (dir, one) = house("alba", &["borea"]);
     (1..=3).for_each(|n| {
         say(&one, "alba", n);
@@ -210,7 +210,7 @@ fn two_faces() -> (Vec<tempfile::TempDir>, Store, Store) {
     (vec![dir, other], one, two)
 }
 
-fn log_keys() -> Vec<registry::log::note::NoteKey> {
+pub(crate) fn log_keys() -> Vec<registry::log::note::NoteKey> {
     let root = root("alba");
     let Statement::Root(root) = root.peek().unwrap() else { panic!() };
     note_keys(&root, RoleName::Log)

@@ -11,6 +11,7 @@ mod crashes;
 mod dedup;
 mod help;
 mod lifecycle;
+mod log_faults;
 mod logs;
 mod mirroring;
 mod partials;

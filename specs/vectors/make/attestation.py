@@ -253,8 +253,8 @@ def deciding():
     decide("refused: admitted, and its producer's root has ended", "POL-010", inactive, actions=ACTIONS, rootExpires=NOW, admitted=True)
     decide("refused: its producer is not pinned", "POL-010", inactive, actions=ACTIONS, standing=None)
     decide("refused: its producer's root has ended", "POL-010", inactive, actions=ACTIONS, rootExpires=NOW)
-    for standing in ("invited", "suspended", "departed", None):
-        decide(f"refused: to a nation that is {standing or 'not pinned'}", "POL-011", ["active-ally"], actions=("release",), nation="dora", nationStanding=standing)
+    for standing in ("invited", "suspended", "departed"):
+        decide(f"refused: to a nation that is {standing}", "POL-011", ["active-ally"], actions=("release",), nation="dora", nationStanding=standing)
     unsafe = {action: ["safe-formats"] for action in ACTIONS[:3]}
     decide("refused: a file that runs code", "POL-012", unsafe, actions=ACTIONS, unsafeFiles=[{"path": "m.bin", "why": "a pickle"}])
     decide("refused: for three reasons at once", "POL-001 POL-002 POL-012", ["not-recalled", "releasable-to-us", "safe-formats"], releasableTo=[], recalls=bound, unsafeFiles=[{"path": "m.bin", "why": "a pickle"}])

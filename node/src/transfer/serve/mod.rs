@@ -218,7 +218,13 @@ impl Asker {
             return None;
         }
         let (store, digest, nation) = (self.node.store().clone(), self.digest, self.nation.clone());
-        match blocking(move || permission(&store, &digest, &nation)).await {
+        let looked = blocking(move || {
+            if releasable::ally(&store, &nation).is_err() {
+                return Ok(Err(Refusal::NotFound));
+            }
+            permission(&store, &digest, &nation)
+        });
+        match looked.await {
             Ok(Ok(_)) => {
                 self.generation = generation;
                 None

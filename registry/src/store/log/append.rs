@@ -54,22 +54,33 @@ impl Store {
 
     /// How the own log stands when the store opens.
     pub(in crate::store) fn look_at_own_log(&self) -> Result<OwnLog> {
+        let known = self.read_checkpoint_file()?;
+        let state = known.as_ref().map_or(Ok(OwnLog::Unconfirmed), |known| self.compare_own(known))?;
+        // A crash between the index and the file, or a store without one: what the index has may have been shown.
+        if let (OwnLog::Unconfirmed, Some(newest)) = (state, self.log_checkpoint(&self.own())?)
+            && known.is_none_or(|known| known.size() < newest.size())
+        {
+            self.write_checkpoint_file(&newest)?;
+        }
+        Ok(state)
+    }
+
+    /// The checkpoint in the file; nothing when there is none, or none that our log key signed.
+    fn read_checkpoint_file(&self) -> Result<Option<SignedCheckpoint>> {
         let path = self.checkpoint_file();
         let file = match File::open(&path) {
             Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(OwnLog::Unconfirmed),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(io("could not open", &path)(error)),
         };
         let mut note = Vec::new();
         file.take(MAX_NOTE as u64 + 1).read_to_end(&mut note).map_err(io("could not read", &path))?;
         let own = self.own();
-        match SignedCheckpoint::verify(&own, &note, &all_log_keys(&self.trust(), &own)) {
-            Ok(checkpoint) => self.compare_own(&checkpoint),
-            Err(error) => {
-                tracing::warn!("{}: {error}; allies will be asked instead", path.display());
-                Ok(OwnLog::Unconfirmed)
-            }
+        let read = SignedCheckpoint::verify(&own, &note, &all_log_keys(&self.trust(), &own));
+        if let Err(error) = &read {
+            tracing::warn!("{}: {error}; allies will be asked instead", path.display());
         }
+        Ok(read.ok())
     }
 
     /// How the own log stands against a checkpoint that our key signed.
@@ -100,13 +111,21 @@ impl Store {
     }
 
     /// Takes note of a checkpoint of our own log that somebody else has: a longer one, or one that we don't remember,
-    /// stops appending.
+    /// stops appending. A longer one is remembered durably, so that it does so after a restart without that ally too.
     pub fn heard_of_own_log(&self, known: &SignedCheckpoint) -> Result<OwnLog> {
         let _turn = locked(&self.inner.logging);
         let found = self.compare_own(known)?;
         let mut state = locked(&self.inner.own_log);
-        if matches!(found, OwnLog::Behind { .. }) {
-            *state = found;
+        if let OwnLog::Behind { known: size } = found {
+            let remembered = match *state {
+                OwnLog::Behind { known } => known,
+                _ => self.log_len(&self.own())?,
+            };
+            if size > remembered {
+                self.write_checkpoint_file(known)?;
+            }
+            // The longest that is missing is what has to come back.
+            *state = OwnLog::Behind { known: size.max(remembered) };
         }
         Ok(*state)
     }
@@ -114,9 +133,11 @@ impl Store {
     /// After entries were recovered: whether that was all.
     pub(super) fn recovered(&self, checkpoint: &SignedCheckpoint) -> Result<()> {
         let mut state = locked(&self.inner.own_log);
-        if let OwnLog::Behind { known } = *state
-            && checkpoint.size() >= known
-        {
+        if let OwnLog::Behind { known } = *state {
+            if checkpoint.size() < known {
+                // The file goes on telling of the longest that was signed.
+                return Ok(());
+            }
             *state = OwnLog::Unconfirmed;
         }
         drop(state);
@@ -166,6 +187,9 @@ impl Store {
         {
             return Err(LogError::Key);
         }
+        if self.log_evidence(&own)?.is_some() {
+            return Err(LogError::Disputed(own));
+        }
         let size = self.log_len(&own)?;
         match self.own_log() {
             OwnLog::Confirmed => {}
@@ -185,7 +209,7 @@ impl Store {
         let mut batch = self.inner.index.batch();
         tree.add(&mut batch, size, &entries)?;
         let checkpoint = SignedCheckpoint::sign(&own, new_size, tree::root(&tree, new_size)?, signer)?;
-        let checkpoint = self.keep_checkpoint(&mut batch, &own, checkpoint)?;
+        let (checkpoint, _) = self.keep_checkpoint(&mut batch, &own, checkpoint)?;
         batch.put(Family::Meta, CURSOR, &cursor.to_be_bytes())?;
         batch.commit()?;
         self.write_checkpoint_file(&checkpoint)?;

@@ -54,7 +54,7 @@ impl Store {
         if tree::root(&tree, size)? != *checkpoint.root() {
             return Err(LogError::Entries(nation.clone()));
         }
-        let kept = self.keep_checkpoint(&mut batch, nation, checkpoint.clone())?;
+        let (kept, _) = self.keep_checkpoint(&mut batch, nation, checkpoint.clone())?;
         batch.commit()?;
         if *nation == self.inner.own {
             self.recovered(&kept)?;
@@ -82,20 +82,19 @@ impl Store {
             return Err(LogError::Fork { nation: nation.clone(), shown: size, evidence: Box::new(evidence) });
         }
         let known = kept.into_iter().find(|known| known.size() == size);
-        // An earlier size that is not kept any more is worth keeping for its cosignatures alone.
-        let (mut merged, fresh) = match known {
-            Some(known) => (known, false),
-            None => (checkpoint.clone(), checkpoint.note().signatures().len() > 1 || size == here),
-        };
-        if !(merged.merge(checkpoint)? || fresh) {
+        let before = known.as_ref().map(|known| known.note().clone());
+        // Without its noise, so that none of it takes the room of cosignatures.
+        let mut theirs = checkpoint.clone();
+        theirs.prune(&self.note_keys(nation));
+        let mut merged = known.unwrap_or_else(|| theirs.clone());
+        merged.merge(&theirs)?;
+        let mut batch = self.inner.index.batch();
+        let (merged, stays) = self.keep_checkpoint(&mut batch, nation, merged)?;
+        if !stays || before.as_ref() == Some(merged.note()) {
             return Ok(Extended::Known);
         }
-        let mut batch = self.inner.index.batch();
-        let before = merged.clone();
-        let kept = self.keep_checkpoint(&mut batch, nation, merged)?;
         batch.commit()?;
-        let noise = kept.note().signatures().len() < before.note().signatures().len();
-        Ok(if noise && !fresh { Extended::Known } else { Extended::Cosigned })
+        Ok(Extended::Cosigned)
     }
 
     /// Looks whether a checkpoint contradicts the log here, given all entries of the log that it signs from the first

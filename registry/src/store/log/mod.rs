@@ -25,7 +25,7 @@ mod kept;
 mod read;
 mod witness;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::convert::Infallible;
 
 pub use append::{Appended, OwnLog};
@@ -197,36 +197,47 @@ impl Store {
         Ok(size)
     }
 
-    /// Puts a checkpoint into `batch` and drops earlier ones that are worth no more: a later one that at least the same
-    /// nations cosigned covers all that they cover.
+    /// The keys whose lines in a checkpoint of `nation`'s log mean anything here: the log's own and every witness's.
+    fn note_keys(&self, nation: &Nation) -> Vec<NoteKey> {
+        let trust = self.trust();
+        let mut keys = all_log_keys(&trust, nation);
+        keys.extend(witness_keys(&trust).into_iter().flat_map(|(_, keys)| keys));
+        keys
+    }
+
+    /// Puts a checkpoint without its noise into `batch`, unless a later one covers all that it covers; says whether. What it
+    /// makes worthless itself is dropped: an earlier one that no other nation cosigned, and the earliest when there are many.
+    /// So the newest always stays, and nobody can fill the store with old ones.
     fn keep_checkpoint(
         &self,
         batch: &mut Batch<'_>,
         nation: &Nation,
         mut checkpoint: SignedCheckpoint,
-    ) -> Result<SignedCheckpoint> {
-        let trust = self.trust();
-        let witnesses = witness_keys(&trust);
-        let mut keys = all_log_keys(&trust, nation);
-        keys.extend(witnesses.iter().flat_map(|(_, keys)| keys.iter().cloned()));
-        checkpoint.prune(&keys);
-        let who = |checkpoint: &SignedCheckpoint| {
+    ) -> Result<(SignedCheckpoint, bool)> {
+        checkpoint.prune(&self.note_keys(nation));
+        let witnesses = witness_keys(&self.trust());
+        let who = |checkpoint: &SignedCheckpoint| -> BTreeSet<Nation> {
             let pairs = witnesses.iter().map(|(nation, keys)| (nation, keys.as_slice()));
-            checkpoint.witnesses(pairs).into_keys().collect::<Vec<_>>()
+            checkpoint.witnesses(pairs).into_keys().collect()
         };
-        let mine = who(&checkpoint);
-        let others = self.checkpoints(nation)?;
-        let count = others.len();
-        for (at, other) in others.iter().enumerate() {
-            let worth = who(other).iter().any(|nation| !mine.contains(nation));
-            let too_many = count - at >= MAX_CHECKPOINTS;
-            if other.size() < checkpoint.size() && (!worth || too_many) {
-                batch.delete(Family::Logs, &key(nation, Part::Checkpoint, &other.size().to_be_bytes()))?;
+        let here = self.checkpoints(nation)?;
+        let mut all: BTreeMap<u64, BTreeSet<Nation>> =
+            here.iter().map(|one| (one.size(), who(one))).collect();
+        all.insert(checkpoint.size(), who(&checkpoint));
+        let (mut later, mut stays) = (Vec::<BTreeSet<Nation>>::new(), false);
+        for (size, nations) in all.into_iter().rev() {
+            let place = key(nation, Part::Checkpoint, &size.to_be_bytes());
+            if later.len() >= MAX_CHECKPOINTS || later.iter().any(|by| by.is_superset(&nations)) {
+                batch.delete(Family::Logs, &place)?;
+                continue;
+            }
+            later.push(nations);
+            if size == checkpoint.size() {
+                batch.put(Family::Logs, &place, checkpoint.note().to_string().as_bytes())?;
+                stays = true;
             }
         }
-        let place = key(nation, Part::Checkpoint, &checkpoint.size().to_be_bytes());
-        batch.put(Family::Logs, &place, checkpoint.note().to_string().as_bytes())?;
-        Ok(checkpoint)
+        Ok((checkpoint, stays))
     }
 
     /// The number of a statement in its nation's log.

@@ -69,13 +69,16 @@ impl Store {
         let _turn = locked(&self.inner.logging);
         let found = self.checkpoints(nation)?.into_iter().find(|checkpoint| checkpoint.size() == size);
         let Some(mut checkpoint) = found else { return Ok(false) };
+        let before = checkpoint.note().clone();
         if !checkpoint.add_lines(lines)? {
             return Ok(false);
         }
-        let count = checkpoint.note().signatures().len();
         let mut batch = self.inner.index.batch();
-        let kept = self.keep_checkpoint(&mut batch, nation, checkpoint)?;
+        let (kept, stays) = self.keep_checkpoint(&mut batch, nation, checkpoint)?;
+        if !stays || *kept.note() == before {
+            return Ok(false);
+        }
         batch.commit().map_err(StoreError::from)?;
-        Ok(kept.note().signatures().len() == count)
+        Ok(true)
     }
 }
