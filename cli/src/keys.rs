@@ -26,10 +26,10 @@ pub(crate) struct Signing {
 /// Opens a key file: asks for its passphrase, or for the PIN of the token that it names.
 pub(crate) fn open(context: &Context, path: &Path) -> Result<Key, Failure> {
     match KeyFile::load(path)? {
-        KeyFile::Plain(key) => Ok(Key::Memory(key)),
+        KeyFile::Plain(key) => Ok(Key::Memory(Box::new(key))),
         KeyFile::Sealed(sealed) => {
             let passphrase = secret::ask(context, &format!("Passphrase of {}", path.display()), false)?;
-            Ok(Key::Memory(sealed.open(passphrase.as_bytes())?))
+            Ok(Key::Memory(Box::new(sealed.open(passphrase.as_bytes())?)))
         }
         KeyFile::Token(uri) => {
             let pin = match &uri.pin {

@@ -264,7 +264,7 @@ impl Signer for SecretKey {
 #[derive(Debug)]
 pub enum Key {
     /// In memory.
-    Memory(SecretKey),
+    Memory(Box<SecretKey>),
     /// In a token.
     Token(Box<TokenKey>),
 }

@@ -204,7 +204,7 @@ mod tests {
         facts.lease_age = Some(3);
         for action in Action::ALL {
             let (request, entities) = request(action, &facts).unwrap();
-            Entities::from_entities(entities.into_iter(), Some(&schema)).unwrap();
+            Entities::from_entities(entities, Some(&schema)).unwrap();
             let pairs = context(types().unwrap(), &facts);
             let context = Context::from_pairs(pairs).unwrap();
             let (principal, action) = (request.principal().unwrap(), request.action().unwrap());

@@ -403,7 +403,7 @@ impl<'a> Places<'a> {
                 byte => {
                     let begin = *begin.get_or_insert(at);
                     // Commas and colons hold lists and names together; nothing nests by them.
-                    tokens += usize::from(!(within && word) && !matches!(byte, b',' | b':'));
+                    tokens += usize::from(!(within && word || matches!(byte, b',' | b':')));
                     if tokens > MAX_TOKENS {
                         overlong.get_or_insert(begin);
                     }

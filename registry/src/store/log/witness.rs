@@ -7,7 +7,7 @@ use crate::log::tree::Hash;
 use crate::log::witness::{AddCheckpoint, Cosigned, Refusal, decide};
 use crate::reference::Nation;
 use crate::store::record::corrupt;
-use crate::store::{Result, Store, StoreError, locked};
+use crate::store::{Result, Store, locked};
 use crate::timestamp::Timestamp;
 
 impl Store {
@@ -78,7 +78,7 @@ impl Store {
         if !stays || *kept.note() == before {
             return Ok(false);
         }
-        batch.commit().map_err(StoreError::from)?;
+        batch.commit()?;
         Ok(true)
     }
 }
