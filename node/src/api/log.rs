@@ -47,7 +47,7 @@ pub(super) async fn entries(
     let nation = Nation::new(&nation)?;
     let store = api.store().clone();
     let limit = query.limit.unwrap_or(MAX_PAGE).min(MAX_PAGE);
-    Ok(Json(blocking(move || Ok(view::page(&store, &nation, query.from, limit)?)).await?))
+    Ok(Json(blocking(move || view::page(&store, &nation, query.from, limit)).await?))
 }
 
 pub(super) async fn monitor(State(api): State<Api>) -> Answer<Monitored> {

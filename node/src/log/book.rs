@@ -15,6 +15,7 @@ use registry::log::checkpoint::{
 use registry::log::evidence::Evidence;
 use registry::log::note::{Note, NoteKey};
 use registry::log::tiles::{Tile, bundle, hashes};
+use registry::log::tree::Hash;
 use registry::statement::{RoleName, Standing};
 use registry::store::{self, LogError, Store, StoreError};
 use registry::{Digest, Nation, Timestamp};
@@ -200,12 +201,7 @@ pub(crate) fn entries(store: &Store, nation: &Nation, from: u64, to: u64) -> Res
 }
 
 /// The root hash at one size and the proof from there to another.
-pub(crate) fn proof(
-    store: &Store,
-    nation: &Nation,
-    old: u64,
-    new: u64,
-) -> Result<Option<([u8; 32], Vec<[u8; 32]>)>> {
+pub(crate) fn proof(store: &Store, nation: &Nation, old: u64, new: u64) -> Result<Option<(Hash, Vec<Hash>)>> {
     let (Some(root), Some(proof)) = (store.log_root(nation, old)?, store.log_consistency(nation, old, new)?)
     else {
         return Ok(None);

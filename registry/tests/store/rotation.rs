@@ -195,7 +195,10 @@ fn roots_travel_by_the_feed_and_two_of_one_version_are_an_alarm() {
     let dir = tempfile::tempdir().unwrap();
     let cora = Store::create(&dir.path().join("store"), &crate::help::root("cora"), NOW).unwrap();
     assert!(cora.pin_nation(&first, first.digest(), late).is_err());
-    assert!(cora.pin_chain(&first, &[renewed.clone()], first.digest(), late).is_err(), "one is left out");
+    assert!(
+        cora.pin_chain(&first, std::slice::from_ref(&renewed), first.digest(), late).is_err(),
+        "one is left out"
+    );
     assert!(cora.trust().member(&nation("alba")).is_err(), "and nothing was changed");
     let chain = [root.clone(), renewed.clone()];
     assert_eq!(cora.pin_chain(&first, &chain, first.digest(), late).unwrap().root.version, 3);

@@ -75,7 +75,7 @@ impl Cursor {
     /// One that begins `start` / 2^64 into the release.
     fn new(files: &[FileShape], start: u64) -> Self {
         let left: u64 = files.iter().map(|file| u64::from(file.chunks)).sum();
-        let mut chunk = (u128::from(start) * u128::from(left) >> 64) as u64;
+        let mut chunk = ((u128::from(start) * u128::from(left)) >> 64) as u64;
         for (file, shape) in (0u32..).zip(files) {
             if chunk < u64::from(shape.chunks) {
                 return Self { heads: 0, file, chunk: chunk as u32, left };
