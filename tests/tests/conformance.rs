@@ -12,15 +12,42 @@ fn count(report: &Value, what: &str) -> u64 {
     report["all"][what].as_u64().unwrap()
 }
 
-/// Kinds that the verifier does not know: files of weights, cuts by content, the wire, and what a node does with it.
+/// Kinds of documents 08 to 10 whose runners are tests of `registry`, not yet part of it.
+const TESTS_ALONE: &[&str] = &[
+    "attestations",
+    "bundle",
+    "checkpoint",
+    "cosignatures",
+    "decision",
+    "fork-evidence",
+    "lease",
+    "log-consistency",
+    "log-entry",
+    "log-inclusion",
+    "log-node",
+    "log-proof",
+    "log-root",
+    "note",
+    "note-key",
+    "policy-file",
+    "tile",
+    "tile-path",
+    "witness",
+    "witness-request",
+];
+
+/// Kinds that the verifier does not know: files of weights, cuts by content, the wire, bundles, Cedar, and what a node does
+/// with it.
 const BEYOND: &[&str] = &[
     "announcement",
     "availability",
     "blob-answer",
     "blob-order",
     "blob-request",
+    "bundle",
     "chunk-range",
     "content-cuts",
+    "decision",
     "encoded-chunk",
     "feed",
     "feed-page",
@@ -30,8 +57,12 @@ const BEYOND: &[&str] = &[
     "gguf",
     "gossip",
     "hello-opener",
+    "log-answer",
+    "log-node",
+    "log-request",
     "map-limit",
     "permission",
+    "policy-file",
     "provider-key",
     "safetensors",
 ];
@@ -44,7 +75,10 @@ fn every_vector_comes_out_here() {
     println!("bar vectors {vectors} (goal >= 200)");
     println!("bar negative {} % (goal >= 60 %)", negative * 100 / vectors);
     assert!(vectors >= 200 && negative * 10 >= vectors * 6, "{report:#}");
-    assert_eq!((count(&report, "failed"), count(&report, "unsupported")), (0, 0), "{report:#}");
+    assert_eq!(count(&report, "failed"), 0, "{report:#}");
+    for kind in report["unsupported_kinds"].as_array().unwrap() {
+        assert!(TESTS_ALONE.contains(&kind.as_str().unwrap()), "{kind} is run nowhere");
+    }
 }
 
 #[test]

@@ -102,7 +102,8 @@ def roots(request):
     for at, offer in enumerate(request["offers"]):
         outcome = attempt(lambda: good[not mine.rotate(Signed(given(offer["signed"])), now)])
         # A refusal's code is the implementation's own.
-        step(at, offer["outcome"], outcome if outcome in good else offer["outcome"] if offer["outcome"] not in good else outcome)
+        need(outcome == offer["outcome"] or (outcome not in good and offer["outcome"] not in good), f"step {at} was {outcome}")
+    need(outcome in good, outcome)
     newest = mine.members["alba"].newest
     return {"version": newest.predicate["version"], "newest": newest.digest}
 
@@ -113,6 +114,7 @@ def membership(request):
     for at, said in enumerate(request["said"]):
         outcome = attempt(lambda: mine.say(mine.verify(Signed(given(said["signed"])), now)) or "taken")
         need((outcome == "taken") == (said["outcome"] == "taken"), f"step {at} was {outcome}")
+    need(outcome == "taken", outcome)
     member = mine.members["alba"]
     return {"standing": member.standing or "active", "sequence": member.said[0] if member.said else None}
 
@@ -181,6 +183,49 @@ def attachment_kind(request):
     return {"kind": statement.ATTACHMENTS[request["mediaType"]]}
 
 
+def attestations(request):
+    now, mine, latest = timestamp(request["now"]), trust.Trust("fara"), {}
+    for root in request["roots"]:
+        signed = Signed(given(root))
+        mine.pin(signed, signed.digest, Statement(signed.payload).issued)
+    for text in request["statements"]:
+        try:
+            it = mine.verify(Signed(text.encode()), now)
+        except Refused:
+            continue
+        if it.kind == "attestation" and it.predicate["release"] == request["release"]:
+            # The last one counts; of two of one second the more cautious, then the one that ends sooner.
+            caution = ("pass", "inconclusive", "fail").index(it.predicate["verdict"])
+            by, order = (it.nation, it.predicate["suite"]["name"]), (it.issued, caution, -it.until)
+            latest[by] = max(latest.get(by, (order, it)), (order, it), key=lambda one: one[0])
+    said = {}
+    for (nation, _), (_, it) in latest.items():
+        if it.until > now:
+            said.setdefault(nation, set()).add(it.predicate["verdict"])
+    failed = sorted(nation for nation, verdicts in said.items() if "fail" in verdicts)
+    passed = sorted(n for n, v in said.items() if "fail" not in v and "pass" in v and n != request["producer"])
+    neither = sorted(nation for nation, verdicts in said.items() if verdicts == {"inconclusive"})
+    return {"passedBy": passed, "failedBy": failed, "inconclusiveBy": neither}
+
+
+def lease(request):
+    def moment(value):
+        return int(value[0]), int(value[1])
+
+    length, wanted, own = int(request["seconds"]) * 1000, int(request["nations"]), request["own"]
+    if length == 0:
+        return {"state": "not-needed"}
+    heard = [moment(at) for nation, at in request["heard"].items() if nation != own and nation in request["known"]]
+    left, now = None, moment(request["now"])
+    if len(heard) >= wanted > 0:
+        # Each clock by itself: the one that says sooner that it has ended counts.
+        left = min(sorted((at[clock] for at in heard), reverse=True)[wanted - 1] + length - now[clock] for clock in (0, 1))
+    if left is not None and left > 0:
+        return {"state": "held", "leftMs": left}
+    inside = [at for at in heard if all(at[clock] + length > now[clock] for clock in (0, 1))]
+    return {"state": "ended", "heard": len(inside)}
+
+
 def log_entry(request):
     entry = bytes.fromhex(request["entry"])
     need(len(entry) == 33 and entry[0] == 1, "entry")
@@ -240,6 +285,7 @@ def log_proof(request):
 
 
 KINDS = {
+    "attestations": attestations, "lease": lease,
     "log-entry": log_entry, "log-root": log_root, "log-inclusion": log_inclusion, "log-consistency": log_consistency, "note": note,
     "note-key": log.key, "checkpoint": checkpoint, "tile-path": tile_path,
     "tile": lambda request: {"bytes": log.tile(log.example(request["count"]), request["path"]).hex()}, "cosignatures": cosignatures,
