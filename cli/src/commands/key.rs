@@ -122,7 +122,7 @@ impl Key {
                     return Err(Failure::new(Exit::Other, "the key is in a token"));
                 };
                 let public = key.public();
-                let plain = KeyFile::Plain(key);
+                let plain = KeyFile::Plain(*key);
                 plain.replace(&file)?;
                 show(context, &file, kept(&plain), public)
             }
