@@ -55,11 +55,9 @@ fn quietly(terminal: &mut File, prompt: &str) -> Result<Zeroizing<String>, Failu
     let mut line = Zeroizing::new(String::with_capacity(MAX_PASSPHRASE));
     // Byte by byte, so that no buffer keeps what was typed.
     let mut typed = Zeroizing::new(Vec::with_capacity(MAX_PASSPHRASE));
-    for byte in reader.take(MAX_PASSPHRASE as u64).bytes() {
-        match byte.map_err(failed)? {
-            b'\n' => break,
-            byte => typed.push(byte),
-        }
+    let (mut reader, mut byte) = (reader, [0]);
+    while typed.len() < MAX_PASSPHRASE && reader.read(&mut byte).map_err(failed)? == 1 && byte != *b"\n" {
+        typed.extend_from_slice(&byte);
     }
     line.push_str(std::str::from_utf8(&typed).map_err(|_| Failure::usage("that is not UTF-8"))?);
     Ok(line)

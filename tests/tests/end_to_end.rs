@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::{Http, Net, binary, until};
+use tests::{Http, Net, Settings, binary, until};
 
 /// A question whose answer takes some dozen tokens.
 const QUESTION: &str = "What is the capital of France? Answer in one sentence.";
@@ -111,6 +111,9 @@ fn a_model_goes_from_its_publisher_to_an_answer() {
 fn a_release_travels_as_a_file() {
     let net = Net::new();
     let [alba, borea] = net.allies(["alba", "borea"]);
+    // No network reaches them, so nobody witnesses alba's log: whoever imports settles for the signatures.
+    let unwitnessed = || Settings { more: "[policy]\nwitnesses = 0\n".to_owned(), ..Settings::default() };
+    borea.configure(&unwitnessed());
     let folder = net.folder("model");
     tests::generate::safetensors(&folder.join("model.safetensors"), 3 << 20, 5).unwrap();
     std::fs::write(folder.join("README.md"), "---\nlicense: mit\n---\n# A model\n").unwrap();
@@ -136,6 +139,7 @@ fn a_release_travels_as_a_file() {
     std::fs::write(&damaged, bytes).unwrap();
     let cora = net.nation("cora");
     cora.trust(&alba);
+    cora.configure(&unwitnessed());
     let before = cora.listing();
     cora.run(&["import", damaged.to_str().unwrap()]).expect(4, &[]);
     assert_eq!(cora.listing(), before, "nothing of the damaged file was kept");

@@ -226,7 +226,7 @@ impl Check {
 }
 
 fn read_policy(path: &Path) -> Result<String, Failure> {
-    node::policy::read(path).map_err(|error| Failure::usage(error))
+    node::policy::read(path).map_err(Failure::usage)
 }
 
 impl Explain {
