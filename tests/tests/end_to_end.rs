@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::{Http, Net, Settings, binary, until};
+use tests::net::Settings;
+use tests::{Http, Net, binary, until};
 
 /// A question whose answer takes some dozen tokens.
 const QUESTION: &str = "What is the capital of France? Answer in one sentence.";
