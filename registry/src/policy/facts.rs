@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Ancestors, DEFAULT_WITNESSES, Evidence, Tally, UnsafeFile, in_force, recall_binds, tally};
+use super::{Ancestors, Evidence, Tally, UnsafeFile, in_force, recall_binds, tally};
 use crate::digest::Digest;
 use crate::key::KeyId;
 use crate::log::Logged;
@@ -165,7 +165,7 @@ impl Default for Facts {
             recalls: Vec::new(),
             unsafe_files: Vec::new(),
             logged: None,
-            witnesses_required: DEFAULT_WITNESSES,
+            witnesses_required: 0,
             attestations: Vec::new(),
             admitted: false,
             lease_age: None,
