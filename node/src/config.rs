@@ -345,6 +345,10 @@ impl Config {
         include_str!("config.template.toml")
             .replace("@P2P_LISTEN@", &line("listen", &self.p2p.listen, &P2p::default().listen))
             .replace("@P2P_PEERS@", &line("peers", &self.p2p.peers, &P2p::default().peers))
+            .replace(
+                "@WITNESSES@",
+                &line("witnesses", &self.policy.witnesses, &PolicySettings::default().witnesses),
+            )
             .replace("@HTTP_LISTEN@", &line("listen", &self.http.listen, &Http::default().listen))
     }
 }

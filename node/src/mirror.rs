@@ -128,6 +128,7 @@ pub(crate) async fn run(node: Node) {
         return;
     }
     let mut events = node.events().subscribe();
+    let mut logs = node.logs().watch();
     loop {
         let mut pause = RECHECK;
         match plan(&node).await {
@@ -143,6 +144,8 @@ pub(crate) async fn run(node: Node) {
         tokio::select! {
             () = news(&node, &mut events) => {}
             () = node.mirror().nudge.notified() => {}
+            // What a witness has just cosigned may be wanted.
+            Ok(()) = logs.changed() => {}
             () = tokio::time::sleep(pause) => {}
         }
         tokio::time::sleep(SETTLE).await;

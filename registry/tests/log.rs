@@ -14,7 +14,7 @@ use registry::log::note::{KeyUse, MAX_NOTE, Note, NoteKey};
 use registry::log::proof::{LogProof, MAX_PROOF_FILE};
 use registry::log::tiles::Tile;
 use registry::log::tree::{
-    self, Hash, ProofError, Subtrees, completed, consistency, empty_root, inclusion, leaf_hash,
+    self, Hash, MAX_PROOF, ProofError, Subtrees, completed, consistency, empty_root, inclusion, leaf_hash,
     verify_consistency, verify_inclusion,
 };
 use sha2::Sha256;
@@ -366,6 +366,13 @@ fn what_is_as_long_as_the_limit_is_read_and_what_is_longer_is_not() {
     let padded = |len: usize| format!("{json}{}", " ".repeat(len - json.len())).into_bytes();
     assert_eq!(Evidence::parse(&padded(MAX_EVIDENCE)).unwrap(), evidence);
     assert!(Evidence::parse(&padded(MAX_EVIDENCE + 1)).is_err());
+    let with_hashes = |count: usize| {
+        let mut value: serde_json::Value = serde_json::from_str(&json).unwrap();
+        value["proof"] = vec![data_encoding::BASE64.encode(&[3; 32]); count].into();
+        Evidence::parse(value.to_string().as_bytes())
+    };
+    assert!(with_hashes(MAX_PROOF).is_ok());
+    assert!(with_hashes(MAX_PROOF + 1).is_err());
 
     let text = |len: usize| format!("{}\n", "t".repeat(len - 1));
     let line = "\n\u{2014} a AAAAAAA=\n";

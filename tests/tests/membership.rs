@@ -193,6 +193,8 @@ fn two_people_make_a_root_publish_under_it_and_replace_it() {
         "{shown}"
     );
     alba.ok(&home);
+    // This node keeps the nation's log too.
+    fs::copy(path("node.key"), alba.path.join("keys/log.key")).unwrap();
     alba.configure(&tests::net::Settings::default());
     assert_eq!(shown["root"].as_str().unwrap(), alba.fingerprint());
 

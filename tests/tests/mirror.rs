@@ -144,6 +144,10 @@ fn what_cannot_be_fetched_now_is_fetched_when_somebody_comes() {
     let (a, b) = (alba.start(), borea.start());
     b.connect(&a);
     until("the statement", || b.http.get("/v1/models").to_string().contains("alba/m").then_some(()));
+    until("its place in alba's log, cosigned", || {
+        let place = b.http.get(&format!("/v1/log/place/{release}"));
+        (!place["logged"]["witnesses"].as_array()?.is_empty()).then_some(())
+    });
     assert_eq!((a.stop(), b.stop()), (0, 0));
     rules(&borea, "[[mirror]]\nmodels = [\"alba/m*\"]\n");
     // Without a node the command says what would be fetched.

@@ -102,6 +102,8 @@ struct Inner {
     keeper: Keeper,
     partials: Mutex<HashMap<Digest, Weak<partial::Inner>>>,
     audiences: Mutex<audience::Audiences>,
+    /// Every recall as it was read last; forgotten when one is added.
+    recalls: Mutex<Option<Vec<(Digest, crate::statement::Recall)>>>,
     recovery: Recovery,
     /// Held while a log is compared and changed, so that nothing is signed twice for one size.
     logging: Mutex<()>,
@@ -215,6 +217,7 @@ impl Store {
             keeper: Keeper::default(),
             partials: Mutex::default(),
             audiences: Mutex::default(),
+            recalls: Mutex::default(),
             recovery,
             logging: Mutex::default(),
             own_log: Mutex::new(OwnLog::Unconfirmed),

@@ -97,6 +97,10 @@ impl Store {
             other @ Statement::Node(_) => return Err(StoreError::Kind(other.kind())),
         }
         self.inner.keeper.keeping(blobs, || batch.commit())?;
+        if statement.kind() == Kind::Recall {
+            // Whoever read them before this line read what was acknowledged then; from now on they are read anew.
+            *locked(&self.inner.recalls) = None;
+        }
         if let Some(change) = change {
             change.done();
         }
@@ -274,6 +278,11 @@ impl Store {
 
     /// Every recall, by nation and sequence, with the statement's digest.
     pub fn recalls(&self) -> Result<Vec<(Digest, Recall)>> {
+        // Every decision asks for all of them, and reading one takes longer than a whole decision.
+        let mut kept = locked(&self.inner.recalls);
+        if let Some(recalls) = &*kept {
+            return Ok(recalls.clone());
+        }
         let mut recalls = Vec::new();
         for entry in self.inner.index.scan(Family::Recalls, &[])? {
             let digest = record::recall_digest(&entry?.0)?;
@@ -282,6 +291,7 @@ impl Store {
                 _ => return Err(corrupt("a recall")),
             }
         }
+        *kept = Some(recalls.clone());
         Ok(recalls)
     }
 

@@ -73,6 +73,25 @@ fn a_recall_ends_admissions_at_once() {
 }
 
 #[test]
+fn each_new_recall_is_seen_by_the_next_decision() {
+    let (_a, from) = house("alba", &[]);
+    let releases = [1, 2, 3].map(|n| published(&from, "alba/m", &n.to_string(), n));
+    let (_b, to) = house("borea", &["alba"]);
+    for release in &releases {
+        pull(&from, &to, release).unwrap();
+    }
+    for (n, release) in (1..).zip(&releases) {
+        assert_eq!(to.recalls().unwrap().len() as u64, n - 1);
+        assert!(admit::decide(&to, release, NOW).unwrap().1.allowed);
+        let recall = sign(Statement::Recall(recall("alba", n, RecallTarget::Release(*release))));
+        assert_eq!(learn(&to, &recall, NOW).unwrap().withdrawn, [*release]);
+        assert_eq!(to.recalls().unwrap().len() as u64, n);
+        assert!(!admit::decide(&to, release, NOW).unwrap().1.allowed);
+        assert!(!learn(&to, &recall, NOW).unwrap().new);
+    }
+}
+
+#[test]
 fn a_lineage_recall_reaches_what_derives_from_it() {
     let (_dir, store) = house("alba", &[]);
     let base = published(&store, "alba/base", "1", 1);
