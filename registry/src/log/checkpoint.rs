@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use data_encoding::BASE64;
 
-use super::note::{KeyUse, MAX_SIGNATURES, Note, NoteError, NoteKey, NoteSignature};
+use super::note::{KeyUse, Note, NoteError, NoteKey, NoteSignature};
 use super::tree::{Hash, empty_root};
 use crate::key::SecretKey;
 use crate::reference::Nation;
@@ -227,10 +227,7 @@ impl SignedCheckpoint {
     pub fn prune(&mut self, keys: &[NoteKey]) {
         let mut kept: Vec<NoteSignature> = Vec::new();
         for key in keys {
-            let line = self.note.newest_of(key);
-            if let Some(line) = line.filter(|line| kept.len() < MAX_SIGNATURES && !kept.contains(line)) {
-                kept.push(line.clone());
-            }
+            kept.extend(self.note.newest_of(key).filter(|line| !kept.contains(line)).cloned());
         }
         self.note.retain(|line| {
             // Each line once, even when it stood there twice.

@@ -125,9 +125,8 @@ impl Evidence {
         let equal = smaller.size() == larger.size();
         let other = match &self.prefix {
             None if equal && self.proof.is_empty() => *larger.root(),
-            None if equal => return wrong("equal sizes need no proof"),
-            Some(_) if equal => return wrong("equal sizes need no prefix"),
-            None => return wrong("two sizes need a prefix and its proof"),
+            Some(_) if equal => return wrong("equal sizes have no prefix"),
+            None => return wrong("two sizes need a prefix and its proof, equal sizes have neither"),
             Some(prefix) => {
                 let prefix = hash(prefix)?;
                 let proof = self.proof.iter().map(|text| hash(text)).collect::<Result<Vec<_>, _>>()?;

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 
 use registry::log::checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint, note_keys};
 use registry::log::evidence::{Evidence, EvidenceError};
-use registry::log::note::{Note, NoteError, NoteKey};
+use registry::log::note::{MAX_SIGNATURES, Note, NoteError, NoteKey};
 use registry::log::proof::{LogProof, LogProofError};
 use registry::log::tiles::{self, TILE_HEIGHT, TILE_WIDTH, Tile};
 use registry::log::tree::{self, Hash, ProofError, Subtrees};
@@ -182,8 +182,25 @@ fn note(input: &Value) -> Outcome {
     let bytes = bytes(input, "bytes");
     let note = Note::parse(&bytes).map_err(|error| note_code(&error))?;
     assert_eq!(note.to_string().as_bytes(), bytes, "one form");
+    added_one_by_one(&note);
     let signed: Vec<bool> = keys(&input["keys"]).iter().map(|key| note.signed_by(key)).collect();
     Ok(json!({ "text": note.text(), "lines": note.signatures().len(), "signed": signed }))
+}
+
+/// The same note comes of a text and of lines that are added, and no more of them than can be read.
+fn added_one_by_one(note: &Note) {
+    let lines: Vec<String> = note.signatures().iter().map(ToString::to_string).collect();
+    let Ok(mut made) = Note::new(note.text().to_owned()) else { return };
+    assert_eq!(made.add_lines(&lines.concat()), Ok(true));
+    assert_eq!(made, *note);
+    assert_eq!(made.add_lines(&lines.concat()), Ok(false), "a line that is there is not added");
+    if lines.len() == MAX_SIGNATURES {
+        let another = "\u{2014} another AAAAAAA=\n";
+        let mut fresh = Note::new(note.text().to_owned()).unwrap();
+        let all = lines.concat() + another;
+        assert_eq!(made.add_lines(another), Err(NoteError::TooManySignatures));
+        assert_eq!(fresh.add_lines(&all), Err(NoteError::TooManySignatures));
+    }
 }
 
 fn note_key(input: &Value) -> Outcome {
@@ -254,12 +271,27 @@ fn cosignatures(input: &Value) -> Outcome {
         roots.iter().map(|root| (root.nation.clone(), note_keys(root, RoleName::Witness))).collect();
     let count = |found: &SignedCheckpoint| found.witnesses(known.iter().map(|(n, keys)| (n, &keys[..])));
     let witnesses = count(&found);
+    merged(&found, &log);
     // What a node drops as noise never counted, and what counts is not dropped.
     let all: Vec<NoteKey> = log.into_iter().chain(known.iter().flat_map(|(_, keys)| keys.clone())).collect();
     found.prune(&all);
     assert_eq!(count(&found), witnesses);
     assert!(found.note().signatures().len() <= all.len(), "one line of each key at most");
     Ok(json!({ "witnesses": witnesses }))
+}
+
+/// The cosignatures of the same checkpoint are taken over once, those of another never.
+fn merged(found: &SignedCheckpoint, log: &[NoteKey]) {
+    let mut bare = found.clone();
+    bare.prune(log);
+    let (before, more) = (bare.clone(), found.note().signatures().len() > bare.note().signatures().len());
+    assert_eq!(bare.merge(found), Ok(more));
+    assert_eq!(bare.note().signatures().len(), found.note().signatures().len());
+    assert_eq!(bare.merge(found), Ok(false));
+    let key = registry::key::SecretKey::from_seed(&[6; 32]);
+    let other = SignedCheckpoint::sign(found.nation(), found.size() + 1, *found.root(), &key).unwrap();
+    let mut bare = before.clone();
+    assert_eq!((bare.merge(&other), &bare), (Ok(false), &before));
 }
 
 fn witness_request(input: &Value) -> Outcome {

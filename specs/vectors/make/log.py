@@ -237,9 +237,9 @@ def notes():
     rest = 32768 - len(checkpoint(fits).encode()) - 1
     add("32768 bytes", checkpoint(fits + "y" * rest + "\n"), "LOG-006", ok={"lines": 1, "signed": [True]})
     add("refused: 32769 bytes", checkpoint(fits + "y" * (rest + 1) + "\n"), "LOG-006", error="too-large")
-    noise = line("n", b"12345")
-    add("160 lines", note + noise * 159, "LOG-006", ok={"lines": 160, "signed": [True]})
-    add("refused: 161 lines", note + noise * 160, "LOG-006", error="too-many-signatures")
+    noise = [line("n", b"1234" + bytes([i])) for i in range(160)]
+    add("160 lines", note + "".join(noise[:159]), "LOG-006", ok={"lines": 160, "signed": [True]})
+    add("refused: 161 lines", note + "".join(noise), "LOG-006", error="too-many-signatures")
     assert filler < 32768
     unsigned = {"lines": 1, "signed": [False]}
     for defect, data in {

@@ -229,6 +229,8 @@ def evidence():
     second = verifier("steelyard/alba", OUTSIDER)
     add("signed by an earlier and a later log key", "EVD-002", show(three, of(forked(3), key=OUTSIDER)), keys=[ALBA, second], ok={"size": "3"})
     text = json.dumps(equal, ensure_ascii=False)
+    add("163840 bytes", "EVD-001", text + " " * (163840 - len(text.encode())), ok={"size": "3"})
+    add("refused: 64 hashes that prove nothing", "EVD-004", {**split, "proof": [b64(bytes(32))] * 64}, error="length")
     for defect, value in {
         "nothing": "", "no JSON": "fork: yes", "a list": f"[{text}]", "cut short": text[:-2], "something follows": text + "{}", "no version": {k: v for k, v in equal.items() if k != "version"},
         "version 0": {**equal, "version": 0}, "version 2": {**equal, "version": 2}, "version as text": {**equal, "version": "1"}, "no nation": {k: v for k, v in equal.items() if k != "nation"},
