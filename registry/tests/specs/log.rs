@@ -190,6 +190,12 @@ fn note(input: &Value) -> Outcome {
 /// The same note comes of a text and of lines that are added, and no more of them than can be read.
 fn added_one_by_one(note: &Note) {
     let lines: Vec<String> = note.signatures().iter().map(ToString::to_string).collect();
+    for (line, signature) in lines.iter().zip(note.signatures()) {
+        assert!(line.starts_with(&format!("\u{2014} {} ", signature.name())));
+    }
+    for wrong in [note.text().trim_end_matches('\n'), &format!("{}\n", note.text()), "a\tb\n"] {
+        assert!(Note::new(wrong.to_owned()).is_err(), "{wrong:?}");
+    }
     let Ok(mut made) = Note::new(note.text().to_owned()) else { return };
     assert_eq!(made.add_lines(&lines.concat()), Ok(true));
     assert_eq!(made, *note);
@@ -284,6 +290,7 @@ fn cosignatures(input: &Value) -> Outcome {
 fn merged(found: &SignedCheckpoint, log: &[NoteKey]) {
     let mut bare = found.clone();
     bare.prune(log);
+    assert_eq!(bare.note().signatures().len(), log.len(), "the log's own line and no other");
     let (before, more) = (bare.clone(), found.note().signatures().len() > bare.note().signatures().len());
     assert_eq!(bare.merge(found), Ok(more));
     assert_eq!(bare.note().signatures().len(), found.note().signatures().len());
