@@ -119,33 +119,39 @@ fn a_release_travels_as_a_file() {
     tests::generate::safetensors(&folder.join("model.safetensors"), 3 << 20, 5).unwrap();
     std::fs::write(folder.join("README.md"), "---\nlicense: mit\n---\n# A model\n").unwrap();
     let release = alba.publish(&folder, "small", "1", &["--releasable-to", "all"]);
-    let bundle = net.path().join("small.steelyard");
-    let bundle = bundle.to_str().unwrap();
-    alba.ok(&["export", "alba/small", bundle]);
+    let bundle_for = |nation: &str| {
+        let bundle = net.path().join(format!("small-for-{nation}.steelyard")).to_str().unwrap().to_owned();
+        alba.ok(&["export", "alba/small", &bundle, "--for", nation]);
+        bundle
+    };
+    let bundle = bundle_for("borea");
     // Never over a file that is there.
-    assert_ne!(alba.run(&["export", "alba/small", bundle]).code, 0);
+    assert_ne!(alba.run(&["export", "alba/small", &bundle, "--for", "borea"]).code, 0);
 
     // No node runs: nothing but the file travels.
-    let imported = borea.json(&["import", bundle]);
+    let imported = borea.json(&["import", &bundle]);
     assert_eq!(imported["release"], *release, "{imported}");
     let shown = borea.json(&["show", "alba/small"]);
     assert_eq!(shown["presence"], "complete", "{shown}");
     borea.ok(&["verify", "alba/small"]);
 
-    // One byte of the weights wrong, and nothing of it is kept.
-    let mut bytes = std::fs::read(bundle).unwrap();
+    // One byte of the weights wrong, and nothing of it is kept. Nor is one that was made for somebody else.
+    let cora = net.nation("cora");
+    cora.trust(&alba);
+    alba.trust(&cora);
+    cora.configure(&unwitnessed());
+    cora.run(&["import", &bundle]).expect(5, &["made for `borea`"]);
+    let mut bytes = std::fs::read(bundle_for("cora")).unwrap();
     let at = bytes.len() - 100_000;
     bytes[at] ^= 1;
     let damaged = net.path().join("damaged.steelyard");
     std::fs::write(&damaged, bytes).unwrap();
-    let cora = net.nation("cora");
-    cora.trust(&alba);
-    cora.configure(&unwitnessed());
     let before = cora.listing();
     cora.run(&["import", damaged.to_str().unwrap()]).expect(4, &[]);
     assert_eq!(cora.listing(), before, "nothing of the damaged file was kept");
 
     // A nation that does not know the publisher refuses it too.
     let dora = net.nation("dora");
-    dora.run(&["import", bundle]).expect(5, &["alba", "not pinned"]);
+    alba.trust(&dora);
+    dora.run(&["import", &bundle_for("dora")]).expect(5, &["alba", "not pinned"]);
 }

@@ -90,6 +90,9 @@ fn roots(input: &Value) -> Outcome {
         same(before != after, outcome == "taken")?;
         last = outcome;
     }
+    if last.is_empty() {
+        return Err(broken("no offers"));
+    }
     if !matches!(last.as_str(), "taken" | "known") {
         return Err(last);
     }
@@ -117,6 +120,9 @@ fn membership(input: &Value) -> Outcome {
         // What is refused changes nothing.
         same(outcome == "taken" || before == trust.said(&alba).copied(), true)?;
         last = outcome;
+    }
+    if last.is_empty() {
+        return Err(broken("nothing is said"));
     }
     if last != "taken" {
         return Err(last);
