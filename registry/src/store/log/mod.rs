@@ -25,7 +25,7 @@ mod kept;
 mod read;
 mod witness;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::convert::Infallible;
 
 pub use append::{Appended, OwnLog};
@@ -105,6 +105,8 @@ struct Tree<'a> {
     index: &'a Index,
     nation: &'a Nation,
     added: HashMap<(u8, u64), Hash>,
+    /// The statements that are being added: the index doesn't know them yet.
+    named: HashSet<Digest>,
 }
 
 impl Subtrees for Tree<'_> {
@@ -121,7 +123,7 @@ impl Subtrees for Tree<'_> {
 
 impl<'a> Tree<'a> {
     fn new(index: &'a Index, nation: &'a Nation) -> Self {
-        Self { index, nation, added: HashMap::new() }
+        Self { index, nation, added: HashMap::new(), named: HashSet::new() }
     }
 
     /// Adds entries from number `size` on to the tree and to `batch`.
@@ -137,7 +139,7 @@ impl<'a> Tree<'a> {
             // The first of two equal entries is the statement's place.
             if let Some(digest) = statement_of(entry) {
                 let key = key(self.nation, Part::Number, digest.as_bytes());
-                if self.index.get(Family::Logs, &key)?.is_none() {
+                if self.named.insert(digest) && self.index.get(Family::Logs, &key)?.is_none() {
                     batch.put(Family::Logs, &key, &at.to_be_bytes())?;
                 }
             }
