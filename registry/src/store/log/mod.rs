@@ -105,7 +105,7 @@ struct Tree<'a> {
     index: &'a Index,
     nation: &'a Nation,
     added: HashMap<(u8, u64), Hash>,
-    /// Statements that are about to be added.
+    /// The statements that are being added: the index doesn't know them yet.
     named: HashSet<Digest>,
 }
 
