@@ -71,7 +71,10 @@ bench-codec: build weights ## Real weights on the wire: % of raw and GB/s of CPU
 
 # STEELYARD_BENCH_RECALLS=10 is quick. ARGS="lease" runs that part alone.
 bench-trust: build ## Ten nodes of four nations: recall to the last worker stopped, a node cut off and its lease
-	@$(TARGET)/release/bench-trust $(ARGS)
+	@venv="$${XDG_CACHE_HOME:-$$HOME/.cache}/steelyard/venv-tuf-7"; \
+	  if [ ! -e "$$venv/.complete" ]; then python3 -m venv "$$venv" && \
+	    "$$venv/bin/pip" --disable-pip-version-check -q install 'tuf==7.0.1' 'securesystemslib[crypto]==1.6.0' && touch "$$venv/.complete"; fi; \
+	  STEELYARD_BENCH_TUF="$$venv/bin/python" $(TARGET)/release/bench-trust $(ARGS)
 
 lint: setup ## Formatting, clippy without warnings, dependencies, house rules
 	cargo fmt --all --check

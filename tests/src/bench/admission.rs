@@ -17,6 +17,8 @@ use registry::store::Store;
 use registry::timestamp::DAY;
 use registry::{Digest, Nation, Signed, Timestamp, Version, admit};
 
+use super::report::{Bar, Table};
+
 /// What two nations must attest of each release.
 const POLICY: &str = r#"
 @id("two-allies-vouch")
@@ -49,6 +51,23 @@ impl Admissions {
     pub fn decisions(&self) -> f64 {
         self.releases as f64 / self.deciding
     }
+}
+
+/// The part of `bench-trust`: our admissions beside python `tuf`, where STEELYARD_BENCH_TUF names a Python that has it. Without a
+/// bar: the issue names no figure, and the peer does less.
+pub fn part(folder: &Path) -> Result<Vec<Bar>, String> {
+    let count = super::options::number("STEELYARD_BENCH_ADMISSIONS", 1000).max(1) as usize;
+    let ours = admissions(folder, count);
+    let mut table = Table::new(&["how", "releases", "a second"]);
+    table.row(&[&"steelyard: admitted and recorded durably", &count, &format!("{:.0}", ours.rate())]);
+    table.row(&[&"steelyard: decided, not recorded", &count, &format!("{:.0}", ours.decisions())]);
+    if let Some(python) = std::env::var_os("STEELYARD_BENCH_TUF") {
+        let theirs = python_tuf(Path::new(&python), count)
+            .ok_or_else(|| format!("{} lacks tuf and securesystemslib[crypto]", python.display()))?;
+        table.row(&[&"python tuf: read and verified", &count, &format!("{theirs:.0}")]);
+    }
+    println!("### Admission\n\n{table}");
+    Ok(Vec::new())
 }
 
 fn nation(name: &str) -> Nation {

@@ -5,9 +5,12 @@
 //!
 //!   recall     ten nodes of four nations, each with a worker: from the recall to the last worker gone, p99
 //!   lease      a node that is cut off: from the end of its lease to its worker gone
+//!   admission  releases a second, with full evidence, beside python tuf
 //!
 //! STEELYARD_BENCH_RECALLS         how many recalls (100)
 //! STEELYARD_BENCH_LEASES          how many partitions (10)
+//! STEELYARD_BENCH_ADMISSIONS      how many releases (1000)
+//! STEELYARD_BENCH_TUF             a Python that has tuf, for the row beside ours
 //! STEELYARD_BENCH_DIR             where the nodes' folders lie (/dev/shm)
 //! ```
 //!
@@ -17,13 +20,14 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use tests::bench::{guard, options, report::Bar, trust};
+use tests::bench::{admission, guard, options, report::Bar, trust};
 
 /// A part that could not run, or no part has that name.
 const NOT_RUN: u8 = 2;
 
 type Part = fn(&Path) -> Result<Vec<Bar>, String>;
-const PARTS: &[(&str, Part)] = &[("recall", trust::recalls), ("lease", trust::leases)];
+const PARTS: &[(&str, Part)] =
+    &[("recall", trust::recalls), ("lease", trust::leases), ("admission", admission::part)];
 
 fn main() -> ExitCode {
     let asked: Vec<String> = std::env::args().skip(1).collect();
