@@ -4,20 +4,32 @@
 //! form of a vector is in `specs/vectors/README.md`. Nothing here panics: a vector that has not its kind's form is broken,
 //! which is an answer of its own.
 
+mod attestations;
+#[cfg(feature = "store")]
+mod bundle;
 mod codec;
 mod content;
 #[cfg(feature = "store")]
 mod history;
+mod lease;
+#[cfg(feature = "store")]
+mod log_node;
 mod nations;
+mod notes;
 mod oms;
+#[cfg(feature = "policy")]
+mod policy;
 mod statements;
+mod tree;
+mod vector;
+mod witness;
 
 use std::fmt;
 
-use serde::Deserialize;
 use serde_json::Value;
 
 pub use statements::{envelope_code, trust_code};
+pub use vector::{Expect, Vector};
 
 /// What an implementation answers: values, or the code of the defect. A code that begins with [`BROKEN`] means that the
 /// vector itself can't be run.
@@ -34,93 +46,34 @@ const MAX_BYTES: usize = 64 * 1024 * 1024;
 /// What this crate runs: one function a kind.
 pub fn kinds() -> Vec<(&'static str, Runner)> {
     let mut kinds = Vec::new();
-    for part in [content::KINDS, statements::KINDS, nations::KINDS, codec::KINDS, oms::KINDS] {
+    for part in [
+        content::KINDS,
+        statements::KINDS,
+        nations::KINDS,
+        codec::KINDS,
+        tree::KINDS,
+        notes::KINDS,
+        witness::KINDS,
+        attestations::KINDS,
+        lease::KINDS,
+        oms::KINDS,
+    ] {
         kinds.extend_from_slice(part);
     }
+    #[cfg(feature = "policy")]
+    kinds.extend_from_slice(policy::KINDS);
     #[cfg(feature = "store")]
-    kinds.extend_from_slice(history::KINDS);
+    for part in [history::KINDS, log_node::KINDS, bundle::KINDS] {
+        kinds.extend_from_slice(part);
+    }
     kinds
 }
 
-/// One vector.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Vector {
-    /// The rules that it tests.
-    pub identifiers: Vec<String>,
-    /// The defect, or what is right.
-    pub title: String,
-    /// What is to be done with the input.
-    pub kind: String,
-    /// What it is done with.
-    pub input: Value,
-    /// What must come out.
-    pub expect: Expect,
-}
-
-/// What must come out of a vector.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Expect {
-    /// These values, and perhaps more.
-    Ok(Value),
-    /// A refusal, with this code here.
-    Error(String),
-}
-
-impl Vector {
-    /// Reads one file's content.
-    pub fn parse(json: &[u8]) -> Result<Self, String> {
-        serde_json::from_slice(json).map_err(|error| format!("{BROKEN}{error}"))
-    }
-
-    /// Whether it wants a refusal, or an answer that says no.
-    pub fn is_negative(&self) -> bool {
-        let refused = |outcome: &Value| {
-            outcome.as_str().is_some_and(|outcome| !matches!(outcome, "kept" | "taken" | "known"))
-        };
-        match &self.expect {
-            Expect::Error(_) => true,
-            Expect::Ok(ok) => {
-                // Answers, verdicts and decisions that refuse; histories in which a step is refused.
-                ["admitted", "releasable", "binds", "allowed", "opens"]
-                    .iter()
-                    .any(|key| ok[*key] == Value::Bool(false))
-                    || matches!(ok["answer"].as_str(), Some("not-found" | "recalled" | "refused"))
-                    || matches!(ok["safety"].as_str(), Some("may-run-code" | "unknown"))
-                    // A page that leaves something out.
-                    || ok["digests"].as_array().zip(self.input["statements"].as_array()).is_some_and(
-                        |(page, learnt)| page.len() < learnt.len(),
-                    )
-                    || ok["verdict"].as_u64().is_some_and(|verdict| verdict > 0)
-                    || ["statements", "offers", "said"].iter().any(|list| {
-                        let steps = self.input[*list].as_array();
-                        steps.is_some_and(|steps| steps.iter().any(|step| refused(&step["outcome"])))
-                    })
-            }
-        }
-    }
-
-    /// Compares an answer. `codes` asks for the same code of a refusal too, which another implementation need not have.
-    pub fn compare(&self, outcome: &Outcome, codes: bool) -> Result<(), String> {
-        match (&self.expect, outcome) {
-            (_, Err(found)) if found.starts_with(BROKEN) => Err(found.clone()),
-            (Expect::Error(code), Err(found)) if !codes || code == found => Ok(()),
-            (Expect::Error(code), Err(found)) => Err(format!("expected the refusal `{code}`, got `{found}`")),
-            (Expect::Error(code), Ok(found)) => Err(format!("expected the refusal `{code}`, got {found}")),
-            (Expect::Ok(_), Err(found)) => Err(format!("expected an answer, got the refusal `{found}`")),
-            (Expect::Ok(wanted), Ok(found)) => {
-                let wanted = wanted.as_object().ok_or_else(|| broken("`ok` is no object"))?;
-                for (key, value) in wanted {
-                    if found.get(key) != Some(value) {
-                        let got = found.get(key).map_or_else(|| "nothing".to_owned(), Value::to_string);
-                        return Err(format!("expected {key} = {value}, got {got}"));
-                    }
-                }
-                Ok(())
-            }
-        }
-    }
+/// A folder of its own for a vector that needs a store: in memory where there is room for that, since each store is synced
+/// as carefully as any.
+#[cfg(feature = "store")]
+fn folder() -> Result<tempfile::TempDir, String> {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).map_err(broken)
 }
 
 /// The answer that a vector has not its kind's form.
