@@ -3,8 +3,9 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::path::Path;
 
-use registry::key::read_private;
+use registry::key::read_passphrase;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
@@ -16,14 +17,28 @@ const MAX_PASSPHRASE: usize = 1024;
 
 /// Asks for a secret: `what` is its name for people. `twice` where a mistake would lose something.
 pub(crate) fn ask(context: &Context, what: &str, twice: bool) -> Result<Zeroizing<String>, Failure> {
-    if let Some(path) = &context.passphrase_file {
-        let text = read_private(path)?;
-        let line = text.strip_suffix('\n').unwrap_or(&text);
-        return Ok(Zeroizing::new(line.strip_suffix('\r').unwrap_or(line).to_owned()));
+    let help = "put it into a file that only you may read, and name that with --passphrase-file";
+    ask_or_read(context.passphrase_file.as_deref(), what, twice, help)
+}
+
+/// The same for the passphrase that takes the place of another one; `file` is where it is read from, if anywhere.
+pub(crate) fn ask_new(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
+    let help = "put it into a file that only you may read, and name that with --new-passphrase-file";
+    ask_or_read(file, "New passphrase", true, help)
+}
+
+fn ask_or_read(
+    file: Option<&Path>,
+    what: &str,
+    twice: bool,
+    help: &'static str,
+) -> Result<Zeroizing<String>, Failure> {
+    if let Some(path) = file {
+        return Ok(read_passphrase(path)?);
     }
     let Ok(mut terminal) = File::options().read(true).write(true).open("/dev/tty") else {
-        return Err(Failure::usage(format!("{what} is needed, and there is no terminal to ask at"))
-            .help("put it into a file that only you may read, and name that with --passphrase-file"));
+        let message = format!("{what} is needed, and there is no terminal to ask at");
+        return Err(Failure::usage(message).help(help));
     };
     let first = quietly(&mut terminal, &format!("{what}: "))?;
     if twice && quietly(&mut terminal, "The same once more: ")? != first {

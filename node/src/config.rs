@@ -259,6 +259,9 @@ pub struct Log {
     /// Append although no ally can be asked whether it knows more of the log than this node. A node that was restored from
     /// a backup then forks its log, which allies hold for a lie.
     pub standalone: bool,
+    /// A file, readable by this process alone, with the passphrase of log and witness keys that are sealed; relative to the home
+    /// folder, empty for none.
+    pub passphrase_file: String,
 }
 
 impl Config {

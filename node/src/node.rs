@@ -159,7 +159,7 @@ impl Node {
         let events = Events::new();
         let book = Arc::new(PeerBook::new(events.clone()));
         let epoch = Syncer::epoch(&store)?;
-        let logs = Logs::load(&layout, &store);
+        let logs = Logs::load(&layout, &store, &config.log);
         let (network, rest) = if config.offline {
             (None, None)
         } else {

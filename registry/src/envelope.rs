@@ -3,6 +3,8 @@
 //! Follows DSSE v1.0.2 with one signature an envelope; a threshold is several envelopes over one payload. A signature
 //! is checked with strict Ed25519 over the bytes received, never over a re-serialisation (`specs/02-envelope-and-statements.md`).
 
+mod valid;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -316,13 +318,21 @@ impl Signed {
     /// Every envelope by a key of the role must verify; one that does not is an alteration and refuses the whole.
     /// Envelopes by other keys count for nothing.
     pub fn verify(&self, role: &Role) -> Result<Verified<Statement>, EnvelopeError> {
-        let statement = self.peek()?;
+        self.read()?.verify(role)
+    }
+
+    /// Reads the payload, for whoever looks at what it says before the check.
+    pub(crate) fn read(&self) -> Result<Read<'_>, StatementError> {
+        Ok(Read { statement: self.peek()?, signed: self })
+    }
+
+    fn check(&self, statement: Statement, role: &Role) -> Result<Verified<Statement>, EnvelopeError> {
         let digest = self.digest();
         let message = pae(self.payload());
         let mut valid = Vec::new();
         for envelope in &self.envelopes {
             let Some(key) = role.keys.get(&envelope.key) else { continue };
-            if !key.verify(&message, &envelope.signature) {
+            if !valid::signed(key, &envelope.signature, &digest, &message) {
                 return Err(EnvelopeError::BadSignature {
                     key: envelope.key,
                     kind: statement.kind(),
@@ -344,6 +354,30 @@ impl Signed {
             });
         }
         Ok(Verified { value: statement, digest, signers: valid, signed: self.clone() })
+    }
+}
+
+/// A signed statement with what its own payload says, read once. Only [`Signed::read`] makes one.
+#[derive(Debug)]
+pub(crate) struct Read<'a> {
+    signed: &'a Signed,
+    statement: Statement,
+}
+
+impl<'a> Read<'a> {
+    /// What it says; nothing of it is believed.
+    pub(crate) fn statement(&self) -> &Statement {
+        &self.statement
+    }
+
+    /// The statement as it travels.
+    pub(crate) fn signed(&self) -> &'a Signed {
+        self.signed
+    }
+
+    /// The threshold check ([`Signed::verify`]).
+    pub(crate) fn verify(self, role: &Role) -> Result<Verified<Statement>, EnvelopeError> {
+        self.signed.check(self.statement, role)
     }
 }
 

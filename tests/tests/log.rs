@@ -419,3 +419,68 @@ fn what_proves_nothing_is_held_against_whoever_brought_it() {
     assert_eq!(size(&b, "alba"), 0, "nothing was kept");
     assert!(!log_of(&b, "alba")["disputed"].as_bool().unwrap_or(false), "nobody was convicted");
 }
+
+/// Two histories, and an operator who kept the wrong one: it is given up for the one that allies have, and nothing is lost.
+#[test]
+fn a_nation_mends_its_log_after_it_was_proved_to_have_forked() {
+    let net = Net::new();
+    let [alba, borea, cora] = net.allies(["alba", "borea", "cora"]);
+    let (a, b) = (alba.start(), borea.start());
+    a.connect(&b);
+    alba.publish(&small(&net, "model", 20), "m", "1", &[]);
+    wait_for(&b, "alba", 2, &["borea"]);
+    a.stop();
+    let twin = Home { path: net.path().join("twin"), ..alba.clone() };
+    copy(&alba.path, &twin.path);
+    let first = alba.start();
+    first.connect(&b);
+    alba.publish(&small(&net, "to-borea", 21), "m", "2", &[]);
+    wait_for(&b, "alba", 4, &["borea"]);
+    first.kill();
+    b.stop();
+    let (second, c) = (twin.start(), cora.start());
+    second.connect(&c);
+    let late = twin.publish(&small(&net, "to-cora", 22), "n", "1", &[]);
+    wait_for(&c, "alba", 4, &["cora"]);
+    second.kill();
+    let b = borea.start();
+    b.connect(&c);
+    let disputed = |node: &Daemon| log_of(node, "alba")["disputed"].as_bool()?.then_some(());
+    until("both to hold the evidence", || disputed(&b).and(disputed(&c)));
+    let evidence = borea.json(&["evidence", "ls"])[0]["path"].as_str().unwrap().to_owned();
+
+    // alba learns what it did, and can't append.
+    let second = twin.start();
+    second.connect(&b);
+    until("alba to hold the evidence against itself", || disputed(&second));
+    twin.run(&["log", "settle", "alba", "--anew"]).expect(2, &["--yes"]);
+    twin.ok(&["log", "settle", "alba", "--anew", "--yes"]);
+    let status = second.http.get("/v1/log");
+    assert_eq!((&status["behind"], size(&second, "alba")), (&json!(4), 0), "{status}");
+    // Over a restart too, and though nobody has settled anything elsewhere yet.
+    second.kill();
+    let second = twin.start();
+    second.connect(&b);
+    assert_eq!(second.http.get("/v1/log")["behind"], 4);
+    // borea has the history that stays, cora the one that is given up.
+    borea.ok(&["log", "settle", "alba", "--yes"]);
+    cora.ok(&["log", "settle", "alba", "--anew", "--yes"]);
+    assert_eq!((size(&b, "alba"), size(&c, "alba")), (4, 0));
+    let done = twin.json(&["log", "recover"]);
+    assert_eq!((&done["from"], &done["to"]), (&json!(0), &json!(4)), "{done}");
+
+    // What was signed in the history that is gone stands behind the other one, and everybody has one log again.
+    c.connect(&second);
+    for node in [&second, &b, &c] {
+        wait_for(node, "alba", 6, &["borea", "cora"]);
+        assert_eq!(log_of(node, "alba")["root"], log_of(&second, "alba")["root"]);
+        assert_eq!(log_of(node, "alba")["disputed"], false);
+    }
+    let place = second.http.get(&format!("/v1/log/place/{late}"));
+    assert!(place["logged"]["index"].as_u64().unwrap() >= 4, "{place}");
+    // That it had forked remains provable, and is held against it by nobody who settled it.
+    let peers: Vec<_> = [&b, &c].iter().map(|node| node.http.post("/v1/sync", &json!({}))).collect();
+    assert_eq!(peers.len(), 2);
+    borea.run(&["evidence", "show", &evidence]).expect(4, &["proved"]);
+    assert_eq!(log_of(&c, "alba")["disputed"], false);
+}

@@ -17,7 +17,9 @@ use crate::progress::Bar;
 ///
 /// The file holds the bytes, the chunk maps and every signed statement, so that `steelyard import` can verify all of it
 /// where no network reaches. It is made for one nation, your own unless you name another, and is refused where that nation
-/// may not have the release or its bytes.
+/// may not have the release or its bytes, or your policy would not release it there. Whoever imports it by the default policy needs
+/// a cosigned checkpoint of the producer's log in it: export where `steelyard log ls` shows one. Of a recalled release only
+/// the statements can be exported (--without-blobs), so that the recall can be carried.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -16,7 +16,8 @@ use crate::{keys, secret};
 #[command(
     long_about = "Make keys, show them, and change how they are kept.\n\nA key file holds a key that a passphrase opens (Argon2id and \
 ChaCha20-Poly1305), a key in the clear, or the name of a key in a PKCS#11 token. Keys that a process uses without a person (peer, log, \
-witness) stay in the clear; those that people use should not."
+witness) may stay in the clear, log and witness keys may also be sealed, with their passphrase in a file that the setting \
+log.passphrase_file names; those that people use should be sealed."
 )]
 pub(crate) struct Key {
     #[command(subcommand)]
@@ -29,6 +30,7 @@ enum Action {
     Show(Show),
     Encrypt(Encrypt),
     Decrypt(Decrypt),
+    Passphrase(Passphrase),
 }
 
 /// Make a new key
@@ -85,6 +87,24 @@ struct Decrypt {
     file: PathBuf,
 }
 
+/// Give a sealed key file another passphrase
+///
+/// Opens it with the old passphrase and seals it anew, with new salt and today's cost, and replaces the file in one step: either the
+/// old one is there or the new one. Both are asked for at the terminal, or read from the files that --passphrase-file (the old
+/// one) and --new-passphrase-file name. Copies of the old file still open with the old passphrase.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  steelyard key passphrase keys/root.key
+  steelyard key passphrase keys/root.key --passphrase-file old.txt --new-passphrase-file new.txt")]
+struct Passphrase {
+    /// The key file
+    file: PathBuf,
+    /// The file, readable by you alone, that holds the new passphrase [default: asked for at the terminal]
+    #[arg(long, value_name = "FILE")]
+    new_passphrase_file: Option<PathBuf>,
+}
+
 #[derive(Serialize)]
 struct Shown<'a> {
     file: &'a Path,
@@ -126,7 +146,29 @@ impl Key {
                 plain.replace(&file)?;
                 show(context, &file, kept(&plain), public)
             }
+            Action::Passphrase(change) => change.run(context),
         }
+    }
+}
+
+impl Passphrase {
+    fn run(self, context: &Context) -> Result<(), Failure> {
+        let file = self.file;
+        let KeyFile::Sealed(sealed) = KeyFile::load(&file)? else {
+            let message = format!("{} is not sealed, so it has no passphrase", file.display());
+            return Err(
+                Failure::new(Exit::Busy, message).help("`steelyard key encrypt` seals a key in the clear")
+            );
+        };
+        let old = secret::ask(context, &format!("Passphrase of {}", file.display()), false)?;
+        let key = sealed.open(old.as_bytes())?;
+        let new = secret::ask_new(self.new_passphrase_file.as_deref())?;
+        if *new == *old {
+            return Err(Failure::usage("the new passphrase is the old one; nothing was changed"));
+        }
+        let sealed = KeyFile::Sealed(Sealed::seal(&key, new.as_bytes())?);
+        sealed.replace(&file)?;
+        show(context, &file, kept(&sealed), key.public())
     }
 }
 

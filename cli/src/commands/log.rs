@@ -85,13 +85,24 @@ struct Recover {}
 /// Follow a log again although it was proved to lie
 ///
 /// For after its people explained themselves, such as by a restore from a backup that went wrong. This node goes on from
-/// what it has of the log, and takes nothing that contradicts it. The evidence file stays; any peer that still holds the
-/// same evidence brings it back, so allies settle it together.
+/// what it has of the log, and takes nothing that contradicts it. The evidence file stays; the same fork, brought again by a peer,
+/// is not held against the log again.
+///
+/// With --anew this node drops what it has of the log and follows it anew, as its peers have it: for those whose copy is of the
+/// history that is given up. At the node that keeps the log itself this gives up its own history for the other one in the
+/// evidence: nothing is appended until `steelyard log recover` has fetched that from allies, then what was signed here and is
+/// not in it is appended behind.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  steelyard log settle borea --yes")]
+#[command(after_help = "\
+Examples:
+  steelyard log settle borea --yes
+  steelyard log settle borea --anew --yes")]
 struct Settle {
     /// The nation whose log it is
     nation: Nation,
+    /// Give up what is here of it, and follow it anew as peers have it
+    #[arg(long)]
+    anew: bool,
     /// You spoke with its people
     #[arg(long)]
     yes: bool,
@@ -107,16 +118,18 @@ impl Settle {
             .help("speak with its people over another way, then say --yes"));
         }
         let client = Client::open(context, Need::Folder).await?;
-        let done = client.post::<Done>(&format!("/v1/log/settle/{}", self.nation), &json!({})).await;
+        let path = format!("/v1/log/settle/{}?anew={}", self.nation, self.anew);
+        let done = client.post::<Done>(&path, &json!({})).await;
         client.close().await;
         done?;
         if context.json {
-            return output::json(&json!({ "nation": self.nation, "settled": true }));
+            return output::json(&json!({ "nation": self.nation, "settled": true, "anew": self.anew }));
         }
         output::line(format!(
-            "{} The log of {} is followed again.",
+            "{} The log of {} is followed {}.",
             output::mark(true),
-            paint(NAME, &self.nation)
+            paint(NAME, &self.nation),
+            if self.anew { "anew, from its first entry" } else { "again" }
         ))
     }
 }

@@ -41,9 +41,12 @@ pub(super) fn may_see(store: &Store, access: Access, event: &Event) -> Result<bo
         Event::Statement { digest, .. } => {
             let statement = store.statement(digest)?.and_then(|signed| signed.peek().ok());
             match statement {
+                Some(Statement::Release(release)) => Ok(release.releasable_to(&own)),
+                Some(Statement::Channel(channel)) => open(&channel.release),
+                Some(Statement::Attestation(attestation)) => open(&attestation.release),
+                Some(Statement::Recall(_) | Statement::Root(_)) => Ok(true),
                 // What our nation says of others is its own affair, and listed for it alone.
-                Some(Statement::Membership(_)) | None => Ok(false),
-                Some(statement) => registry::releasable::statement(store, &statement, &own),
+                Some(Statement::Membership(_) | Statement::Node(_)) | None => Ok(false),
             }
         }
         Event::Channel { release, .. } | Event::Admitted { release, .. } => open(release),

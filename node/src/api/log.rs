@@ -91,19 +91,36 @@ pub(super) async fn recover(State(api): State<Api>) -> Answer<LogRecovered> {
     Ok(Json(LogRecovered { nation: node.store().own(), from: done.from, to: done.to, asked: done.asked }))
 }
 
-/// A person decided: the log is followed again from what is here.
-pub(super) async fn settle(State(api): State<Api>, Path(nation): Path<String>) -> Answer<Done> {
+#[derive(Deserialize)]
+pub(super) struct SettleQuery {
+    /// Drop what is here of the log, and follow it anew from peers.
+    #[serde(default)]
+    anew: bool,
+}
+
+/// A person decided: the log is followed again, from what is here or from its first entry.
+pub(super) async fn settle(
+    State(api): State<Api>,
+    Path(nation): Path<String>,
+    Query(query): Query<SettleQuery>,
+) -> Answer<Done> {
     let nation = Nation::new(&nation)?;
     let store = api.store().clone();
     let named = nation.clone();
-    if !blocking(move || Ok(store.settle_log(&named)?)).await? {
+    // Nothing is fetched or cosigned of it meanwhile.
+    let turn = api.node().logs().turn(&nation);
+    let _turn = turn.lock().await;
+    if !blocking(move || Ok(book::settle(&store, &named, query.anew)?)).await? {
         return Err(Problem::new(
             Code::NotFound,
             format!("no evidence stands against the log of `{nation}`"),
         )
         .hint("`steelyard evidence ls` shows what does"));
     }
-    tracing::warn!(%nation, "a person settled the dispute about this log; it is followed again");
+    tracing::warn!(%nation, anew = query.anew, "a person settled the dispute about this log; it is followed again");
+    if query.anew && nation == api.store().own() {
+        api.node().logs().begin_again();
+    }
     api.node().logs().changed();
     api.node().logs().wake();
     Ok(Json(Done {}))

@@ -7,7 +7,7 @@ mod evidence;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use registry::key::SecretKey;
+use registry::key::{KeyFile, SecretKey, read_passphrase};
 use registry::log::checkpoint::{
     Checkpoint, CheckpointError, SignedCheckpoint, nation_of as origin_of, note_keys,
 };
@@ -20,8 +20,8 @@ use registry::statement::{RoleName, Standing};
 use registry::store::{self, LogError, Store, StoreError};
 use registry::{Digest, Nation, Timestamp};
 
-use self::cosign::vouched;
 pub(crate) use self::cosign::{Cosigned, asked_about, cosign, request, take_cosignatures};
+use self::cosign::{forget_vouched, vouched};
 pub(crate) use self::evidence::{Claim, examine, keep_evidence, list_evidence, prove, read_evidence};
 use crate::wire::LogAnswer;
 
@@ -91,9 +91,33 @@ fn fault(error: LogError) -> std::result::Result<LogError, StoreError> {
     }
 }
 
-/// The key of a role that lies in a file, if our own root lists it.
-pub(crate) fn usable(store: &Store, role: RoleName, path: &Path) -> std::result::Result<SecretKey, String> {
-    let key = SecretKey::load(path).map_err(|error| error.to_string())?;
+/// The key of a role that lies in a file, if our own root lists it. One that is sealed is opened with the passphrase in a file.
+pub(crate) fn usable(
+    store: &Store,
+    role: RoleName,
+    path: &Path,
+    passphrase: Option<&Path>,
+) -> std::result::Result<SecretKey, String> {
+    let key = match KeyFile::load(path).map_err(|error| error.to_string())? {
+        KeyFile::Plain(key) => key,
+        KeyFile::Sealed(sealed) => {
+            let Some(file) = passphrase else {
+                return Err(format!(
+                    "{} is sealed; put its passphrase into a file with mode 0600 and name that in the setting log.passphrase_file",
+                    path.display()
+                ));
+            };
+            let passphrase = read_passphrase(file).map_err(|error| error.to_string())?;
+            let opened = sealed.open(passphrase.as_bytes());
+            opened.map_err(|error| format!("{}: {error}", path.display()))?
+        }
+        KeyFile::Token(_) => {
+            return Err(format!(
+                "{} names a key in a token, which a node can't use yet; use one in a file",
+                path.display()
+            ));
+        }
+    };
     let own = store.own();
     let trust = store.trust();
     let member = trust.member(&own).map_err(|error| error.to_string())?;
@@ -361,6 +385,19 @@ pub(crate) fn heard_of_ours(store: &Store, note: &[u8]) -> Result<()> {
         Ok(checkpoint) => store.heard_of_own_log(&checkpoint).map(|_| ()),
         Err(error) => fault(error).map(|_| ()),
     }
+}
+
+/// A person decided about the dispute over a log: what is here is followed on, or dropped and followed `anew` from peers. Whether
+/// there was one.
+pub(crate) fn settle(store: &Store, nation: &Nation, anew: bool) -> Result<bool> {
+    if !anew {
+        return store.settle_log(nation);
+    }
+    let settled = store.settle_log_anew(nation)?;
+    if settled {
+        forget_vouched(store, nation)?;
+    }
+    Ok(settled)
 }
 
 /// Whether evidence stands against a log.

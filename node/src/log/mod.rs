@@ -35,6 +35,7 @@ use registry::store::{Store, StoreError};
 use registry::{Digest, Nation};
 use tokio::sync::{Notify, watch};
 
+use crate::config;
 use crate::events::Event;
 use crate::layout::Layout;
 use crate::node::{Node, blocking};
@@ -80,14 +81,16 @@ impl Drop for Asking<'_> {
 
 impl Logs {
     /// The keys that lie in the home folder are used if the nation's root lists them.
-    pub(crate) fn load(layout: &Layout, store: &Store) -> Self {
+    pub(crate) fn load(layout: &Layout, store: &Store, config: &config::Log) -> Self {
+        let passphrase = Some(&config.passphrase_file).filter(|file| !file.is_empty());
+        let passphrase = passphrase.map(|file| layout.home().join(file));
         let mut unusable = Vec::new();
         let mut key = |role: RoleName| {
             let path = layout.key(role);
             if !path.exists() {
                 return None;
             }
-            match book::usable(store, role, &path) {
+            match book::usable(store, role, &path, passphrase.as_deref()) {
                 Ok(key) => Some(key),
                 Err(why) => {
                     tracing::error!("the {role} key is not used: {why}");
@@ -211,6 +214,13 @@ impl Logs {
     fn begin_asking(&self, peer: PeerId) -> Option<Asking<'_>> {
         let new = self.asking.lock().unwrap_or_else(PoisonError::into_inner).insert(peer);
         new.then(|| Asking(self, peer))
+    }
+
+    /// Our own log begins again: what is to be logged, and what allies cosigned, is found out anew.
+    pub(crate) fn begin_again(&self) {
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = book::Waiting::default();
+        self.cosigned.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) = (0, 0);
     }
 
     /// Whether our log is to be told of in this state; the same state is told of once.

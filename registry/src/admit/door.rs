@@ -149,7 +149,7 @@ impl<'a> Door<'a> {
         let recalls = self.store.recalls_about(&digest, &ancestors)?;
         let recalls: Vec<Recall> = recalls.into_iter().map(|(_, recall)| recall).collect();
         let attestations = super::attestations(self.store, &digest, self.now)?;
-        let logged = self.store.logged(&digest, self.now)?;
+        let logged = self.store.logged_of(&release.model.nation, &digest, self.now)?;
         let signers: Vec<_> = signed.envelopes().iter().map(crate::envelope::Envelope::key).collect();
         let evidence = crate::policy::Parts {
             digest,
@@ -160,7 +160,7 @@ impl<'a> Door<'a> {
             unsafe_files: &[],
             logged: logged.as_ref(),
             attestations: &attestations,
-            admitted: self.store.admission(&digest)?.is_some(),
+            admitted: self.store.is_admitted(&digest)?,
             lease_age: self.store.lease_age(&release.model.nation),
         };
         Ok(Facts::of(&evidence, nation, &self.trust, self.policy.witnesses(), self.now))

@@ -1,7 +1,7 @@
 //! The only maker of [`Admitted`]: signatures, policy, bytes, record.
 //!
-//! Nothing is taken from an earlier decision. Each admission verifies the release's signatures against the trust of
-//! that moment, asks the policy, and looks for every blob. A blob's content was hashed when it entered the store, and is
+//! Nothing is taken from an earlier decision. Each admission holds the release's signatures against the trust of that moment
+//! (that a key made one is remembered, whether the key counts is not), asks the policy, and looks for every blob. A blob's content was hashed when it entered the store, and is
 //! hashed again by [`verify`] and by the worker that maps it.
 
 mod door;
@@ -189,7 +189,7 @@ fn gather(
     recalls.extend_from_slice(brought.recalls);
     let mut attestations = attestations(store, &digest, now)?;
     attestations.extend_from_slice(brought.attestations);
-    let logged = better(store.logged(&digest, now)?, brought.logged.cloned());
+    let logged = better(store.logged_of(&release.model.nation, &digest, now)?, brought.logged.cloned());
     let evidence = Evidence {
         release,
         recalls: &recalls,
@@ -197,7 +197,7 @@ fn gather(
         unsafe_files: &unsafe_files,
         logged: logged.as_ref(),
         attestations: &attestations,
-        admitted: store.admission(&digest)?.is_some(),
+        admitted: store.is_admitted(&digest)?,
         lease_age: store.lease_age(&release.model.nation),
     };
     Ok(Facts::gather(&evidence, nation, &store.trust(), store.policy().witnesses(), now))
@@ -206,8 +206,7 @@ fn gather(
 /// The attestations about a release that the trust of this moment believes.
 pub fn attestations(store: &Store, release: &Digest, now: Timestamp) -> Result<Vec<Attestation>, StoreError> {
     let mut believed = Vec::new();
-    for (digest, _) in store.attestations(release)? {
-        let Some(signed) = store.statement(&digest)? else { continue };
+    for signed in store.attested(release)? {
         if let Ok(verified) = store.verify::<AdmitError>(&signed, now)
             && let Statement::Attestation(attestation) = verified.get()
         {
@@ -253,9 +252,8 @@ pub fn admit(store: &Store, release: &Digest, now: Timestamp) -> Result<Admitted
         return Err(AdmitError::Refused { release: *release, decision });
     }
     complete(store, *release, &verified)?;
-    store.put_admission(release, now, &decision)?;
     let blobs: Vec<Digest> = verified.files.iter().flat_map(|file| [file.blake3, file.chunk_map]).collect();
-    store.release_holds(&blobs)?;
+    store.put_admission(release, now, &decision, &blobs)?;
     Ok(Admitted::new(&verified, now, |blob| store.blob_path(blob)))
 }
 

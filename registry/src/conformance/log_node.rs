@@ -73,8 +73,10 @@ fn run(store: &Store, step: &Value, now: Timestamp) -> Result<String, String> {
                 format!("{} {}", if new { "disputed" } else { "known" }, fork.size)
             }))
         }
-        "settle" => {
-            let settled = store.settle_log(&nation).map_err(broken)?;
+        how @ ("settle" | "settle-anew") => {
+            let anew = how == "settle-anew";
+            let settled = if anew { store.settle_log_anew(&nation) } else { store.settle_log(&nation) }
+                .map_err(broken)?;
             Ok(if settled { "settled" } else { "nothing" }.to_owned())
         }
         "cosign" => return cosign(store, step),

@@ -103,6 +103,13 @@ pub fn read_private(path: &Path) -> Result<Zeroizing<String>, KeyError> {
     Ok(text)
 }
 
+/// Reads a passphrase from such a file: all of it but a line's end behind it, as an editor leaves one.
+pub fn read_passphrase(path: &Path) -> Result<Zeroizing<String>, KeyError> {
+    let text = read_private(path)?;
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    Ok(Zeroizing::new(line.strip_suffix('\r').unwrap_or(line).to_owned()))
+}
+
 fn write_new(path: &Path, content: &[u8]) -> Result<(), KeyError> {
     let io = |source| KeyError::Io { path: path.to_owned(), source };
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io)?;

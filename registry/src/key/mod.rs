@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use crate::digest::Digest;
 
-pub use file::{KeyFile, MAX_KEY_FILE, read_private};
+pub use file::{KeyFile, MAX_KEY_FILE, read_passphrase, read_private};
 pub use sealed::Sealed;
 pub use token::TokenKey;
 pub use uri::TokenUri;

@@ -51,13 +51,27 @@ impl Store {
         value.map(|value| decode(*release, &value)).transpose()
     }
 
-    /// Records an admission; durable on return.
-    pub(crate) fn put_admission(&self, release: &Digest, at: Timestamp, decision: &Decision) -> Result<()> {
+    /// Whether an admission of `release` stands.
+    pub(crate) fn is_admitted(&self, release: &Digest) -> Result<bool> {
+        Ok(self.inner.index.get(Family::Admissions, release.as_bytes())?.is_some())
+    }
+
+    /// Records an admission and ends the holds of the release's blobs, in one step; durable on return.
+    pub(crate) fn put_admission(
+        &self,
+        release: &Digest,
+        at: Timestamp,
+        decision: &Decision,
+        blobs: &[Digest],
+    ) -> Result<()> {
         let json = serde_json::to_vec(decision).map_err(|_| corrupt("an admission"))?;
-        let mut batch = self.inner.index.batch();
-        batch.put(Family::Admissions, release.as_bytes(), &encode_dated(at, &json))?;
-        self.wanted_again(&mut batch, release)?;
-        batch.commit()
+        self.inner.keeper.keeping(blobs.iter().copied(), || {
+            let mut batch = self.inner.index.batch();
+            batch.put(Family::Admissions, release.as_bytes(), &encode_dated(at, &json))?;
+            self.wanted_again(&mut batch, release)?;
+            self.end_holds(&mut batch, blobs)?;
+            batch.commit()
+        })
     }
 
     /// Withdraws an admission, whether or not there was one; durable on return.

@@ -6,6 +6,7 @@ use super::record::{self, corrupt};
 use super::statements::peek;
 use super::{Result, Store, StoreError};
 use crate::digest::Digest;
+use crate::envelope::Signed;
 use crate::reference::Nation;
 use crate::statement::{Attestation, Statement};
 
@@ -70,6 +71,16 @@ impl Store {
             attestations.push((digest, self.attestation(&digest)?));
         }
         Ok(attestations)
+    }
+
+    /// The statements that say something about `release` now, as they travel.
+    pub(crate) fn attested(&self, release: &Digest) -> Result<Vec<Signed>> {
+        let mut attested = Vec::new();
+        for entry in self.inner.index.scan(Family::Attestations, release.as_bytes())? {
+            let digest = record::digest(&entry?.1, "an attestation")?;
+            attested.push(self.statement(&digest)?.ok_or_else(|| corrupt("an attestation"))?);
+        }
+        Ok(attested)
     }
 
     fn attestation(&self, digest: &Digest) -> Result<Attestation> {

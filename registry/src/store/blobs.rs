@@ -158,17 +158,24 @@ impl Store {
     }
 
     /// Ends the hold of blobs that a release now stands for; from here on the roots decide whether they are kept.
+    #[cfg(test)]
     pub(crate) fn release_holds(&self, blobs: &[Digest]) -> Result<()> {
         self.inner.keeper.keeping(blobs.iter().copied(), || {
             let mut batch: Batch<'_> = self.inner.index.batch();
-            for blob in blobs {
-                if let Some(record) = self.blob_record(blob)? {
-                    let record = BlobRecord { held_until: Timestamp::from_unix(0), ..record };
-                    batch.put(Family::Blobs, blob.as_bytes(), &record.encode())?;
-                }
-            }
+            self.end_holds(&mut batch, blobs)?;
             batch.commit()
         })
+    }
+
+    /// Puts the end of the holds of `blobs` into `batch`, under the keeper's lock.
+    pub(super) fn end_holds(&self, batch: &mut Batch<'_>, blobs: &[Digest]) -> Result<()> {
+        for blob in blobs {
+            if let Some(record) = self.blob_record(blob)?.filter(|record| record.held_until.unix() != 0) {
+                let record = BlobRecord { held_until: Timestamp::from_unix(0), ..record };
+                batch.put(Family::Blobs, blob.as_bytes(), &record.encode())?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -239,6 +239,16 @@ impl Batch<'_> {
         Ok(())
     }
 
+    /// Removes every key that begins with `prefix`, which ends below the highest byte, as one change however many there are.
+    pub(super) fn delete_prefix(&mut self, family: Family, prefix: &[u8]) -> Result<(), StoreError> {
+        let mut end = prefix.to_vec();
+        if let Some(last) = end.last_mut() {
+            *last = last.saturating_add(1);
+        }
+        self.changes.delete_range_cf(self.index.family(family)?, prefix, &end);
+        Ok(())
+    }
+
     /// How many changes there are.
     pub(super) fn len(&self) -> usize {
         self.changes.len()

@@ -86,8 +86,7 @@ impl Store {
     where
         E: From<TrustError> + From<StoreError>,
     {
-        let nation = signed.peek().map_err(EnvelopeError::from).map_err(TrustError::from)?.nation().clone();
-        self.trust().verify_at(signed, now, |digest| Ok(self.log_number(&nation, digest)?))
+        self.trust().verify_at(signed, now, |digest| self.place(signed, digest))
     }
 
     /// Believes a statement that was kept, as an admission needs it ([`Trust::verify_kept`]).
@@ -99,9 +98,17 @@ impl Store {
     where
         E: From<TrustError> + From<StoreError>,
     {
-        let admitted = self.admission(&signed.digest())?.is_some();
-        let nation = signed.peek().map_err(EnvelopeError::from).map_err(TrustError::from)?.nation().clone();
-        self.trust().verify_kept(signed, now, admitted, |digest| Ok(self.log_number(&nation, digest)?))
+        let admitted = self.is_admitted(&signed.digest())?;
+        self.trust().verify_kept(signed, now, admitted, |digest| self.place(signed, digest))
+    }
+
+    /// Where a statement stands in the log of the nation of `signed`; asked for only where an older root counts.
+    fn place<E>(&self, signed: &Signed, digest: &Digest) -> std::result::Result<Option<u64>, E>
+    where
+        E: From<TrustError> + From<StoreError>,
+    {
+        let statement = signed.peek().map_err(EnvelopeError::from).map_err(TrustError::from)?;
+        Ok(self.log_number(statement.nation(), digest)?)
     }
 
     /// Whether the log shows where the newest root of `nation` stands: what its older keys signed can then be ordered.

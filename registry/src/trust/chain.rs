@@ -2,7 +2,7 @@
 
 use super::{MAX_ROOTS, TrustError};
 use crate::digest::Digest;
-use crate::envelope::{EnvelopeError, Signed, Verified};
+use crate::envelope::{EnvelopeError, Read, Signed, Verified};
 use crate::statement::{Kind, RoleName, Root, Statement};
 
 /// Reads a root out of a signed statement without believing it.
@@ -140,12 +140,13 @@ impl Chain {
     /// `stands`: it was admitted while its keys were the present ones, and so is believed until the log shows the order.
     pub(super) fn verify<E: From<TrustError>>(
         &self,
-        signed: &Signed,
+        read: Read<'_>,
         role: RoleName,
         stands: bool,
         index: impl Fn(&Digest) -> Result<Option<u64>, E>,
     ) -> Result<Verified<Statement>, E> {
-        let refused = match signed.verify(&self.current.role(role)) {
+        let signed = read.signed();
+        let refused = match read.verify(&self.current.role(role)) {
             Err(error @ EnvelopeError::Threshold { .. }) => error,
             other => return Ok(other.map_err(TrustError::from)?),
         };

@@ -265,7 +265,8 @@ impl Trust {
         now: Timestamp,
         index: impl Fn(&Digest) -> Result<Option<u64>, E>,
     ) -> Result<Verified<Statement>, E> {
-        let statement = signed.peek().map_err(EnvelopeError::from).map_err(TrustError::from)?;
+        let read = signed.read().map_err(EnvelopeError::from).map_err(TrustError::from)?;
+        let statement = read.statement();
         let member = self.member(statement.nation())?;
         let (kind, standing) = (statement.kind(), member.standing());
         let outlives = matches!(kind, Kind::Recall | Kind::Root);
@@ -282,17 +283,17 @@ impl Trust {
             return Err(TrustError::RootExpired { nation, expired }.into());
         }
         not_ahead(kind, statement.nation(), statement.issued(), now)?;
-        match &statement {
-            Statement::Root(_) => match member.root.offer(signed)? {
+        let role = statement.role();
+        if matches!(statement, Statement::Root(_)) {
+            return match member.root.offer(signed)? {
                 Offer::Known(root) | Offer::Next(root) => Ok(root.into_statement()),
-            },
-            Statement::Membership(membership) => {
-                let verified = member.root.verify(signed, statement.role(), false, index)?;
-                self.next_word(membership, verified.digest())?;
-                Ok(verified)
-            }
-            _ => member.root.verify(signed, statement.role(), false, index),
+            };
         }
+        let verified = member.root.verify(read, role, false, index)?;
+        if let Statement::Membership(membership) = verified.get() {
+            self.next_word(membership, verified.digest())?;
+        }
+        Ok(verified)
     }
 
     /// Believes a statement that was kept while its nation was active, as an admission needs it: signatures and log order are
@@ -307,8 +308,9 @@ impl Trust {
         admitted: bool,
         index: impl Fn(&Digest) -> Result<Option<u64>, E>,
     ) -> Result<Verified<Statement>, E> {
-        let statement = signed.peek().map_err(EnvelopeError::from).map_err(TrustError::from)?;
-        let (nation, kind) = (statement.nation(), statement.kind());
+        let read = signed.read().map_err(EnvelopeError::from).map_err(TrustError::from)?;
+        let statement = read.statement();
+        let (nation, kind, role) = (statement.nation(), statement.kind(), statement.role());
         let member = self.member(nation)?;
         match member.standing() {
             Standing::Invited => {
@@ -323,7 +325,7 @@ impl Trust {
             Standing::Active | Standing::Suspended | Standing::Departed => {}
         }
         not_ahead(kind, nation, statement.issued(), now)?;
-        member.root.verify(signed, statement.role(), admitted, index)
+        member.root.verify(read, role, admitted, index)
     }
 
     /// Believes that `peer` is a node of a pinned nation.

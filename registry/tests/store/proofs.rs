@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use registry::bundle::{self, BundleError, ExportOptions};
 use registry::log::checkpoint::{SignedCheckpoint, witness_name};
 use registry::log::evidence::Evidence;
 use registry::policy::Policy;
 use registry::store::Store;
-use registry::{Digest, Timestamp, admit};
+use registry::{Digest, Nation, Timestamp, admit};
 use tempfile::TempDir;
 
 use crate::help::*;
@@ -124,4 +125,24 @@ fn a_proof_from_another_history_is_refused_and_so_is_one_of_a_log_that_lied() {
     // A witness that follows one history says what it cosigned last, not what it was asked about.
     let answer = case.borea.cosign(&request(&case.alba, 0), &key("borea"), NOW).unwrap();
     assert_eq!(answer, Err(registry::log::witness::Refusal::Fork { size: 0 }));
+}
+
+#[test]
+fn a_rule_may_ask_how_long_ago_allies_were_heard() {
+    const RULE: &str = r#"
+@id("fresh")
+@reason("allies were heard {lease-age} ago")
+@advice("connect with them")
+forbid (principal, action == Action::"admit", resource)
+when { context has leaseAge && context.leaseAge >= 60 };
+"#;
+    let (_dir, store) = house("alba", &["borea"]);
+    let release = published(&store, "alba/m", "1", 1);
+    store.set_policy(Policy::own("rules", RULE, false, 0).unwrap().into());
+    let allowed = || admit::decide(&store, &release, NOW).unwrap().1.allowed;
+    assert!(allowed(), "where no lease is in use, nothing is told of one");
+    for (age, expected) in [(Some(59), true), (Some(60), false), (None, true)] {
+        store.set_lease_age(Arc::new(move |producer: &Nation| age.filter(|_| producer.as_str() == "alba")));
+        assert_eq!(allowed(), expected, "{age:?}");
+    }
 }

@@ -107,6 +107,21 @@ def node():
     third = [*leaves(2), leaf(entry(9))]
     another = step("dispute", "disputed 3", bytes=shown(of(faces), of(third)))
     run("refused: another fork than the one that was settled", "EVD-006", [grown, dispute, step("settle", "settled", nation="alba"), another, extend(FIVE, "disputed", rest)], 1)
+    # Giving up a history.
+    anew, gone = step("settle-anew", "settled", nation="alba"), step("size", "0", nation="alba")
+    their = [entry(0), entry(1000), entry(2)]
+    run("the other history is followed from its first entry", "EVD-007", [grown, dispute, anew, gone, extend(faces, "grown 3", their)], 1)
+    run("what was given up is cosigned no more than any other", "EVD-007 WIT-008", [grown, ask | {"outcome": cosign(text, "borea", TIME)}, dispute, anew, extend(faces, "grown 3", their), ask | {"outcome": "409 0"}], 1)
+    run("refused: what was given up, after the other history came", "EVD-007", [grown, dispute, anew, extend(faces, "grown 3", their), extend(THREE, "fork 3", [])], 1)
+    own_two = of([leaf(e) for e in earlier])
+    lies = step("dispute", "disputed 2", bytes=shown(own_two, of(leaves(2))))
+    given_up = [confirm, put(0), put(1), append(2), lies, step("settle-anew", "settled"), step("confirm", "behind 2"), append(0, outcome="behind")]
+    two = [entry(0), entry(1)]
+    joined = of([*leaves(2), *(leaf(e) for e in earlier)])
+    run("our own history is given up for the one that allies have", "EVD-007",
+        [*given_up, extend(leaves(2), "grown 2", two), confirm, append(0, outcome=joined), append(0, outcome=nothing), step("number", "2", statement=digest(STATEMENTS[0][0]))])
+    run("refused: our own history again after it was given up", "EVD-007", [*given_up, extend([leaf(e) for e in earlier], "entries", earlier), append(0, outcome="behind")])
+    run("refused: a third history of ours", "EVD-007", [*given_up, extend([*leaves(1), leaf(entry(9))], "entries", [entry(0), entry(9)]), append(0, outcome="behind")])
     run("a person settles it", "EVD-005", [grown, dispute, step("settle", "settled", nation="alba"), step("settle", "nothing", nation="alba"), extend(FIVE, "grown 5", rest)], 1)
     run("evidence of two sizes", "EVD-004 EVD-005", [step("dispute", "disputed 3", bytes=shown(of(THREE), of(rewritten), tree(faces), consistency(3, rewritten))), extend(THREE, "disputed", three)], 1)
     run("refused: evidence that proves nothing", "EVD-005", [grown, step("dispute", "refused", bytes=shown(of(THREE), of(FIVE), tree(THREE), consistency(3, FIVE))), extend(FIVE, "grown 5", rest)], 1)

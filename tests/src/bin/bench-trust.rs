@@ -31,6 +31,10 @@ const PARTS: &[(&str, Part)] =
 
 fn main() -> ExitCode {
     let asked: Vec<String> = std::env::args().skip(1).collect();
+    if let [admission::ADMIT, home] = &asked.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        println!("{}", serde_json::to_string(&admission::admit_all(Path::new(home))).unwrap());
+        return ExitCode::SUCCESS;
+    }
     if let Some(unknown) = asked.iter().find(|name| PARTS.iter().all(|(part, _)| part != name)) {
         let known: Vec<_> = PARTS.iter().map(|(part, _)| *part).collect();
         eprintln!("bench-trust has no part `{unknown}`; it has {}", known.join(", "));

@@ -20,7 +20,7 @@ pub struct LogInfo {
     pub root: Option<String>,
     /// The nations that cosigned the newest checkpoint, its own never among them.
     pub witnesses: BTreeSet<Nation>,
-    /// When the newest of those cosignatures was made.
+    /// Since when as many nations as the policy asks for had cosigned it; nothing while fewer have.
     pub witnessed: Option<Timestamp>,
     /// Whether evidence is held against it: nothing more of it is accepted.
     pub disputed: bool,

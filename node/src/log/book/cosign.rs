@@ -38,6 +38,11 @@ pub(super) fn vouched(store: &Store, nation: &Nation) -> Option<SignedCheckpoint
     store.read_checkpoint(nation, &note).ok()
 }
 
+/// What was cosigned last of a log was of a history that this node gave up.
+pub(super) fn forget_vouched(store: &Store, nation: &Nation) -> Result<()> {
+    store.put_meta(&vouched_key(nation), b"")
+}
+
 /// Cosigns, as this nation's witness. The caller sees to it that one log is cosigned once at a time.
 pub(crate) fn cosign(store: &Store, key: &SecretKey, body: &[u8], now: Timestamp) -> Result<Cosigned> {
     let request = match AddCheckpoint::parse(body) {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Family, LogError, MAX_APPEND, MAX_LOG_ENTRIES, Part, Tree, all_log_keys, key};
+use super::{Batch, Family, LogError, MAX_APPEND, MAX_LOG_ENTRIES, Part, Tree, all_log_keys, key};
 use crate::digest::Digest;
 use crate::key::SecretKey;
 use crate::log::checkpoint::{SignedCheckpoint, note_keys};
@@ -128,6 +128,26 @@ impl Store {
             *state = OwnLog::Behind { known: size.max(remembered) };
         }
         Ok(*state)
+    }
+
+    /// Our own log is dropped for the history that `theirs` signs: until that is here it is behind, over a restart too.
+    pub(super) fn fall_behind(&self, batch: &mut Batch<'_>, theirs: &SignedCheckpoint) -> Result<()> {
+        batch.delete(Family::Meta, CURSOR)?;
+        self.write_checkpoint_file(theirs)?;
+        *locked(&self.inner.own_log) = OwnLog::Behind { known: theirs.size() };
+        Ok(())
+    }
+
+    /// Whether a tree that our own log is to grow to, of this size, has in it what it is known to have signed: entries that lead
+    /// elsewhere are another history of ours.
+    pub(super) fn leads_through(&self, tree: &Tree<'_>, size: u64) -> Result<bool> {
+        if !matches!(self.own_log(), OwnLog::Behind { .. }) {
+            return Ok(true);
+        }
+        match self.read_checkpoint_file()?.filter(|known| known.size() <= size) {
+            Some(known) => Ok(tree::root(tree, known.size())? == *known.root()),
+            None => Ok(true),
+        }
     }
 
     /// After entries were recovered: whether that was all.

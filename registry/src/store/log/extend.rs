@@ -6,7 +6,7 @@ use crate::log::checkpoint::SignedCheckpoint;
 use crate::log::evidence::{Evidence, Fork};
 use crate::log::tree;
 use crate::reference::Nation;
-use crate::store::{Result, Store, locked};
+use crate::store::{Result, Store, StoreError, locked};
 
 /// What taking a checkpoint came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +60,9 @@ impl Store {
         let mut batch = self.inner.index.batch();
         tree.add(&mut batch, here, entries)?;
         if tree::root(&tree, size)? != *checkpoint.root() {
+            return Err(LogError::Entries(nation.clone()));
+        }
+        if *nation == self.inner.own && !self.leads_through(&tree, size)? {
             return Err(LogError::Entries(nation.clone()));
         }
         let (kept, _) = self.keep_checkpoint(&mut batch, nation, checkpoint.clone())?;
@@ -176,14 +179,43 @@ impl Store {
         Ok(true)
     }
 
-    /// The forks of a log that a person settled, each with its evidence.
-    pub fn settled_forks(&self, nation: &Nation) -> Result<Vec<(Fork, Vec<u8>)>> {
-        let mut settled = Vec::new();
-        for entry in self.inner.index.scan(Family::Logs, &key(nation, Part::Settled, &[]))? {
-            let json = entry?.1;
-            settled.extend(self.proven(&json).map(|fork| (fork, json.to_vec())));
+    /// A person decided that this node had the wrong history: what it has of the log is dropped, with what it cosigned of it,
+    /// and the log is followed anew from its first entry, as peers have it. Of our own log nothing is appended before the
+    /// history that contradicts ours is here, up to the checkpoint in the evidence; then what was signed here and is not in it
+    /// is appended behind. Durable on return; whether anything stood against the log.
+    pub fn settle_log_anew(&self, nation: &Nation) -> Result<bool> {
+        let _turn = locked(&self.inner.logging);
+        let Some(json) = self.log_evidence(nation)? else { return Ok(false) };
+        let (Ok(evidence), Some(fork)) = (Evidence::parse(&json), self.proven(&json)) else {
+            return Err(StoreError::Corrupt("the evidence against a log can't be read".to_owned()));
+        };
+        let theirs = if *nation == self.inner.own { self.contradicting(&evidence)? } else { None };
+        let mut batch = self.inner.index.batch();
+        batch.delete(Family::Logs, &Self::evidence_key(nation))?;
+        for part in [Part::Entry, Part::Subtree, Part::Number, Part::Checkpoint, Part::Cosigned] {
+            batch.delete_prefix(Family::Logs, &key(nation, part, &[]))?;
         }
-        Ok(settled)
+        batch.put(Family::Logs, &settled_key(&fork), &json)?;
+        if let Some(theirs) = theirs {
+            // First, so that a crash in between leaves a log that is behind and not one that begins again.
+            self.fall_behind(&mut batch, &theirs)?;
+        }
+        batch.commit()?;
+        Ok(true)
+    }
+
+    /// Of the two checkpoints in evidence against our own log the largest that is not of the history here.
+    fn contradicting(&self, evidence: &Evidence) -> Result<Option<SignedCheckpoint>> {
+        let (own, keys) = (self.own(), all_log_keys(&self.trust(), &self.own()));
+        let mut found: Option<SignedCheckpoint> = None;
+        for note in [&evidence.smaller, &evidence.larger] {
+            let Ok(checkpoint) = SignedCheckpoint::verify(&own, note.as_bytes(), &keys) else { continue };
+            let ours = self.log_root(&own, checkpoint.size())?.as_ref() == Some(checkpoint.root());
+            if !ours && found.as_ref().is_none_or(|found| found.size() <= checkpoint.size()) {
+                found = Some(checkpoint);
+            }
+        }
+        Ok(found)
     }
 
     /// Whether a person settled a fork. Its evidence comes back from whoever has it, perhaps with other cosignatures under the

@@ -128,10 +128,20 @@ impl Store {
     pub fn logged(&self, statement: &Digest, now: Timestamp) -> Result<Option<Logged>> {
         let Some(record) = self.statement_record(statement)? else { return Ok(None) };
         let nation = crate::store::statements::peek(&record.signed)?.nation().clone();
+        self.logged_of(&nation, statement, now)
+    }
+
+    /// As [`Self::logged`], for a statement of a nation that is known already.
+    pub(crate) fn logged_of(
+        &self,
+        nation: &Nation,
+        statement: &Digest,
+        now: Timestamp,
+    ) -> Result<Option<Logged>> {
         let count = self.count_at(now);
-        let here = self.best(&nation, statement, count)?.map(|(logged, _)| logged);
+        let here = self.best(nation, statement, count)?.map(|(logged, _)| logged);
         // Both are of one log: where its copy here contradicted what was brought, that was not kept.
-        Ok(better(here, self.kept_proof(&nation, statement, count)?))
+        Ok(better(here, self.kept_proof(nation, statement, count)?))
     }
 
     /// Where a statement stands in its nation's log, whether or not the statement itself is here. Who cosigned is counted
