@@ -47,15 +47,17 @@ def chunk_map(content):
 MAPS = {path: chunk_map(content) for path, content in CONTENT.items()}
 
 
-def the_release(**changes):
-    files, subjects = [], []
-    for path, content in sorted(CONTENT.items()):
+def the_release(content=CONTENT, crossed=False, **changes):
+    """A release of these files; crossed, each names the other's chunk map."""
+    files, subjects, made = [], [], sorted(content.items())
+    for at, (path, content) in enumerate(made):
+        described = chunk_map(made[at - 1][1] if crossed else content)
         files.append(
             {
                 "path": path,
                 "size": len(content),
                 "mediaType": "text/plain",
-                "chunkMap": "b3:" + hexdigest(MAPS[path]),
+                "chunkMap": "b3:" + hexdigest(described),
             }
         )
         subjects.append(
@@ -234,6 +236,11 @@ def bundles():
                         ("a digest in capitals", "blobs/" + hexdigest(readme).upper()), ("a digest with a prefix", "blobs/b3:" + hexdigest(readme)[:60]),
                         ("a statement without its ending", "statements/" + DIGEST[3:]), ("a name that is no UTF-8", b"blobs/\xff\xfe")]:
         add(f + title, "BDL-001 BDL-004", [header(), ROOTED, RELEASED, entry(name, readme)], error="entry")
+    spoilt = bytearray(entry("blobs/" + hexdigest(readme), readme))
+    spoilt[148] ^= 1
+    add(f + "a header whose checksum is another", "BDL-001", [header(), ROOTED, RELEASED, *maps(), bytes(spoilt)], error="not-a-bundle")
+    add(f + "a blob twice", "BDL-001", [*whole, blobs()[0]], error="entry")
+    add(f + "a contiguous file", "BDL-001", [header(), ROOTED, RELEASED, *maps(), entry("blobs/" + hexdigest(readme), readme, kind=b"7")], error="entry")
     add(f + "a statement twice", "BDL-001", [header(), RELEASED, RELEASED], error="entry")
     add(f + "the header twice", "BDL-001 BDL-002", [header(), header(), *whole[1:]], error="entry")
     add(f + "an empty archive", "BDL-002", [], error="not-a-bundle")
@@ -247,6 +254,9 @@ def bundles():
     for field in ["for", "by", "made"]:
         add(f"{f}version 2 without {field}", "BDL-002", [header(**{field: None}), *whole[1:]], error="not-a-bundle")
     add(f + "a time that is none", "BDL-002", [header(made="yesterday"), *whole[1:]], error="not-a-bundle")
+    add(f + "a part that is a text", "BDL-002", [header(part="true"), *whole[1:]], error="not-a-bundle")
+    add(f + "a release that is no digest", "BDL-002", [header(release=DIGEST[3:]), *whole[1:]], error="not-a-bundle")
+    add(f + "a version as text", "BDL-002", [header(version="2"), *whole[1:]], error="not-a-bundle")
     add(f + "made for cora", "BDL-003", [header(**{"for": "cora"}), *whole[1:]], error="for-another")
     add(f + "made for a nation in capitals", "BDL-003", [header(**{"for": "Borea"}), *whole[1:]], error="not-a-bundle")
     add(f + "a statement under another digest", "BDL-004", [header(), entry("statements/" + "a" * 64 + ".json", signed(PAYLOAD, RELEASE).encode())], error="entry")
@@ -256,6 +266,9 @@ def bundles():
     add(f + "a blob that is too long", "BDL-010", [header(), ROOTED, RELEASED, *maps(), entry("blobs/" + hexdigest(readme), readme + b"x")], error="entry")
     add(f + "a blob that the release does not name", "BDL-010", [header(), ROOTED, RELEASED, *maps(), entry("blobs/" + hexdigest(b"x"), b"x")], error="entry")
     add(f + "a map that the release does not name", "BDL-010", [header(), ROOTED, RELEASED, entry("maps/" + hexdigest(chunk_map(b"x")), chunk_map(b"x"))], error="entry")
+    crossed = the_release(crossed=True)
+    add(f + "a map that the release names for another file", "BDL-010",
+        [header(release="b3:" + hexdigest(crossed.encode())), ROOTED, stated(crossed, RELEASE), *maps(), *blobs()], error="entry")
     add(f + "a statement after a map", "BDL-005", [header(), ROOTED, RELEASED, maps()[0], stated(moved(), RELEASE)], error="entry")
     add(f + "a blob before the release", "BDL-005 BDL-007", [header(), ROOTED, blobs()[0], RELEASED], error="lacks")
     add(f + "no release", "BDL-007", [header(), ROOTED], error="lacks")
@@ -271,6 +284,11 @@ def bundles():
     closed = the_release(releasableTo=["cora"])
     name = "b3:" + hexdigest(closed.encode())
     add(f + "a release that is not releasable to us", "BDL-008", [header(release=name), ROOTED, stated(closed, RELEASE), *maps(), *blobs()], error="refused")
+    pickled = {"README.md": CONTENT["README.md"], "config.json": b"\x80\x04N."}
+    runs_code = the_release(content=pickled)
+    add(f + "a file that runs code under a harmless name", "BDL-008",
+        [header(release="b3:" + hexdigest(runs_code.encode())), ROOTED, stated(runs_code, RELEASE), *[entry(f"{kind}/{hexdigest(data)}", data) for kind, made in
+         (("maps", map(chunk_map, pickled.values())), ("blobs", pickled.values())) for data in made]], error="refused")
     by_producer = stated(recalled(), RECALL)
     add(f + "a release that is recalled in it", "BDL-008 BDL-009", [header(), RELEASED, by_producer, *maps(), *blobs()], error="refused", recallsAfter=1)
     add(f + "recalled, and the content is damaged too", "BDL-008 BDL-009", [header(), RELEASED, by_producer, *maps(), entry("blobs/" + hexdigest(readme), b"#" * len(readme))], error="refused", recallsAfter=1)
@@ -301,6 +319,7 @@ def bundles():
     many = [stated(recalled(sequence=n, reason=f"reason {n}"), RECALL) for n in range(1, 4)]
     add(f + "a release recalled three times", "BDL-008 BDL-009", [header(), RELEASED, *many, *maps()], error="refused", recallsAfter=3)
     proofs(add)
+    add(f + "its producer's root has ended", "BDL-007 BDL-008", whole, error="trust", now="2028-11-01T00:00:00Z")
     add(f + "statements of 64 MiB and more", "BDL-006", [header(), entry("statements/" + "a" * 64 + ".json", b"", size=64 * 2**20 + 1)], error="entry")
 
 

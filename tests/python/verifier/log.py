@@ -1,5 +1,6 @@
 """Document 08: the tree, its proofs, notes, checkpoints, tiles, witnesses, portable proofs, evidence of a fork."""
 
+import base64
 import hashlib
 import re
 import unicodedata
@@ -114,6 +115,11 @@ class Key:
         ed25519.read_key(self.public.hex())
         self.hash = key_hash(self.name, self.kind, self.public)
         need(parts[1] == self.hash.hex(), "key")
+
+
+def verifier(name, kind, public):
+    """The text of a verifier key."""
+    return f"{name}+{key_hash(name, kind, public).hex()}+{base64.b64encode(bytes([kind]) + public).decode()}"
 
 
 def key(request):
@@ -301,10 +307,15 @@ def witness(nation, keys, before, data):
     return {"size": str(checkpoint.size), "root": checkpoint.root.hex()}
 
 
-def proof(given, data):
+def proof_form(data):
+    """Index, hashes and note of a portable proof."""
     lines, note = lines_and_note(data, 35776)
     need(lines[0] == "c2sp.org/tlog-proof@v1" and 2 <= len(lines) <= 66 and lines[1].startswith("index "), "form")
-    index, hashes = number(lines[1][6:]), [hash_of(line) for line in lines[2:]]
+    return number(lines[1][6:]), [hash_of(line) for line in lines[2:]], note
+
+
+def proof(given, data):
+    index, hashes, note = proof_form(data)
     checkpoint, note = believed(given["nation"], given["keys"], note)
     inclusion(entry_of(given["statement"]), index, checkpoint.size, hashes, checkpoint.root)
     known = {nation: [one.public for one in map(Key, keys) if one.kind == 4] for nation, keys in given["witnesses"].items()}
