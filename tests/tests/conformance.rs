@@ -104,3 +104,30 @@ fn vectors_of_a_folder_are_read_with_care() {
     .unwrap();
     home.run(&["conformance", "--vectors", path]).expect(4, &["A false one", "expected the refusal `name`"]);
 }
+
+/// The example in `specs/README.md` is run here, and the kit says of it what stands there.
+#[test]
+fn the_example_in_the_documents_comes_out_as_they_say() {
+    let text = Path::new(env!("CARGO_MANIFEST_DIR")).join("../specs/README.md");
+    let text = std::fs::read_to_string(text).unwrap();
+    let block = |language: &str| {
+        let (_, rest) = text.split_once(&format!("```{language}\n")).unwrap();
+        rest.split_once("```").unwrap().0.to_owned()
+    };
+    let net = Net::new();
+    let home = home(&net);
+    let file = net.folder("example").join("digests.py");
+    let command = format!("'{}' -B '{}'", python::interpreter().display(), file.display());
+    let args = ["conformance", "--only", "01", "--against", &command];
+
+    std::fs::write(&file, block("python")).unwrap();
+    let shown = block("text");
+    // The table's numbers grow with the vectors; what is said below it stays.
+    let (_, said) = shown.split_once("\u{2717} ").unwrap();
+    let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    home.run(&args).expect(4, &lines);
+
+    std::fs::write(&file, block("python").replace("0-9a-fA-F", "0-9a-f")).unwrap();
+    let report = home.json(&args);
+    assert_eq!((count(&report, "failed"), count(&report, "passed")), (0, 16), "{report:#}");
+}

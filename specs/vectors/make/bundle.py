@@ -397,5 +397,11 @@ def leases():
     add("the wall clock was set back, and the steady one has ended", "LSE-003", {"alba": (5000, 100000)}, (15000, 20000), ended())
     add("the wall clock was set forward", "LSE-003", {"alba": (5000, 100000)}, (6000, 200000), ended())
     add("each clock takes its own second newest", "LSE-003", {"alba": (1000, 9000), "cora": (5000, 2000)}, (5000, 9000), held(3000), nations=2)
+    year = 366 * 86_400_000
+    add("the last millisecond of a lease of two years, which is one of 366 days", "LSE-001", {"alba": 5000}, 5000 + year - 1, held(1), seconds=2 * year // 1000)
+    add("a lease of two years ends after 366 days", "LSE-001", {"alba": 5000}, 5000 + year, ended(), seconds=2 * year // 1000)
+    add("a lease that asks for no nations asks for one", "LSE-001", {}, 5000, ended(), nations=0)
+    add("one nation is enough where none is asked for", "LSE-001", {"alba": 5000}, 5000, held(10000), nations=0)
+    add("our own nation is not the one", "LSE-002", {"borea": 5000}, 5000, ended(), nations=0)
     add("no lease is needed", "LSE-004", {}, 10**12, {"state": "not-needed"}, seconds=0)
     add("no lease is needed, however many nations are asked", "LSE-004", {}, 5, {"state": "not-needed"}, seconds=0, nations=3)

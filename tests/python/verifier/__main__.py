@@ -212,12 +212,12 @@ def lease(request):
     def moment(value):
         return int(value[0]), int(value[1])
 
-    length, wanted, own = int(request["seconds"]) * 1000, int(request["nations"]), request["own"]
+    length, wanted, own = min(int(request["seconds"]), 366 * 86_400) * 1000, max(int(request["nations"]), 1), request["own"]
     if length == 0:
         return {"state": "not-needed"}
     heard = [moment(at) for nation, at in request["heard"].items() if nation != own and nation in request["known"]]
     left, now = None, moment(request["now"])
-    if len(heard) >= wanted > 0:
+    if len(heard) >= wanted:
         # Each clock by itself: the one that says sooner that it has ended counts.
         left = min(sorted((at[clock] for at in heard), reverse=True)[wanted - 1] + length - now[clock] for clock in (0, 1))
     if left is not None and left > 0:
