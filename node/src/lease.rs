@@ -1,7 +1,7 @@
 //! The lease on which this node serves: whom it heard, and when that ends ([`registry::lease`] says what counts).
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use registry::lease::{Lease, MAX_NATIONS, MAX_SECONDS, Moment, Terms};
@@ -150,12 +150,30 @@ impl Leases {
     }
 
     fn judge(&self, terms: Terms) -> Lease {
+        terms.judge(&self.store.own(), &self.heard_allies(), self.now())
+    }
+
+    /// When each nation that is an active ally now was heard.
+    fn heard_allies(&self) -> BTreeMap<Nation, Moment> {
         let trust = self.store.trust();
         let mut heard = self.table().clone();
         heard.retain(|nation, _| {
             trust.member(nation).is_ok_and(|member| member.standing() == Standing::Active)
         });
-        terms.judge(trust.own(), &heard, self.now())
+        heard
+    }
+
+    /// Seconds since enough allies were heard for models of `producer`, as rules may ask; nothing where no lease is in use.
+    pub fn age(&self, producer: &Nation) -> Option<i64> {
+        let terms = self.settings.terms(producer);
+        let age = terms.age(&self.store.own(), &self.heard_allies(), self.now())?;
+        i64::try_from(age).ok()
+    }
+
+    /// Lets the store's decisions ask for it, for as long as this lives.
+    pub fn tell(self: &Arc<Self>) {
+        let leases = Arc::downgrade(self);
+        self.store.set_lease_age(Arc::new(move |producer: &Nation| leases.upgrade()?.age(producer)));
     }
 
     /// Why nothing of `producer` is served, for people.

@@ -175,7 +175,11 @@ impl Node {
         let inner = Inner {
             serving: Arc::new(Semaphore::new(config.transfer.max_serving as usize)),
             feeds: Arc::new(Semaphore::new(MAX_FEEDS)),
-            leases: Arc::new(Leases::new(config.lease.clone(), store.clone())),
+            leases: {
+                let leases = Arc::new(Leases::new(config.lease.clone(), store.clone()));
+                leases.tell();
+                leases
+            },
             config,
             store,
             events,

@@ -101,6 +101,20 @@ impl Terms {
         Lease::Ended { heard: others().filter(fresh).count().min(MAX_NATIONS as usize) as u32 }
     }
 
+    /// Seconds since as many nations were heard as are needed, by whichever clock says more; nothing where no lease is needed.
+    /// While fewer were heard since the node's start it is [`MAX_SECONDS`]: nothing is known of what they know.
+    pub fn age(self, own: &Nation, heard: &BTreeMap<Nation, Moment>, now: Moment) -> Option<u64> {
+        if self.seconds == 0 {
+            return None;
+        }
+        let others = || heard.iter().filter(|(nation, _)| *nation != own).map(|(_, moment)| moment);
+        let steady = self.nth(others().map(|moment| moment.steady_ms));
+        let wall = self.nth(others().map(|moment| moment.wall_ms));
+        let (Some(steady), Some(wall)) = (steady, wall) else { return Some(MAX_SECONDS) };
+        let ms = now.steady_ms.saturating_sub(steady).max(now.wall_ms.saturating_sub(wall));
+        Some((ms / 1000).min(MAX_SECONDS))
+    }
+
     /// The latest moment by which as many nations as are needed had been heard since.
     fn nth(self, moments: impl Iterator<Item = u64>) -> Option<u64> {
         let mut moments: Vec<u64> = moments.collect();
@@ -143,6 +157,18 @@ mod tests {
         let own = Nation::new("own").unwrap();
         assert_eq!(Terms::NONE.judge(&own, &BTreeMap::new(), at_both(0)), Lease::NotNeeded);
         assert_eq!(two.judge(&own, &heard(&both), at_both(11_000)), Lease::Ended { heard: 1 });
+    }
+
+    #[test]
+    fn its_age_is_that_of_the_quorum() {
+        let two = Terms { seconds: 10, nations: 2 };
+        let own = Nation::new("own").unwrap();
+        let age = |moments: &[(&str, u64)], now| two.age(&own, &heard(moments), now);
+        assert_eq!(age(&[("alba", 9000), ("cora", 4000), ("dora", 1000)], at_both(9500)), Some(5));
+        assert_eq!(age(&[("alba", 9000), ("own", 9000)], at_both(9500)), Some(MAX_SECONDS));
+        let slept = Moment { steady_ms: 9500, wall_ms: 1_030_000 };
+        assert_eq!(age(&[("alba", 9000), ("cora", 4000)], slept), Some(26));
+        assert_eq!(Terms::NONE.age(&own, &BTreeMap::new(), at_both(0)), None);
     }
 
     #[test]

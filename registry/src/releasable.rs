@@ -53,6 +53,14 @@ pub enum Withheld {
         /// Who would have it.
         nation: Nation,
     },
+    /// It is recalled for us.
+    #[error(
+        "it is recalled, and nobody is given its bytes; with --without-blobs its statements and the recall are written"
+    )]
+    Recalled,
+    /// A rule of our policy about `release` refuses.
+    #[error("{0}")]
+    Policy(String),
 }
 
 /// The release, if a node of `nation` may have it from here: it is releasable to that nation, and so is every byte of it
@@ -63,6 +71,15 @@ pub fn release(
     nation: &Nation,
 ) -> Result<Result<Release, Withheld>, StoreError> {
     let Some(known) = store.release(digest)? else { return Ok(Err(Withheld::Unknown(*digest))) };
+    Ok(release_known(store, &known, nation)?.map(|()| known))
+}
+
+/// As [`release`], for one that was read already.
+pub fn release_known(
+    store: &Store,
+    known: &Release,
+    nation: &Nation,
+) -> Result<Result<(), Withheld>, StoreError> {
     if let Err(withheld) = entitled(store, nation) {
         return Ok(Err(withheld));
     }
@@ -76,7 +93,7 @@ pub fn release(
             return Ok(Err(Withheld::Narrower { path, nation: nation.clone() }));
         }
     }
-    Ok(Ok(known))
+    Ok(Ok(()))
 }
 
 /// Whether `nation` is given anything: it is an active ally, or our own. Whether it is pinned at all is decided where its

@@ -14,22 +14,25 @@ fn count(report: &Value, what: &str) -> u64 {
     report["all"][what].as_u64().unwrap()
 }
 
-/// What the verifier in Python leaves out: nothing but policies in the Cedar language. It has the shipped rules, which
-/// document 09 says in prose, and knows the policy that permits everything by its text; to decide by any other, or to say
-/// in which line one is wrong, is to have a reader of Cedar, and the only one there is would be the one that is tested.
-const BEYOND: &[&str] = &["decision", "policy-file"];
+/// What the verifier in Python leaves out: nothing but policies in the Cedar language, among decisions and bundles. It has
+/// the shipped rules, which document 09 says in prose, and knows the policy that permits everything by its text; to decide
+/// by any other, or to say in which line one is wrong, takes a reader of Cedar, and the only one at hand is the one tested.
+const BEYOND: &[&str] = &["bundle", "decision", "policy-file"];
 /// The one policy that needs no reader.
 const PERMITS_ALL: &str = "@id(\"all\")\npermit (principal, action, resource);\n";
 
 /// How many vectors have a policy that must be read.
 fn in_cedar() -> usize {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../specs/vectors/09");
-    let vectors = std::fs::read_dir(folder).unwrap().map(|entry| -> Value {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../specs/vectors");
+    let files = ["09", "10"].map(|document| std::fs::read_dir(folder.join(document)).unwrap());
+    let vectors = files.into_iter().flatten().map(|entry| -> Value {
         serde_json::from_slice(&std::fs::read(entry.unwrap().path()).unwrap()).unwrap()
     });
     let needs_a_reader = |vector: &Value| match vector["kind"].as_str().unwrap() {
         "policy-file" => true,
-        "decision" => vector["input"]["policy"].as_str().is_some_and(|policy| policy != PERMITS_ALL),
+        "decision" | "bundle" => {
+            vector["input"]["policy"].as_str().is_some_and(|policy| policy != PERMITS_ALL)
+        }
         _ => false,
     };
     vectors.filter(needs_a_reader).count()

@@ -180,13 +180,14 @@ fn the_read_only_interface_shows_what_is_for_its_own_nation() {
     let [alba, borea] = net.allies(["alba", "borea"]);
     let secret = alba.publish(&folder(&net, "secret", 1), "secret", "1", &["--releasable-to", "cora"]);
     let open = alba.publish(&folder(&net, "open", 2), "open", "1", &["--releasable-to", "all"]);
-    {
+    let open_release = {
         let from = Store::open(&alba.path.join("store")).unwrap();
         let to = Store::open(&borea.path.join("store")).unwrap();
         for (_, signed) in from.feed(0, 100).unwrap() {
             publish::learn(&to, &signed, Timestamp::now()).unwrap();
         }
-    }
+        from.release(&open.parse().unwrap()).unwrap().unwrap()
+    };
     let b = borea.start();
     let status = |http: &tests::Http, path: &str| http.request("GET", path, None).status;
     for (digest, public) in [(&secret, 404), (&open, 200)] {
@@ -197,6 +198,22 @@ fn the_read_only_interface_shows_what_is_for_its_own_nation() {
         assert_eq!(status(b.public(), &format!("/v1/resolve?ref={digest}")), public);
     }
     assert_eq!(status(b.public(), "/v1/resolve?ref=alba/secret"), 404);
+    // Nor do its live events name it: the statement of another restricted release that comes in now, and of an open one.
+    let mut local = b.http.events("GET", "/v1/events?kinds=statement,channel", None);
+    let mut public = b.public().events("GET", "/v1/events?kinds=statement,channel", None);
+    let learn = |name: &str, to: Releasable| {
+        let known: Release = open_release.clone();
+        let release = Release { model: format!("alba/{name}").parse().unwrap(), releasable_to: to, ..known };
+        let signed = Signed::sign(&Statement::Release(release), &key(&alba, RoleName::Release));
+        b.http.post("/v1/statements", &serde_json::from_slice(&signed.to_json()).unwrap());
+        signed.digest().to_string()
+    };
+    let hidden = learn("hidden", Releasable::Nations([Nation::new("cora").unwrap()].into()));
+    let shown = learn("shown", Releasable::All);
+    let limit = std::time::Duration::from_secs(20);
+    local.find(limit, "the restricted release", |event| event.json()["digest"] == *hidden);
+    let first = public.next(limit).expect("an event").json();
+    assert_eq!(first["digest"], *shown, "{first}");
     let models: Value = b.public().get("/v1/models");
     assert!(models.to_string().contains("alba/open") && !models.to_string().contains("secret"), "{models}");
     drop(b);

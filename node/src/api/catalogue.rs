@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use registry::policy::recall_binds;
 use registry::statement::{Channel, Recall, RecallTarget, Release, RoleName, Statement, Verdict};
-use registry::store::{Pin, Store};
+use registry::store::{Pin, Store, StoreError};
 use registry::trust::TrustError;
 use registry::{Digest, Model, Nation, Reference, Timestamp};
 
@@ -14,6 +14,7 @@ use super::types::{
     ReleaseDetail, ReleaseEntry, Resolved, RolledBack, SignedEntry,
 };
 use crate::error::{Code, Problem};
+use crate::events::Event;
 
 /// One reading of the store's lists, so that an answer about many releases reads each list once.
 pub(super) struct Catalogue<'a> {
@@ -24,6 +25,37 @@ pub(super) struct Catalogue<'a> {
     admitted: BTreeSet<Digest>,
     pins: BTreeMap<Digest, Pin>,
     mirrored: BTreeMap<Digest, String>,
+}
+
+/// Whether whoever has `access` may learn of an event: the same as may read the lists, so that nothing is told by the way of
+/// which a list says nothing.
+pub(super) fn may_see(store: &Store, access: Access, event: &Event) -> Result<bool, StoreError> {
+    if access == Access::Local {
+        return Ok(true);
+    }
+    let own = store.own();
+    let open = |release: &Digest| {
+        Ok::<_, StoreError>(store.release(release)?.is_none_or(|release| release.releasable_to(&own)))
+    };
+    match event {
+        Event::Statement { digest, .. } => {
+            let statement = store.statement(digest)?.and_then(|signed| signed.peek().ok());
+            match statement {
+                // What our nation says of others is its own affair, and listed for it alone.
+                Some(Statement::Membership(_)) | None => Ok(false),
+                Some(statement) => registry::releasable::statement(store, &statement, &own),
+            }
+        }
+        Event::Channel { release, .. } | Event::Admitted { release, .. } => open(release),
+        Event::Transfer(transfer) => transfer.release.as_ref().map_or(Ok(true), open),
+        Event::Worker(worker) => open(&worker.release),
+        Event::PeerUp { .. }
+        | Event::PeerDown { .. }
+        | Event::Recall { .. }
+        | Event::Trust { .. }
+        | Event::Policy { .. }
+        | Event::Alert { .. } => Ok(true),
+    }
 }
 
 impl<'a> Catalogue<'a> {
@@ -41,7 +73,7 @@ impl<'a> Catalogue<'a> {
         })
     }
 
-    /// The same as whoever has `access` may read it.
+    /// The same as whoever has `access` may read it ([`may_see`] says it of events).
     pub(super) fn read_for(store: &'a Store, access: Access) -> Result<Self, Problem> {
         let mut all = Self::read(store)?;
         if access == Access::Public {

@@ -230,7 +230,20 @@ pub(super) async fn events(
         return Err(Problem::new(Code::Usage, format!("there are no events `{shown}`"))
             .hint(format!("the kinds are {}", Event::NAMES.join(", "))));
     }
-    let wanted = move |event: &Event| kinds.is_empty() || kinds.iter().any(|kind| kind == event.name());
+    let (store, access) = (api.store().clone(), api.access());
+    let wanted = move |event: Event| {
+        let named = kinds.is_empty() || kinds.iter().any(|kind| kind == event.name());
+        let (store, event) = (store.clone(), named.then_some(event));
+        async move {
+            let event = event?;
+            let told =
+                blocking(move || Ok(catalogue::may_see(&store, access, &event)?.then_some(event))).await;
+            told.unwrap_or_else(|problem| {
+                tracing::error!("an event is not told: whether it may be can't be read: {}", problem.detail);
+                None
+            })
+        }
+    };
     Ok(super::stream::events(api.node().events().subscribe(), wanted, api.0.stop.clone()))
 }
 

@@ -79,20 +79,24 @@ where
     answer(stream::select_with_strategy(progress, end, |(): &mut ()| PollNext::Left))
 }
 
-/// Sends what happens, of the kinds wanted, until the node stops. A reader that was too slow gets `lagged` with how many
+/// Sends what happens, as far as `wanted` lets it through, until the node stops. A reader that was too slow gets `lagged` with how many
 /// events it missed.
-pub(crate) fn events(
+pub(crate) fn events<F>(
     watched: broadcast::Receiver<Event>,
-    wanted: impl Fn(&Event) -> bool + Send + Sync + 'static,
+    wanted: impl Fn(Event) -> F + Send + Sync + 'static,
     stop: CancellationToken,
-) -> Response {
+) -> Response
+where
+    F: Future<Output = Option<Event>> + Send + 'static,
+{
     let events = stream::unfold((watched, wanted), |(mut watched, wanted)| async move {
         loop {
             match watched.recv().await {
-                Ok(happened) if wanted(&happened) => {
-                    return Some((event(happened.name(), &happened), (watched, wanted)));
+                Ok(happened) => {
+                    if let Some(happened) = wanted(happened).await {
+                        return Some((event(happened.name(), &happened), (watched, wanted)));
+                    }
                 }
-                Ok(_) => {}
                 Err(broadcast::error::RecvError::Lagged(missed)) => {
                     let told = serde_json::json!({ "event": "lagged", "missed": missed });
                     return Some((event("lagged", &told), (watched, wanted)));

@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use registry::key::SecretKey;
-use registry::log::ENTRY;
 use registry::log::checkpoint::{
     Checkpoint, CheckpointError, SignedCheckpoint, nation_of as origin_of, note_keys,
 };
@@ -16,6 +15,7 @@ use registry::log::evidence::Evidence;
 use registry::log::note::{Note, NoteKey};
 use registry::log::tiles::{Tile, bundle, hashes};
 use registry::log::tree::Hash;
+use registry::log::{ENTRY, reached};
 use registry::statement::{RoleName, Standing};
 use registry::store::{self, LogError, Store, StoreError};
 use registry::{Digest, Nation, Timestamp};
@@ -43,7 +43,7 @@ pub(crate) struct Head {
     pub(crate) note: Vec<u8>,
     /// Who cosigned it.
     pub(crate) witnesses: BTreeSet<Nation>,
-    /// When the newest of them did.
+    /// Since when as many of them as the policy asks for had; nothing while fewer have.
     pub(crate) witnessed: Option<Timestamp>,
 }
 
@@ -81,13 +81,6 @@ pub(crate) enum Extended {
     Wrong,
     /// They show that the log contradicts what this node cosigned: evidence.
     Fork(Vec<u8>),
-}
-
-/// The log keys of every root of a nation: what an earlier key signed is still what its log said then.
-fn log_keys(store: &Store, nation: &Nation) -> Vec<NoteKey> {
-    let trust = store.trust();
-    let roots = trust.member(nation).into_iter().flat_map(|member| member.root.roots());
-    roots.flat_map(|root| note_keys(root, RoleName::Log)).collect()
 }
 
 /// What a store's failure is, apart from what is wrong with what came.
@@ -151,13 +144,14 @@ fn as_head(store: &Store, checkpoint: &SignedCheckpoint) -> Head {
         .members()
         .map(|(nation, member)| (nation.clone(), note_keys(&member.root, RoleName::Witness)))
         .collect();
-    let found = checkpoint.witnesses(keys.iter().map(|(nation, keys)| (nation, keys.as_slice())));
+    let pairs = keys.iter().map(|(nation, keys)| (nation, keys.as_slice()));
+    let found = checkpoint.witnesses_at(pairs, Timestamp::now());
     Head {
         nation: checkpoint.nation().clone(),
         size: checkpoint.size(),
         root: *checkpoint.root(),
         note: checkpoint.note().to_string().into_bytes(),
-        witnessed: found.values().max().copied(),
+        witnessed: reached(&found, store.policy().witnesses()),
         witnesses: found.into_keys().collect(),
     }
 }
@@ -223,13 +217,21 @@ pub(crate) fn tile(store: &Store, nation: &Nation, path: &str) -> Result<Option<
     Ok(Some(bundle(entries.iter().map(|entry| entry.as_slice()))))
 }
 
+/// Believes a note as a checkpoint of a log. Cosignatures of a time that our clock can't explain are left out: kept, they
+/// would stand in the place of good ones.
+fn read(store: &Store, nation: &Nation, note: &[u8]) -> std::result::Result<SignedCheckpoint, LogError> {
+    let mut checkpoint = store.read_checkpoint(nation, note)?;
+    checkpoint.drop_ahead(Timestamp::now());
+    Ok(checkpoint)
+}
+
 /// Weighs somebody's checkpoint against what is here, and keeps the cosignatures that it brings.
 pub(crate) fn weigh(store: &Store, note: &[u8]) -> Result<Weighed> {
     let Some(nation) = nation_of(note) else { return Ok(Weighed::Bad("it can't be read".to_owned())) };
     if store.trust().member(&nation).is_err() {
         return Ok(Weighed::Foreign);
     }
-    let checkpoint = match store.read_checkpoint(&nation, note) {
+    let checkpoint = match read(store, &nation, note) {
         Ok(checkpoint) => checkpoint,
         Err(error) => {
             return Ok(match fault(error)? {
@@ -263,8 +265,7 @@ pub(crate) fn weigh(store: &Store, note: &[u8]) -> Result<Weighed> {
 /// Keeps the entries that lead from what is here to a checkpoint.
 pub(crate) fn extend(store: &Store, note: &[u8], entries: &[[u8; ENTRY]]) -> Result<Extended> {
     let Some(nation) = nation_of(note) else { return Ok(Extended::Wrong) };
-    let extended =
-        store.read_checkpoint(&nation, note).and_then(|checkpoint| store.extend_log(&checkpoint, entries));
+    let extended = read(store, &nation, note).and_then(|checkpoint| store.extend_log(&checkpoint, entries));
     match extended {
         Ok(_) => {}
         Err(error) => {
@@ -300,7 +301,7 @@ pub(crate) fn accuse(
         return Ok(None);
     }
     let evidence = Evidence::of_prefix(&ours, &theirs, root, proof);
-    Ok(evidence.verify(&log_keys(store, nation)).ok().map(|_| evidence.to_json()))
+    Ok(evidence.verify(&store.log_keys(nation)).ok().map(|_| evidence.to_json()))
 }
 
 /// Statements of our own that wait to be logged, as far as the feed was looked through.

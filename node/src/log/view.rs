@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use registry::statement::Statement;
 use registry::store::{OwnLog, Store, StoreError};
-use registry::{Digest, Nation, Signed};
+use registry::{Digest, Nation, Signed, Timestamp};
 
 use super::{append, book};
 use crate::api::types::{
@@ -170,7 +170,7 @@ pub(crate) async fn place(node: &Node, digest: &Digest) -> Result<LogPlace, Prob
     let (nation, logged) = blocking(move || {
         let signed = store.statement(&wanted)?;
         let nation = signed.and_then(|signed| signed.peek().ok()).map(|it| it.nation().clone());
-        Ok::<_, StoreError>((nation, store.logged(&wanted)?))
+        Ok::<_, StoreError>((nation, store.logged(&wanted, Timestamp::now())?))
     })
     .await?;
     let nation = nation

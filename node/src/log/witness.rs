@@ -111,7 +111,9 @@ async fn ask(node: &Node, peer: PeerId, ally: &Nation, head: &Head) -> Result<bo
                     node.logs().remember_cosigned(ally, head.size);
                     node.logs().changed();
                 } else {
-                    let why = format!("peer {peer} sent a cosignature that does not verify");
+                    let why = format!(
+                        "peer {peer} sent a cosignature that does not verify, or is of a time that this node's clock can't explain"
+                    );
                     node.fault(&peer, "bad_cosignature", &why).await;
                 }
                 client.close().await;

@@ -148,13 +148,13 @@ impl Node {
         let Some(network) = self.network() else { return };
         let store = self.store().clone();
         let fit = blocking(move || {
-            let Some(found) = store.release(&release)? else { return Ok(false) };
+            let Some((found, signed)) = store.signed_release(&release)? else { return Ok(false) };
             let door = Door::open(&store, Timestamp::now())?;
             let whole = found.files.iter().all(|file| store.has_blob(&file.blake3));
             Ok::<_, StoreError>(
                 whole
                     && registry::releasable::to_everybody(&store, &found)?
-                    && door.may_be_announced(&release)?
+                    && door.may_be_announced_this(release, &found, &signed)?
                     && registry::admit::binding_recall(&store, &release)?.is_none(),
             )
         });

@@ -2,9 +2,8 @@
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use registry::admit::Door;
-use registry::statement::Statement;
 use registry::store::{Store, StoreError};
-use registry::{Digest, Nation, Signed, Timestamp};
+use registry::{Nation, Timestamp};
 
 use crate::node::{Node, blocking};
 use crate::swarm::streams::Inbound;
@@ -96,7 +95,7 @@ pub fn make_page(
         }
         for (seq, signed) in entries {
             scanned += 1;
-            if may_have(store, &door, nation, &signed)? {
+            if door.may_learn(&signed, nation)? {
                 let json = signed.to_json();
                 if !statements.is_empty() && bytes + json.len() > PAGE_BYTES {
                     more = true;
@@ -119,24 +118,4 @@ pub fn make_page(
     // A cursor beyond the end (of another store, say) is answered with the end, and the epoch tells why.
     let next = after.max(request.after);
     Ok((FeedPage { epoch, next, more, count: statements.len() as u16 }, statements))
-}
-
-/// Whether a nation may learn of a statement: what [`registry::releasable`] keeps back is kept back whatever the policy says;
-/// of a release, of a channel that points to it and of what is attested about it, the policy decides too.
-fn may_have(store: &Store, door: &Door<'_>, nation: &Nation, signed: &Signed) -> Result<bool, StoreError> {
-    let Ok(statement) = signed.peek() else { return Ok(false) };
-    if !registry::releasable::statement(store, &statement, nation)? {
-        return Ok(false);
-    }
-    let about = |release: &Digest| Ok::<_, StoreError>(door.may_have(release, nation)?.allows_statement());
-    match &statement {
-        Statement::Release(found) => {
-            Ok(door.may_have_this(signed.digest(), found, signed, nation)?.allows_statement())
-        }
-        Statement::Channel(channel) => Ok(channel.model.nation == *nation || about(&channel.release)?),
-        Statement::Attestation(attestation) => {
-            Ok(attestation.nation == *nation || about(&attestation.release)?)
-        }
-        Statement::Recall(_) | Statement::Root(_) | Statement::Membership(_) | Statement::Node(_) => Ok(true),
-    }
 }

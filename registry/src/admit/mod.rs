@@ -16,10 +16,11 @@ use crate::admitted::Admitted;
 use crate::digest::Digest;
 use crate::envelope::{Signed, Verified};
 use crate::format::{FormatError, Safety, detect, inspect};
+use crate::log::Logged;
 use crate::policy::{self, Action, Decision, Evidence, Facts, UnsafeFile};
 use crate::reference::Nation;
 use crate::statement::{self, Attestation, Kind, Recall, Release, Statement};
-use crate::store::{Store, StoreError, io};
+use crate::store::{Store, StoreError, better, io};
 use crate::timestamp::Timestamp;
 use crate::trust::TrustError;
 
@@ -126,20 +127,21 @@ pub fn facts(
 ) -> Result<(Verified<Release>, Facts), AdmitError> {
     let signed = store.statement(release)?.ok_or(AdmitError::NotFound(*release))?;
     let verified = believe(store, &signed, now)?;
-    let recalls: Vec<Recall> = store.recalls()?.into_iter().map(|(_, recall)| recall).collect();
-    let facts =
-        gather(store, nation, &verified, &Brought { recalls: &recalls, attestations: &[] }, now, |file| {
-            if store.has_blob(&file.blake3) { store.open_blob(&file.blake3).map(Some) } else { Ok(None) }
-        })?;
+    let facts = gather(store, nation, &verified, &Brought::default(), now, |file| {
+        if store.has_blob(&file.blake3) { store.open_blob(&file.blake3).map(Some) } else { Ok(None) }
+    })?;
     Ok((verified, facts))
 }
 
-/// Statements to decide by that are not, or not only, those in the store.
+/// What is known besides what the store knows.
+#[derive(Default)]
 pub(crate) struct Brought<'a> {
-    /// Every recall that counts, the store's among them.
+    /// Believed recalls.
     pub(crate) recalls: &'a [Recall],
-    /// Believed attestations besides the store's.
+    /// Believed attestations.
     pub(crate) attestations: &'a [Attestation],
+    /// What is proved of the release's place in its nation's log.
+    pub(crate) logged: Option<&'a Logged>,
 }
 
 /// Verifies a release's signatures against the trust of this moment, and the log order where its keys were replaced. The
@@ -182,18 +184,21 @@ fn gather(
     }
     let ancestors = store.ancestors_of(release.derived_from.iter().map(|base| base.release))?;
     let digest = release.digest();
+    let mut recalls: Vec<Recall> =
+        store.recalls_about(&digest, &ancestors)?.into_iter().map(|(_, recall)| recall).collect();
+    recalls.extend_from_slice(brought.recalls);
     let mut attestations = attestations(store, &digest, now)?;
     attestations.extend_from_slice(brought.attestations);
-    let logged = store.logged(&digest)?;
+    let logged = better(store.logged(&digest, now)?, brought.logged.cloned());
     let evidence = Evidence {
         release,
-        recalls: brought.recalls,
+        recalls: &recalls,
         ancestors: &ancestors,
         unsafe_files: &unsafe_files,
         logged: logged.as_ref(),
         attestations: &attestations,
         admitted: store.admission(&digest)?.is_some(),
-        lease_age: None,
+        lease_age: store.lease_age(&release.model.nation),
     };
     Ok(Facts::gather(&evidence, nation, &store.trust(), store.policy().witnesses(), now))
 }
@@ -290,12 +295,9 @@ pub(crate) fn complete(store: &Store, digest: Digest, release: &Release) -> Resu
 /// The first known recall that binds this node for `release`, with its statement's digest. Nothing when the release
 /// itself is not known here.
 pub fn binding_recall(store: &Store, release: &Digest) -> Result<Option<(Digest, Recall)>, StoreError> {
-    let recalls = store.recalls()?;
-    if recalls.is_empty() {
-        return Ok(None);
-    }
     let Some(known) = store.release(release)? else { return Ok(None) };
-    let ancestors = store.ancestors(release)?;
+    let ancestors = store.ancestors_of(known.derived_from.iter().map(|base| base.release))?;
+    let recalls = store.recalls_about(release, &ancestors)?;
     let (own, producer): (Nation, Nation) = (store.own(), known.model.nation);
     Ok(recalls
         .into_iter()

@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use tar::{Builder, EntryType, Header as TarHeader};
 
 use super::{BundleError, FORMAT, HEADER, Header, MAX_PROOF_BYTES, MAX_STATEMENTS, Matcher, VERSION, io};
-use crate::admit;
+use crate::admit::{self, Door, Permission};
 use crate::digest::Digest;
 use crate::envelope::Signed;
 use crate::reference::{Model, Nation};
-use crate::releasable;
+use crate::releasable::{self, Withheld};
 use crate::statement::{File, Releasable, Release};
 use crate::store::{Store, StoreError, sync_folder};
 use crate::timestamp::Timestamp;
@@ -83,11 +83,13 @@ pub fn export_with(
     options: &ExportOptions,
 ) -> Result<ExportReport, BundleError> {
     let _lease = store.lease([*release]);
-    let signed = store.statement(release)?.ok_or(admit::AdmitError::NotFound(*release))?;
-    let known = store.release(release)?.ok_or(admit::AdmitError::NotFound(*release))?;
+    let (known, signed) = store.signed_release(release)?.ok_or(admit::AdmitError::NotFound(*release))?;
     let to = options.to.clone().unwrap_or_else(|| store.own());
-    let given = releasable::ally(store, &to).and(releasable::release(store, release, &to)?);
-    given.map_err(|why| BundleError::Withheld { nation: to.clone(), why })?;
+    let door = Door::open(store, options.now)?;
+    let withheld = |why| BundleError::Withheld { nation: to.clone(), why };
+    releasable::ally(store, &to).and(releasable::release_known(store, &known, &to)?).map_err(withheld)?;
+    let permission = door.may_have_this(*release, &known, &signed, &to)?;
+    allowed(&permission, options, &known, &to).map_err(withheld)?;
     for matcher in &options.files {
         if !known.files.iter().any(|file| matcher.fits(&file.path)) {
             return Err(BundleError::NoSuchFile(crate::shorten(&matcher.pattern())));
@@ -117,14 +119,17 @@ pub fn export_with(
     };
     let header = serde_json::to_vec(&header).unwrap_or_default();
     append(&mut archive, HEADER, header.len() as u64, &header[..]).map_err(&fail)?;
-    let evidence = evidence(store, *release, &known, signed, &to)?;
+    let recalled = permission == Permission::Recalled;
+    let evidence = evidence(store, &door, *release, &known, signed, &to)?;
     for (digest, statement) in &evidence {
         let json = statement.to_json();
         let name = format!("statements/{}.json", digest.to_hex());
         append(&mut archive, &name, json.len() as u64, &json[..]).map_err(&fail)?;
     }
     proofs(store, &known.model.nation, &evidence, &mut archive, out)?;
-    content(store, &known, &taken, &mut archive, out)?;
+    if !recalled {
+        content(store, &known, &taken, &mut archive, out)?;
+    }
     let file = archive.into_inner().and_then(|writer| Ok(writer.into_inner()?)).map_err(&fail)?;
     file.as_file().sync_all().map_err(&fail)?;
     let bytes = file.as_file().metadata().map_err(&fail)?.len();
@@ -144,6 +149,27 @@ pub fn export_with(
         to,
         releasable_to: known.releasable_to,
     })
+}
+
+/// What the policy's `release` action said. Of a recalled release the statements alone may go: the recall among them is what
+/// must travel.
+fn allowed(
+    permission: &Permission,
+    options: &ExportOptions,
+    known: &Release,
+    to: &Nation,
+) -> Result<(), Withheld> {
+    match permission {
+        Permission::Allowed => Ok(()),
+        Permission::Recalled if options.without_blobs => Ok(()),
+        Permission::Recalled => Err(Withheld::Recalled),
+        Permission::Refused(decision) => Err(Withheld::Policy(admit::reasons(decision))),
+        Permission::Unknown | Permission::NotReleasable => Err(Withheld::NotReleasable {
+            producer: known.model.nation.clone(),
+            to: known.releasable_to.to_string(),
+            nation: to.clone(),
+        }),
+    }
 }
 
 /// That the producer's statements stand in its log, as far as this node knows.
@@ -205,6 +231,7 @@ fn content(
 /// from, the model's channels, every recall by its producer, and every recall of it or its bases by anybody.
 fn evidence(
     store: &Store,
+    door: &Door<'_>,
     digest: Digest,
     known: &Release,
     signed: Signed,
@@ -229,8 +256,7 @@ fn evidence(
     let mut seen = BTreeSet::from([digest]);
     for other in others.filter(|other| seen.insert(*other)) {
         let Some(signed) = store.statement(&other)? else { continue };
-        let statement = signed.peek().map_err(crate::envelope::EnvelopeError::from)?;
-        if releasable::statement(store, &statement, to)? {
+        if door.may_learn(&signed, to)? {
             evidence.push((other, signed));
         }
         if evidence.len() >= MAX_STATEMENTS {

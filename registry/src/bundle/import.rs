@@ -20,10 +20,11 @@ use super::{
 use crate::admit::{Brought, believe, judge};
 use crate::digest::Digest;
 use crate::envelope::{Signed, Verified};
+use crate::log::Logged;
 use crate::log::proof::LogProof;
 use crate::reference::{Model, Nation};
-use crate::statement::{Attestation, Kind, MAX_FILES, Recall, Release, Statement};
-use crate::store::Store;
+use crate::statement::{self, Attestation, Kind, MAX_FILES, Recall, Release, Statement};
+use crate::store::{Store, StoreError};
 use crate::timestamp::Timestamp;
 use crate::trust::{TrustError, self_signed_root};
 
@@ -117,6 +118,8 @@ struct Bundle<'a> {
     proof_bytes: u64,
     /// What the proofs prove of the producer's log.
     checkpoint: Option<Checkpoint>,
+    /// What one of them proves of the release.
+    logged: Option<Logged>,
     /// Set when the first map or blob comes: from then on the release is believed and allowed.
     release: Option<Verified<Release>>,
     others: Vec<Verified<Statement>>,
@@ -140,6 +143,7 @@ impl<'a> Bundle<'a> {
             proofs: BTreeMap::new(),
             proof_bytes: 0,
             checkpoint: None,
+            logged: None,
             release: None,
             others: Vec::new(),
             skipped: Vec::new(),
@@ -276,14 +280,25 @@ impl<'a> Bundle<'a> {
         if let Err(error) = self.prove(&release).and_then(|()| self.not_stale()) {
             return Err(self.refused(error));
         }
-        let (recalls, attestations) = (self.recalls()?, self.attestations());
-        let brought = Brought { recalls: &recalls, attestations: &attestations };
-        let decision = judge(self.store, &release, &brought, self.now, |_| Ok(None))?;
-        if !decision.allowed {
-            return Err(self.refused(BundleError::Refused { release: digest, decision }));
-        }
+        self.judge(&release, |_| Ok(None))?;
         self.release = Some(release);
         Ok(())
+    }
+
+    /// Asks the policy, with everything that the bundle proves and with what is known here.
+    fn judge(
+        &self,
+        release: &Verified<Release>,
+        open: impl Fn(&statement::File) -> Result<Option<File>, StoreError>,
+    ) -> Result<(), BundleError> {
+        let (recalls, attestations) = (self.recalls(), self.attestations());
+        let logged = self.logged.as_ref();
+        let brought = Brought { recalls: &recalls, attestations: &attestations, logged };
+        let decision = judge(self.store, release, &brought, self.now, open)?;
+        if decision.allowed {
+            return Ok(());
+        }
+        Err(self.refused(BundleError::Refused { release: release.digest(), decision }))
     }
 
     /// Takes the later roots of pinned nations, in their order: what follows may be signed by keys that they brought, or no
@@ -305,14 +320,13 @@ impl<'a> Bundle<'a> {
         }
     }
 
-    /// Every recall believed here, and those that the bundle brings.
-    fn recalls(&self) -> Result<Vec<Recall>, BundleError> {
-        let mut recalls: Vec<Recall> = self.store.recalls()?.into_iter().map(|(_, recall)| recall).collect();
-        recalls.extend(self.others.iter().filter_map(|other| match other.get() {
+    /// The believed recalls that the bundle brings.
+    fn recalls(&self) -> Vec<Recall> {
+        let recall = |other: &Verified<Statement>| match other.get() {
             Statement::Recall(recall) => Some(recall.clone()),
             _ => None,
-        }));
-        Ok(recalls)
+        };
+        self.others.iter().filter_map(recall).collect()
     }
 
     /// The believed attestations that the bundle brings.
@@ -378,19 +392,11 @@ impl<'a> Bundle<'a> {
             }
         }
         // Again, now that there is content to look at.
-        let (recalls, attestations) = (self.recalls()?, self.attestations());
-        let brought = Brought { recalls: &recalls, attestations: &attestations };
-        let decision =
-            judge(self.store, &release, &brought, self.now, |file| match self.blobs.get(&file.blake3) {
-                Some(staged) => {
-                    File::open(staged).map(Some).map_err(crate::store::io("could not read", staged))
-                }
-                None if self.store.has_blob(&file.blake3) => self.store.open_blob(&file.blake3).map(Some),
-                None => Ok(None),
-            })?;
-        if !decision.allowed {
-            return Err(self.refused(BundleError::Refused { release: digest, decision }));
-        }
+        self.judge(&release, |file| match self.blobs.get(&file.blake3) {
+            Some(staged) => File::open(staged).map(Some).map_err(crate::store::io("could not read", staged)),
+            None if self.store.has_blob(&file.blake3) => self.store.open_blob(&file.blake3).map(Some),
+            None => Ok(None),
+        })?;
         self.keep(release, missing)
     }
 
@@ -412,9 +418,9 @@ impl<'a> Bundle<'a> {
         // First what can be refused: a version that is another release here already.
         let put = self.store.put_statement(&release.clone().into_statement())?;
         report.new_statements += usize::from(put.new);
-        let nation = release.model.nation.clone();
+        let (nation, count) = (release.model.nation.clone(), self.count());
         for (statement, proof) in std::mem::take(&mut self.proofs) {
-            self.store.keep_proof(&nation, &statement, &proof)?;
+            self.store.keep_proof(&nation, &statement, &proof, count)?;
         }
         for (digest, staged) in std::mem::take(&mut self.maps) {
             let size = staged.metadata().map_err(crate::store::io("could not look at", &staged))?.len();

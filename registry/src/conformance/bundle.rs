@@ -2,13 +2,15 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::bundle::{self, BundleError, ImportOptions, ImportReport};
+use crate::policy::Policy;
 use crate::store::Store;
 use crate::{Reference, Signed, Timestamp};
 use serde_json::{Value, json};
 
-use super::{Outcome, Runner, broken, bytes, bytes_of, items, number, parsed, same};
+use super::{Outcome, Runner, broken, bytes, bytes_of, items, number, parsed, same, text};
 
 pub(super) const KINDS: &[(&str, Runner)] = &[("bundle", import)];
 
@@ -28,7 +30,23 @@ fn store(input: &Value, home: &Path) -> Result<Store, String> {
         let root = Signed::parse(&bytes_of(root).map_err(broken)?).map_err(broken)?;
         store.pin_nation(&root, root.digest(), pinned).map_err(broken)?;
     }
+    if let Some(policy) = policy(input)? {
+        store.set_policy(policy);
+    }
     Ok(store)
+}
+
+/// The policy that is asked, where it is not the shipped one without witnesses.
+fn policy(input: &Value) -> Result<Option<Arc<Policy>>, String> {
+    let witnesses = input.get("policyWitnesses").map(number).transpose()?;
+    let witnesses = witnesses.map(u32::try_from).transpose().map_err(broken)?;
+    Ok(match input.get("policy") {
+        None => witnesses.map(Policy::shipped),
+        Some(_) => {
+            let own = Policy::own("vector", text(input, "policy")?, false, witnesses.unwrap_or(0));
+            Some(Arc::new(own.map_err(broken)?))
+        }
+    })
 }
 
 fn import(input: &Value) -> Outcome {

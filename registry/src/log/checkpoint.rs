@@ -1,7 +1,7 @@
 //! Checkpoints ([C2SP tlog-checkpoint](https://c2sp.org/tlog-checkpoint)): a log's name, size and root hash as a signed note, and
 //! which nations cosigned one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use data_encoding::BASE64;
 
@@ -11,6 +11,7 @@ use crate::key::SecretKey;
 use crate::reference::Nation;
 use crate::statement::{RoleName, Root};
 use crate::timestamp::Timestamp;
+use crate::trust::MAX_CLOCK_SKEW;
 
 /// What the origin of a nation's log begins with.
 const ORIGIN: &str = "steelyard/";
@@ -132,6 +133,16 @@ impl Checkpoint {
     }
 }
 
+/// Who cosigned a checkpoint, and when.
+pub type Cosignatures = BTreeMap<Nation, BTreeSet<Timestamp>>;
+
+/// Who of them counts for a reader at `now`, each with the latest time that its clock can explain.
+pub fn believed_at(cosignatures: &Cosignatures, now: Timestamp) -> BTreeMap<Nation, Timestamp> {
+    let latest = now.plus(MAX_CLOCK_SKEW);
+    let believed = |times: &BTreeSet<Timestamp>| times.range(..=latest).next_back().copied();
+    cosignatures.iter().filter_map(|(nation, times)| Some((nation.clone(), believed(times)?))).collect()
+}
+
 /// A checkpoint whose log signed it, with the note that says so. Only [`SignedCheckpoint::verify`] and
 /// [`SignedCheckpoint::sign`] make one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -208,18 +219,40 @@ impl SignedCheckpoint {
         &self,
         keys: impl IntoIterator<Item = (&'a Nation, &'a [NoteKey])>,
     ) -> BTreeMap<Nation, Timestamp> {
-        let mut found = BTreeMap::new();
-        for (nation, keys) in keys {
+        let times = self.cosignatures(keys).into_iter();
+        times.filter_map(|(nation, times)| Some((nation, *times.last()?))).collect()
+    }
+
+    /// The same as a reader at `now` counts them: a cosignature of a time more than [`MAX_CLOCK_SKEW`] seconds ahead is as
+    /// if it weren't there, so that what comes next year doesn't hide what was cosigned yesterday.
+    pub fn witnesses_at<'a>(
+        &self,
+        keys: impl IntoIterator<Item = (&'a Nation, &'a [NoteKey])>,
+        now: Timestamp,
+    ) -> BTreeMap<Nation, Timestamp> {
+        believed_at(&self.cosignatures(keys), now)
+    }
+
+    /// The nations whose witnesses cosigned it, each with every time at which one did; the log's own never among them.
+    pub fn cosignatures<'a>(
+        &self,
+        keys: impl IntoIterator<Item = (&'a Nation, &'a [NoteKey])>,
+    ) -> Cosignatures {
+        let mut found = Cosignatures::new();
+        for (nation, keys) in keys.into_iter().filter(|(nation, _)| **nation != self.nation) {
             let name = witness_name(nation);
-            let times =
-                keys.iter().filter(|key| key.name() == name).filter_map(|key| self.note.cosigned_by(key));
-            if *nation != self.nation
-                && let Some(time) = times.max()
-            {
-                found.insert(nation.clone(), time);
+            let keys = keys.iter().filter(|key| key.name() == name);
+            let times: BTreeSet<Timestamp> = keys.flat_map(|key| self.note.cosignatures_of(key)).collect();
+            if !times.is_empty() {
+                found.insert(nation.clone(), times);
             }
         }
         found
+    }
+
+    /// Drops cosignatures of times that the clock of a reader at `now` can't explain, so that they take nobody's place.
+    pub fn drop_ahead(&mut self, now: Timestamp) {
+        self.note.drop_ahead(now);
     }
 
     /// Keeps one line of each key of `keys`: the log's own signature, and a witness's newest cosignature. All else is

@@ -8,7 +8,7 @@ pub mod tiles;
 pub mod tree;
 pub mod witness;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +45,23 @@ pub struct Logged {
     pub size: u64,
     /// The nations that cosigned that checkpoint, the log's own never among them.
     pub witnesses: BTreeSet<Nation>,
-    /// When the newest of those cosignatures was made.
+    /// Since when as many nations as are asked for had cosigned it; nothing while fewer have.
     pub witnessed: Option<Timestamp>,
+}
+
+/// How cosignatures are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Count {
+    /// How many nations make the quorum; none counts as one.
+    pub quorum: u32,
+    /// The reader's time.
+    pub now: Timestamp,
+}
+
+/// The moment since which `quorum` distinct nations had cosigned, each by its latest time: the quorum-th newest of those.
+/// Nothing where there are fewer.
+pub fn reached(times: &BTreeMap<Nation, Timestamp>, quorum: u32) -> Option<Timestamp> {
+    let mut times: Vec<Timestamp> = times.values().copied().collect();
+    times.sort_unstable_by(|a, b| b.cmp(a));
+    times.get(quorum.max(1) as usize - 1).copied()
 }

@@ -1,6 +1,7 @@
 //! Signed notes ([C2SP signed-note](https://c2sp.org/signed-note)): a text and lines of signatures under it, and the timestamped
 //! signatures of witnesses ([C2SP tlog-cosignature](https://c2sp.org/tlog-cosignature), version 1).
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use data_encoding::{BASE64, HEXLOWER};
@@ -8,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::key::PublicKey;
 use crate::timestamp::Timestamp;
+use crate::trust::MAX_CLOCK_SKEW;
 
 /// Longest note, in bytes: a checkpoint of four short lines and a line for each witness.
 pub const MAX_NOTE: usize = 32 * 1024;
@@ -274,6 +276,20 @@ impl Note {
         i64::try_from(time).ok().map(Timestamp::from_unix)
     }
 
+    /// Every time at which the witness `key` says that it cosigned.
+    pub fn cosignatures_of(&self, key: &NoteKey) -> BTreeSet<Timestamp> {
+        let witness = Some(key).filter(|key| key.usage == KeyUse::Cosignature);
+        let times = witness.into_iter().flat_map(|key| self.cosigning(key)).map(|(time, _)| time);
+        times.filter_map(|time| i64::try_from(time).ok()).map(Timestamp::from_unix).collect()
+    }
+
+    /// Drops every line that can be a cosignature and is of a later time than the clock of a reader at `now` can explain.
+    pub fn drop_ahead(&mut self, now: Timestamp) {
+        let latest = u64::try_from(now.plus(MAX_CLOCK_SKEW).unix()).unwrap_or(0);
+        // A log's own signature is shorter: it has no time.
+        self.signatures.retain(|line| line.cosignature().is_none_or(|(time, _)| time <= latest));
+    }
+
     /// The line by which `key` signed; of a witness's several the one with the latest time.
     pub fn newest_of<'a>(&'a self, key: &NoteKey) -> Option<&'a NoteSignature> {
         match key.usage {
@@ -281,15 +297,17 @@ impl Note {
                 <&[u8; 64]>::try_from(line.signature.as_slice())
                     .is_ok_and(|signature| key.key.verify(self.text.as_bytes(), signature))
             }),
-            KeyUse::Cosignature => {
-                let valid = self.of(key).filter_map(|line| {
-                    let (time, signature) = line.cosignature()?;
-                    let message = cosignature_message(time, &self.text);
-                    key.key.verify(message.as_bytes(), signature).then_some((time, line))
-                });
-                valid.max_by_key(|(time, _)| *time).map(|(_, line)| line)
-            }
+            KeyUse::Cosignature => self.cosigning(key).max_by_key(|(time, _)| *time).map(|(_, line)| line),
         }
+    }
+
+    /// The lines by which `key` cosigned, with their times.
+    fn cosigning<'a>(&'a self, key: &NoteKey) -> impl Iterator<Item = (u64, &'a NoteSignature)> {
+        self.of(key).filter_map(|line| {
+            let (time, signature) = line.cosignature()?;
+            let message = cosignature_message(time, &self.text);
+            key.key.verify(message.as_bytes(), signature).then_some((time, line))
+        })
     }
 
     fn of<'a>(&'a self, key: &NoteKey) -> impl Iterator<Item = &'a NoteSignature> {

@@ -9,14 +9,17 @@
 //! <the checkpoint's note>
 //! ```
 
+use std::collections::BTreeMap;
+
 use data_encoding::BASE64;
 
 use super::checkpoint::{CheckpointError, SignedCheckpoint};
 use super::note::{MAX_NOTE, NoteKey};
 use super::tree::{Hash, MAX_PROOF, ProofError, leaf_hash, verify_inclusion};
-use super::{Logged, entry};
+use super::{Logged, entry, reached};
 use crate::digest::Digest;
 use crate::reference::Nation;
+use crate::timestamp::Timestamp;
 
 /// The first line.
 const HEADER: &str = "c2sp.org/tlog-proof@v1";
@@ -103,15 +106,39 @@ impl LogProof {
         log: &[NoteKey],
         witnesses: impl IntoIterator<Item = (&'a Nation, &'a [NoteKey])>,
     ) -> Result<Logged, LogProofError> {
+        let checkpoint = self.places(statement, nation, log)?;
+        Ok(self.logged(&checkpoint, checkpoint.witnesses(witnesses), 1))
+    }
+
+    /// The checkpoint under which the statement stands where the proof says.
+    pub fn places(
+        &self,
+        statement: &Digest,
+        nation: &Nation,
+        log: &[NoteKey],
+    ) -> Result<SignedCheckpoint, LogProofError> {
         let checkpoint = SignedCheckpoint::verify(nation, &self.note, log)?;
+        self.holds(statement, &checkpoint)?;
+        Ok(checkpoint)
+    }
+
+    /// That its hashes lead from the statement's entry to the root of its checkpoint, which was believed before.
+    pub(crate) fn holds(&self, statement: &Digest, checkpoint: &SignedCheckpoint) -> Result<(), ProofError> {
         let leaf = leaf_hash(&entry(statement));
-        verify_inclusion(&leaf, self.index, checkpoint.size(), &self.path, checkpoint.root())?;
-        let witnessed = checkpoint.witnesses(witnesses);
-        Ok(Logged {
+        verify_inclusion(&leaf, self.index, checkpoint.size(), &self.path, checkpoint.root())
+    }
+
+    pub(crate) fn logged(
+        &self,
+        checkpoint: &SignedCheckpoint,
+        by: BTreeMap<Nation, Timestamp>,
+        quorum: u32,
+    ) -> Logged {
+        Logged {
             index: self.index,
             size: checkpoint.size(),
-            witnessed: witnessed.values().max().copied(),
-            witnesses: witnessed.into_keys().collect(),
-        })
+            witnessed: reached(&by, quorum),
+            witnesses: by.into_keys().collect(),
+        }
     }
 }

@@ -41,10 +41,12 @@ pub enum Refusal {
         /// The size that it cosigned last.
         size: u64,
     },
-    /// 409 too: the same size with another root. The log shows two faces.
-    #[error("this witness cosigned another root hash for size {size}: the log has forked")]
+    /// 409 too: another root than the one cosigned or followed for that size. The log shows two faces.
+    #[error(
+        "this witness knows another root hash for the checkpoint's size: the log has forked; it cosigned size {size} last"
+    )]
     Fork {
-        /// The size.
+        /// The size that it cosigned last; 0 when none.
         size: u64,
     },
     /// 422: the proof does not lead from the one to the other.

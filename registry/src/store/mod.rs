@@ -63,6 +63,7 @@ pub use recover::{Recovery, Withdrawn};
 pub use statements::{MAX_ANCESTORS, MAX_FEED, MAX_FEED_BYTES, MAX_RECALLS, MAX_STATEMENTS, Put};
 
 pub(crate) use error::io;
+pub(crate) use log::better;
 
 use crate::digest::Digest;
 use crate::envelope::Signed;
@@ -84,6 +85,9 @@ pub const MAX_NOTE_KEY: usize = 256;
 /// Longest note, in bytes: a cursor, an address, a small list.
 pub const MAX_NOTE: usize = 64 * 1024;
 
+/// Answers how many seconds ago enough allies were heard for models of a producer, where a lease is in use.
+pub type LeaseAge = dyn Fn(&Nation) -> Option<i64> + Send + Sync;
+
 type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 /// One node's store. Clones share it.
@@ -97,17 +101,21 @@ struct Inner {
     own: Nation,
     trust: RwLock<Arc<Trust>>,
     policy: RwLock<Arc<Policy>>,
+    /// How long ago this node heard from its allies, where it serves on a lease.
+    lease_age: RwLock<Option<Arc<LeaseAge>>>,
     /// The number of the last statement; held while one is added, so that the feed has no gaps and no surprises.
     last: Mutex<u64>,
     keeper: Keeper,
     partials: Mutex<HashMap<Digest, Weak<partial::Inner>>>,
     audiences: Mutex<audience::Audiences>,
     /// Every recall as it was read last; forgotten when one is added.
-    recalls: Mutex<Option<Vec<(Digest, crate::statement::Recall)>>>,
+    recalls: Mutex<Option<Arc<statements::Recalls>>>,
     recovery: Recovery,
     /// Held while a log is compared and changed, so that nothing is signed twice for one size.
     logging: Mutex<()>,
     own_log: Mutex<OwnLog>,
+    /// Checkpoints whose signatures were checked.
+    notes: Mutex<log::Notes>,
     // Fields are dropped in order: the index is closed before the lock is let go.
     index: Index,
     _lock: File,
@@ -213,6 +221,7 @@ impl Store {
             trust: RwLock::new(Arc::new(trust)),
             // A node puts that of its settings in its place.
             policy: RwLock::new(Policy::shipped(0)),
+            lease_age: RwLock::default(),
             last: Mutex::new(last),
             keeper: Keeper::default(),
             partials: Mutex::default(),
@@ -221,11 +230,13 @@ impl Store {
             recovery,
             logging: Mutex::default(),
             own_log: Mutex::new(OwnLog::Unconfirmed),
+            notes: Mutex::default(),
             index,
             _lock: lock,
         };
         let store = Self { inner: Arc::new(inner) };
         *locked(&store.inner.own_log) = store.look_at_own_log()?;
+        store.reconsider_said()?;
         Ok(store)
     }
 
@@ -247,6 +258,17 @@ impl Store {
     /// Sets the policy; it holds from the next decision on. It is not kept: whoever opens the store sets it again.
     pub fn set_policy(&self, policy: Arc<Policy>) {
         *self.inner.policy.write().unwrap_or_else(PoisonError::into_inner) = policy;
+    }
+
+    /// Seconds since enough allies were heard for models of `producer`; nothing where no lease is in use, or nobody told.
+    pub fn lease_age(&self, producer: &Nation) -> Option<i64> {
+        let asked = self.inner.lease_age.read().unwrap_or_else(PoisonError::into_inner).clone();
+        asked.and_then(|age| age(producer))
+    }
+
+    /// Tells from whom the age of a lease is learnt; it is asked for each decision.
+    pub fn set_lease_age(&self, age: Arc<LeaseAge>) {
+        *self.inner.lease_age.write().unwrap_or_else(PoisonError::into_inner) = Some(age);
     }
 
     /// What opening the store found and put right.

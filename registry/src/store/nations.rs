@@ -5,13 +5,14 @@ use std::sync::{Arc, PoisonError, RwLockWriteGuard};
 
 use super::index::{Batch, Family, Index};
 use super::record::{corrupt, decode_dated, encode_dated, nation_prefix, said_from, said_to};
-use super::{Result, Store, StoreError};
+use super::statements::peek;
+use super::{MAX_FEED, Result, Store, StoreError};
 use crate::digest::Digest;
 use crate::envelope::{EnvelopeError, Signed, Verified};
 use crate::reference::Nation;
 use crate::statement::{Membership, Root, Statement};
 use crate::timestamp::Timestamp;
-use crate::trust::{Member, Trust, TrustError, peek_root, self_signed_root};
+use crate::trust::{Member, Said, Trust, TrustError, peek_root, self_signed_root};
 
 /// Prefix of the notes of what was said of each nation.
 const SAID: &str = "membership/";
@@ -202,6 +203,64 @@ impl Store {
             batch.put(Family::Meta, key.as_bytes(), &said_to(said))?;
         }
         Ok(change)
+    }
+
+    /// Looks again at what our own nation said of others once its log shows where its newest root stands: a statement by a
+    /// thief, whose keys that root took away, gives way to the last one that is still believed, whatever its sequence. Returns
+    /// the nations whose standing that concerns. Durable on return.
+    pub(super) fn reconsider_said(&self) -> Result<Vec<Nation>> {
+        let trust = self.trust();
+        let Ok(own) = trust.member(trust.own()) else { return Ok(Vec::new()) };
+        if own.root.version == 1 || self.log_number(trust.own(), &own.root.digest())?.is_none() {
+            return Ok(Vec::new());
+        }
+        let mut changed = Vec::new();
+        for (member, said) in trust.memberships() {
+            if self.is_superseded(&said.statement)? {
+                changed.push((member.clone(), said.statement, self.said_before(member)?));
+            }
+        }
+        if changed.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut change = self.change();
+        let mut batch = self.inner.index.batch();
+        // What was said anew meanwhile stands.
+        changed.retain(|(member, last, _)| {
+            change.after.said(member).is_some_and(|said| said.statement == *last)
+        });
+        for (member, last, before) in &changed {
+            let key = format!("{SAID}{member}");
+            match before {
+                Some(said) => batch.put(Family::Meta, key.as_bytes(), &said_to(said))?,
+                None => batch.delete(Family::Meta, key.as_bytes())?,
+            }
+            change.after.take_back(member, *before);
+            tracing::warn!(%member, statement = %last, "what was said of this nation with keys that were taken away counts no more");
+        }
+        batch.commit()?;
+        change.done();
+        Ok(changed.into_iter().map(|(member, _, _)| member).collect())
+    }
+
+    /// The last thing said of `member` that is still believed.
+    fn said_before(&self, member: &Nation) -> Result<Option<Said>> {
+        let (own, mut best, mut after) = (self.own(), None::<Said>, 0);
+        loop {
+            let page = self.feed(after, MAX_FEED)?;
+            let Some((last, _)) = page.last() else { return Ok(best) };
+            after = *last;
+            for (_, signed) in page {
+                let Statement::Membership(found) = peek(&signed)? else { continue };
+                let about = found.nation == own && found.member == *member;
+                let Membership { standing, sequence, fingerprint, .. } = found;
+                let statement = signed.digest();
+                let better = best.is_none_or(|best| best.sequence < sequence);
+                if about && better && !self.is_superseded(&statement)? {
+                    best = Some(Said { standing, sequence, fingerprint, statement });
+                }
+            }
+        }
     }
 
     fn change(&self) -> Change<'_> {

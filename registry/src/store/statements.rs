@@ -1,6 +1,7 @@
 //! Statements: what was signed and believed, in the order in which it arrived.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use super::index::{Batch, Family, Index};
 use super::record::{self, ChannelRecord, StatementRecord, corrupt};
@@ -24,6 +25,12 @@ pub const MAX_FEED: usize = 1024;
 pub const MAX_FEED_BYTES: usize = 16 * 1024 * 1024;
 /// Most ancestors that are looked at for one release: far more than any lineage in use, and a bound on a hostile one.
 pub const MAX_ANCESTORS: usize = 4096;
+
+/// Every recall, by nation and sequence, with where those of each target are among them.
+pub(super) struct Recalls {
+    all: Vec<(Digest, Recall)>,
+    by_target: HashMap<Digest, Vec<usize>>,
+}
 
 /// Where a statement stands in the feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,6 +112,10 @@ impl Store {
             change.done();
         }
         *last = record.seq;
+        drop(last);
+        if matches!(statement.get(), Statement::Root(root) if root.nation == self.inner.own) {
+            self.reconsider_said()?;
+        }
         Ok(Put { seq: record.seq, new: true })
     }
 
@@ -220,9 +231,14 @@ impl Store {
 
     /// The release with this digest, as it was when it was kept (see [`Self::statement`]).
     pub fn release(&self, digest: &Digest) -> Result<Option<Release>> {
+        Ok(self.signed_release(digest)?.map(|(release, _)| release))
+    }
+
+    /// The release with this digest and who signed it, read once.
+    pub fn signed_release(&self, digest: &Digest) -> Result<Option<(Release, Signed)>> {
         match self.statement_record(digest)? {
             Some(record) if record.kind == Kind::Release => match peek(&record.signed)? {
-                Statement::Release(release) => Ok(Some(release)),
+                Statement::Release(release) => Ok(Some((release, record.signed))),
                 _ => Err(corrupt("a release")),
             },
             _ => Ok(None),
@@ -278,10 +294,26 @@ impl Store {
 
     /// Every recall, by nation and sequence, with the statement's digest.
     pub fn recalls(&self) -> Result<Vec<(Digest, Recall)>> {
-        // Every decision asks for all of them, and reading one takes longer than a whole decision.
+        Ok(self.all_recalls()?.all.clone())
+    }
+
+    /// Those that name `release` or what it derives from, with the statement's digest; whether one binds is another question.
+    pub(crate) fn recalls_about(
+        &self,
+        release: &Digest,
+        ancestors: &Ancestors,
+    ) -> Result<Vec<(Digest, Recall)>> {
+        let recalls = self.all_recalls()?;
+        let named = [release].into_iter().chain(ancestors.keys().filter(|ancestor| *ancestor != release));
+        let places = named.filter_map(|target| recalls.by_target.get(target)).flatten();
+        Ok(places.filter_map(|place| recalls.all.get(*place)).cloned().collect())
+    }
+
+    fn all_recalls(&self) -> Result<Arc<Recalls>> {
+        // Every decision asks for some of them, and reading one takes longer than a whole decision.
         let mut kept = locked(&self.inner.recalls);
         if let Some(recalls) = &*kept {
-            return Ok(recalls.clone());
+            return Ok(Arc::clone(recalls));
         }
         let mut recalls = Vec::new();
         for entry in self.inner.index.scan(Family::Recalls, &[])? {
@@ -291,7 +323,12 @@ impl Store {
                 _ => return Err(corrupt("a recall")),
             }
         }
-        *kept = Some(recalls.clone());
+        let mut by_target: HashMap<Digest, Vec<usize>> = HashMap::new();
+        for (place, (_, recall)) in recalls.iter().enumerate() {
+            by_target.entry(recall.target.digest()).or_default().push(place);
+        }
+        let recalls = Arc::new(Recalls { all: recalls, by_target });
+        *kept = Some(Arc::clone(&recalls));
         Ok(recalls)
     }
 
@@ -387,7 +424,7 @@ impl Store {
     }
 
     /// Whether the log shows that a kept statement was signed with keys that a root had taken away before.
-    fn is_superseded(&self, statement: &Digest) -> Result<bool> {
+    pub(super) fn is_superseded(&self, statement: &Digest) -> Result<bool> {
         let Some(signed) = self.statement(statement)? else { return Ok(false) };
         let issued = peek(&signed)?.issued();
         match self.verify_kept::<StoreError>(&signed, issued) {

@@ -229,6 +229,17 @@ impl Trust {
         self.said.insert(member, said);
     }
 
+    /// Goes back to what was said before, or to nothing: what was said last was signed with keys that were taken away.
+    pub fn take_back(&mut self, member: &Nation, before: Option<Said>) {
+        if let Some(entry) = self.members.get_mut(member) {
+            entry.said = before;
+        }
+        match before {
+            Some(said) => self.said.insert(member.clone(), said),
+            None => self.said.remove(member),
+        };
+    }
+
     /// Forgets a nation. What was admitted before stays admitted; nothing new of it is believed.
     pub fn unpin(&mut self, nation: &Nation) -> Result<Member, TrustError> {
         if *nation == self.own {

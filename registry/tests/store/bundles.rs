@@ -322,7 +322,13 @@ fn a_recall_in_the_bundle_counts() {
     let release = published(&from, "alba/m", "1", 1);
     accept(&from, &sign(Statement::Recall(recall("alba", 1, RecallTarget::Release(release)))), NOW).unwrap();
     let path = a.path().join("recalled.bundle");
-    export(&from, &release, &path).unwrap();
+    // Its bytes go to nobody any more; the statements must, or the recall could not be carried.
+    assert!(matches!(export(&from, &release, &path), Err(BundleError::Withheld { .. })));
+    let options = ExportOptions { to: Some(nation("borea")), without_blobs: true, ..ExportOptions::new(NOW) };
+    bundle::export_with(&from, &release, &path, &options).unwrap();
+    assert!(
+        items(&path).iter().all(|item| !item.name.starts_with("blobs") && !item.name.starts_with("maps"))
+    );
     let (_b, to) = house("borea", &["alba"]);
     let error = bundle::import(&to, &path, NOW).unwrap_err();
     assert!(matches!(error, BundleError::Refused { .. }), "{error}");

@@ -267,7 +267,7 @@ fn a_later_cosignature_takes_the_earlier_ones_place() {
     let kept = ours.log_checkpoint(&alba).unwrap().unwrap();
     assert_eq!(kept.note().signatures().len(), 2);
     let digest = registry::log::statement_of(&all(&ours, &alba)[0]).unwrap();
-    let logged = ours.logged(&digest).unwrap().unwrap();
+    let logged = ours.logged(&digest, NOW).unwrap().unwrap();
     assert_eq!(logged.witnessed, Some(Timestamp::from_unix(NOW.unix() + 20)));
 }
 

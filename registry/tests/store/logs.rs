@@ -80,10 +80,10 @@ fn what_was_signed_is_appended_once_and_in_order() {
     assert!(matches!(store.append_log(&key("borea")), Err(LogError::Key)));
     let later = say(&store, "alba", 6);
     assert_eq!(store.append_log(&key("alba")).unwrap().unwrap().first, 5);
-    let logged = store.logged(&later).unwrap().unwrap();
+    let logged = store.logged(&later, NOW).unwrap().unwrap();
     assert_eq!((logged.index, logged.size, logged.witnesses.len()), (5, 6, 0));
     assert_eq!(all(&store, &alba).iter().map(|e| statement_of(e).unwrap()).collect::<Vec<_>>()[..5], said);
-    assert_eq!(store.logged(&Digest::of(b"nothing")).unwrap(), None);
+    assert_eq!(store.logged(&Digest::of(b"nothing"), NOW).unwrap(), None);
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn a_witness_cosigns_forwards_alone_and_remembers_across_restarts() {
     assert!(ours.add_cosignatures(&alba, 3, &lines).unwrap());
     assert!(!ours.add_cosignatures(&alba, 3, &lines).unwrap());
     let digest = statement_of(&all(&ours, &alba)[0]).unwrap();
-    let logged = ours.logged(&digest).unwrap().unwrap();
+    let logged = ours.logged(&digest, NOW).unwrap().unwrap();
     assert_eq!(logged.witnesses.into_iter().collect::<Vec<_>>(), [nation("borea")]);
     assert_eq!(logged.witnessed, Some(NOW));
     (4..=8).for_each(|n| {
@@ -174,7 +174,7 @@ fn a_witness_cosigns_forwards_alone_and_remembers_across_restarts() {
     theirs.cosign(&request(&ours, 3), &witness, NOW).unwrap().unwrap();
     assert_eq!(theirs.cosigned(&alba).unwrap().unwrap().size, 8);
     // Earlier cosignatures still count for what they cover.
-    assert_eq!(ours.logged(&digest).unwrap().unwrap().witnesses.len(), 1);
+    assert_eq!(ours.logged(&digest, NOW).unwrap().unwrap().witnesses.len(), 1);
 
     drop(theirs);
     let again = Store::open(&dir.path().join("store")).unwrap();
@@ -357,7 +357,7 @@ fn many_checkpoints_leave_few() {
     assert_eq!(sizes.first(), Some(&60));
     assert!(sizes.len() <= 3, "{sizes:?}");
     let first = statement_of(&all(&ours, &alba)[0]).unwrap();
-    assert_eq!(ours.logged(&first).unwrap().unwrap().witnesses.len(), 1);
+    assert_eq!(ours.logged(&first, NOW).unwrap().unwrap().witnesses.len(), 1);
     // Noise is not kept.
     let noise = "\u{2014} steelyard/dora/witness AAAAAAAAAAAAAAAA\n";
     assert!(!ours.add_cosignatures(&alba, 60, noise).unwrap());

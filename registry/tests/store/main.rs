@@ -15,6 +15,7 @@ mod log_faults;
 mod logs;
 mod mirroring;
 mod partials;
+mod proofs;
 mod publishing;
 mod rotation;
 mod statements;

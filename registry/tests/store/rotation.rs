@@ -276,3 +276,53 @@ fn a_nation_is_invited_before_it_is_pinned() {
     assert!(cora.pin_nation(&impostor, impostor.digest(), NOW).is_err());
     assert_ne!(impostor.digest(), Digest::of(b""));
 }
+
+/// A thief of the recall key tells two of alba's nodes, which don't keep the log, that its allies are gone for good.
+#[test]
+fn what_a_thief_said_of_allies_is_out_once_the_log_shows_that_it_came_later() {
+    let ((_a, alba), (_b, borea), (_c, cora)) =
+        (house("alba", &["borea", "cora"]), house("borea", &[]), house("cora", &[]));
+    let ((_s, second), (_t, third)) = (house("alba", &["borea", "cora"]), house("alba", &["borea", "cora"]));
+    for (sequence, standing) in [(1, Standing::Suspended), (2, Standing::Active)] {
+        for store in [&alba, &second, &third] {
+            learn(store, &say("alba", &borea, standing, sequence), NOW).unwrap();
+        }
+    }
+    log(&alba, &key("alba"), &[&second, &third]);
+    let lies = [&borea, &cora].map(|ally| say("alba", ally, Standing::Departed, u64::MAX));
+    let standing = |store: &Store, of: &str| store.trust().member(&nation(of)).unwrap().standing();
+    for store in [&second, &third] {
+        lies.iter().for_each(|lie| drop(learn(store, lie, NOW).unwrap()));
+        assert_eq!(
+            (standing(store, "borea"), standing(store, "cora")),
+            (Standing::Departed, Standing::Departed)
+        );
+    }
+    let root = next_root(&alba, &[RoleName::Recall], &key("alba"));
+    accept(&alba, &root, NOW).unwrap();
+    // The second node has the root first, the third one the log.
+    learn(&second, &root, NOW).unwrap();
+    assert_eq!(standing(&second, "borea"), Standing::Departed, "nothing shows the order yet");
+    log(&alba, &key("alba"), &[&second, &third]);
+    learn(&third, &root, NOW).unwrap();
+    for store in [&second, &third] {
+        assert_eq!((standing(store, "borea"), standing(store, "cora")), (Standing::Active, Standing::Active));
+        assert_eq!(store.next_membership_sequence(&nation("borea")), 3);
+        assert_eq!(store.next_membership_sequence(&nation("cora")), 1);
+        // The thief is not heard again.
+        for lie in &lies {
+            assert!(superseded(&learn(store, lie, NOW).unwrap_err()));
+        }
+    }
+    // It lasts, and the nation speaks on with its new key.
+    let home = second.home().to_owned();
+    drop(second);
+    let second = Store::open(&home).unwrap();
+    assert_eq!(standing(&second, "borea"), Standing::Active);
+    let statement = say("alba", &borea, Standing::Suspended, 3).peek().unwrap();
+    let next = Signed::sign(&statement, &new_key("alba"));
+    for store in [&alba, &second, &third] {
+        learn(store, &next, NOW).unwrap();
+        assert_eq!(standing(store, "borea"), Standing::Suspended);
+    }
+}

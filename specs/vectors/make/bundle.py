@@ -6,6 +6,7 @@ from datetime import datetime
 
 from blake3 import blake3
 
+from attestation import attestation
 from common import (
     ATTEST,
     BOREA,
@@ -134,6 +135,8 @@ def moved(**changes):
 CORA = Key(33)
 ROLES = ("root", "release", "attest", "recall", "log", "node", "witness")
 CORA_ROOT = compact(root("cora", [CORA], {name: ([CORA], 1) for name in ROLES}))
+DORA = Key(34)
+DORA_ROOT = compact(root("dora", [DORA], {name: ([DORA], 1) for name in ROLES}))
 OTHERS = [blake3(b"before").digest(), blake3(b"after").digest()]
 
 
@@ -360,6 +363,53 @@ def proofs(add):
     add(f + "a witness that is not pinned", "BDL-015", with_proof(cosignatures=[("zeta", OUTSIDER, NOW)]), error="stale", witnesses=1)
     add(f + "another's key under cora's name", "BDL-015", with_proof(cosignatures=[("cora", OUTSIDER, NOW)]), error="stale", witnesses=1)
     add(f + "cora's key under another name", "BDL-015", with_proof(cosignatures=[("borea", CORA, NOW)]), error="stale", witnesses=1)
+    quorum(add, with_proof)
+    judged(add, with_proof)
+
+
+def quorum(add, with_proof):
+    """Since when as many nations as are asked for had cosigned, by the reader's clock."""
+    f = "refused: "
+    day, month_ago, week_ago = 86400, "2026-10-24T12:00:00Z", "2026-11-16T12:00:00Z"
+
+    def by(*times):
+        return [(name, key, time) for (name, key), time in zip([("cora", CORA), ("dora", DORA)], times) if time]
+
+    allies = [signed(ALBA_ROOT, ROOT), signed(CORA_ROOT, CORA), signed(DORA_ROOT, DORA)]
+    edge, beyond = "2026-11-23T12:10:00Z", "2026-11-23T12:10:01Z"
+    add("cosigned ten minutes ahead of this clock", "LOG-024", with_proof(cosignatures=by(edge)), ok={"witnesses": ["cora"]}, witnesses=1, maxAge=day)
+    add(f + "cosigned further ahead of this clock", "LOG-024", with_proof(cosignatures=by(beyond)), error="stale", witnesses=1)
+    add(f + "cosigned in the year 9999", "LOG-024", with_proof(cosignatures=by("9999-12-31T23:59:59Z")), error="stale", witnesses=1)
+    add("cosigned now, and once more further ahead", "LOG-024", with_proof(cosignatures=[*by(beyond), *by(NOW)]), ok={"witnesses": ["cora"]}, witnesses=1, maxAge=day)
+    add(f + "cosigned a month ago, and once more further ahead", "LOG-024 BDL-015", with_proof(cosignatures=[*by(beyond), *by(month_ago)]), error="stale", witnesses=1, maxAge=7 * day)
+    add(f + "one of two cosigned further ahead", "LOG-024 LOG-025", with_proof(cosignatures=by(NOW, beyond)), error="stale", witnesses=2, roots=allies)
+    add("two cosigned, and two are asked for", "LOG-025 BDL-015", with_proof(cosignatures=by(week_ago, NOW)), ok={"witnesses": ["cora", "dora"]}, witnesses=2, maxAge=7 * day, roots=allies)
+    add(f + "two are asked for, and one of two cosigned a month ago", "LOG-025 BDL-015", with_proof(cosignatures=by(month_ago, NOW)), error="stale", witnesses=2, maxAge=7 * day, roots=allies)
+    add("one is asked for, and one of two cosigned a month ago", "LOG-025 BDL-015", with_proof(cosignatures=by(month_ago, NOW)), ok={"witnesses": ["cora", "dora"]}, witnesses=1, maxAge=7 * day, roots=allies)
+    add(f + "the policy asks for two, and one of two cosigned a month ago", "LOG-025 BDL-015", with_proof(cosignatures=by(month_ago, NOW)), error="stale", policyWitnesses=2, maxAge=7 * day, roots=allies)
+
+
+def judged(add, with_proof):
+    """The policy is asked with what the bundle brings."""
+    f = "refused: "
+    by_cora, bare = [("cora", CORA, NOW)], [header(), ROOTED, RELEASED, *maps(), *blobs()]
+    add("witnessed as the policy asks", "BDL-016", with_proof(cosignatures=by_cora), ok={"release": DIGEST, "witnesses": ["cora"]}, policyWitnesses=1)
+    add(f + "the policy asks for a witness and there is no proof", "BDL-016", bare, error="refused", policyWitnesses=1)
+    add(f + "the policy asks for a witness and nobody cosigned", "BDL-016", with_proof(), error="refused", policyWitnesses=1)
+    add(f + "the policy asks for a witness and only the producer cosigned", "BDL-016", with_proof(cosignatures=[("alba", LOG, NOW)]), error="refused", policyWitnesses=1)
+    add(f + "the policy asks for two witnesses and one cosigned", "BDL-016", with_proof(cosignatures=by_cora), error="refused", policyWitnesses=2)
+    add(f + "the policy asks for a witness, and the one there is is from the future", "BDL-016 LOG-024", with_proof(cosignatures=[("cora", CORA, "2026-11-24T12:00:00Z")]), error="refused", policyWitnesses=1)
+    rule = '@id("vouched")\n@reason("{passes} nations vouch")\n@advice("ask one")\nforbid (principal, action == Action::"admit", resource)\nunless { context.passes >= 1 && context.fails == 0 };'
+    passed, failed = (compact(attestation(nation="cora", release=DIGEST, verdict=verdict)) for verdict in ["pass", "fail"])
+    with_pass = [header(), ROOTED, RELEASED, stated(passed, CORA), *maps(), *blobs()]
+    add("attested as a rule asks", "BDL-016", with_pass, ok={"release": DIGEST, "skipped": 0}, policy=rule)
+    add(f + "a rule asks for an attestation and there is none", "BDL-016", bare, error="refused", policy=rule)
+    add(f + "an attestation by another key", "BDL-016", [header(), ROOTED, RELEASED, stated(passed, OUTSIDER), *maps(), *blobs()], error="refused", policy=rule)
+    add(f + "an attestation that advises against it", "BDL-016", [header(), ROOTED, RELEASED, stated(failed, CORA), *maps(), *blobs()], error="refused", policy=rule)
+    add("the same again, attested in the bundle before", "BDL-016", bare, ok={"release": DIGEST}, policy=rule, before=runs(b"".join(with_pass) + END))
+    add("the same again, proved in the bundle before", "BDL-016", bare, ok={"release": DIGEST}, policyWitnesses=1, before=runs(b"".join(with_proof(cosignatures=by_cora)) + END))
+    spoilt = b"".join([*with_proof(cosignatures=by_cora)[:-1], entry("blobs/" + hexdigest(CONTENT["config.json"]), b"#" * len(CONTENT["config.json"]))]) + END
+    add(f + "proved in a bundle that was refused", "BDL-016 BDL-009", bare, error="refused", policyWitnesses=1, before=runs(spoilt))
 
 
 def leases():

@@ -104,6 +104,16 @@ def node():
     ask = step("cosign", "disputed", bytes=said(request(0, [], of(THREE))), key=WITNESS["borea"].seed.hex(), now=NOW)
     run("nothing more is taken of a log that lied", "EVD-005", [grown, dispute, extend(FIVE, "disputed", rest), extend(THREE, "disputed", []), step("dispute", "known 3", bytes=equal), step("size", "3", nation="alba")], 1)
     run("a log that lied is not witnessed", "EVD-005", [dispute, ask], 1)
+    again = [step("dispute", "known 3", bytes=equal), extend(FIVE, "grown 5", rest)]
+    run("a settled fork stays settled", "EVD-006", [grown, dispute, step("settle", "settled", nation="alba"), *again], 1)
+    told = shown(of(THREE, "alba", cosign(text, "cora")), of(faces))
+    run("a settled fork, told with another cosignature", "EVD-006", [grown, dispute, step("settle", "settled", nation="alba"), step("dispute", "known 3", bytes=told), *again], 1)
+    run("a settled fork, told the other way round", "EVD-006", [grown, dispute, step("settle", "settled", nation="alba"), step("dispute", "known 3", bytes=shown(of(faces), of(THREE))), *again], 1)
+    longer = shown(of(THREE), of(rewritten), tree(faces), consistency(3, rewritten))
+    run("a settled fork, proved by a larger checkpoint", "EVD-006", [grown, dispute, step("settle", "settled", nation="alba"), step("dispute", "known 3", bytes=longer), *again], 1)
+    third = [*leaves(2), leaf(entry(9))]
+    another = step("dispute", "disputed 3", bytes=shown(of(faces), of(third)))
+    run("refused: another fork than the one that was settled", "EVD-006", [grown, dispute, step("settle", "settled", nation="alba"), another, extend(FIVE, "disputed", rest)], 1)
     run("a person settles it", "EVD-005", [grown, dispute, step("settle", "settled", nation="alba"), step("settle", "nothing", nation="alba"), extend(FIVE, "grown 5", rest)], 1)
     run("evidence of two sizes", "EVD-004 EVD-005", [step("dispute", "disputed 3", bytes=shown(of(THREE), of(rewritten), tree(faces), consistency(3, rewritten))), extend(THREE, "disputed", three)], 1)
     run("refused: evidence that proves nothing", "EVD-005", [grown, step("dispute", "refused", bytes=shown(of(THREE), of(FIVE), tree(THREE), consistency(3, FIVE))), extend(FIVE, "grown 5", rest)], 1)
@@ -123,5 +133,7 @@ def node():
     run("refused: what was refused is not kept", "WIT-007 WIT-008", [cosigns(0, [], THREE), cosigns(3, [], FIVE, "422"), cosigns(3, consistency(3, FIVE), FIVE)], 1)
     run("refused: its own nation's log", "WIT-003", [cosigns(0, [], THREE, "404", "borea", LOGS["borea"])], 1)
     run("refused: the log of a nation that is not pinned", "WIT-003", [cosigns(0, [], THREE, "404", "mora", OUTSIDER)], 1)
-    run("refused: it follows another log", "WIT-009", [grown, cosigns(0, [], faces, "409 3"), cosigns(0, [], THREE)], 1)
-    run("refused: the beginning of another log", "WIT-009", [grown, cosigns(0, [], [*leaves(1), leaf(entry(9))], "409 2"), cosigns(0, [], THREE)], 1)
+    run("refused: it follows another log", "WIT-009", [grown, cosigns(0, [], faces, "409 0"), cosigns(0, [], THREE)], 1)
+    run("refused: the beginning of another log", "WIT-009", [grown, cosigns(0, [], [*leaves(1), leaf(entry(9))], "409 0"), cosigns(0, [], THREE)], 1)
+    elsewhere = [*THREE, leaf(entry(9))]
+    run("refused: another log from where it cosigned last", "WIT-009 WIT-005", [extend(FIVE, "grown 5", three + rest), cosigns(0, [], THREE), cosigns(3, consistency(3, elsewhere), elsewhere, "409 3"), cosigns(3, consistency(3, FIVE), FIVE)], 1)

@@ -7,6 +7,7 @@ from .basic import Refused, digest_of, given, is_digest, is_int, is_name, need, 
 from .chunks import Map
 from .envelope import Signed
 from .node import Node
+from .policy import NeedsCedar
 from .statement import Statement, binds, may_have
 from .weights import kind_of, safety
 
@@ -76,7 +77,8 @@ class Reader(Node):
 
     def __init__(self, request):
         super().__init__([request["ownRoot"]] + request["roots"], timestamp(request["now"]))
-        self.max_age, self.asked = request.get("maxAge"), request.get("witnesses", 0)
+        self.max_age, self.asked, self.policy_asks = request.get("maxAge"), request.get("witnesses", 0), request.get("policyWitnesses", 0)
+        self.proved = {}
         self.maps, self.blobs, self.channels = {}, {}, {}
 
     @property
@@ -91,6 +93,8 @@ class Reader(Node):
             self.decide(found)
             for signed in found.others:
                 self.keep(signed, found)
+            if found.witnesses is not None:
+                self.proved[found.release.digest] = set(found.witnesses)
             self.maps.update(found.maps)
             self.blobs.update(found.blobs)
         finally:
@@ -170,6 +174,9 @@ class Reader(Node):
         recalls = self.recalls + [one for one in new if one.kind == "recall"]
         need(not any(binds(one, self.own, it.nation, it.digest, known) for one in recalls), "refused")
         need(all(safety(kind_of(path, head)) != "may-run-code" for path, head in heads.items()), "refused")
+        # The rule `logged`, by what this bundle and those before it proved.
+        witnessed = set(found.witnesses or ()) | self.proved.get(it.digest, set())
+        need(it.nation == self.own or len(witnessed) >= self.policy_asks, "refused")
 
     def believes(self, signed):
         try:
@@ -187,7 +194,7 @@ class Reader(Node):
                 continue
             name = f"steelyard/{producer}"
             keys = [log.verifier(name, 1, one) for one in self.trust.members[producer].newest.roles["log"][0].values()]
-            shown = log.proof({"nation": producer, "keys": keys, "statement": digest, "witnesses": known}, content)
+            shown = log.proof({"nation": producer, "keys": keys, "statement": digest, "witnesses": known, "now": self.now}, content)
             if digest == found.release.digest:
                 found.size, witnesses = int(shown["size"]), shown["witnesses"]
         found.witnesses = None if witnesses is None else sorted(witnesses)
@@ -195,8 +202,8 @@ class Reader(Node):
         if self.max_age is not None:
             made = found.header["made"]
             need(made is not None and made <= self.now + AHEAD, "stale")
-            seen = max(witnesses.values()) if witnesses else made
-            need(self.now - min(made, seen) <= self.max_age, "stale")
+            since = log.witnessed_since((witnesses or {}).values(), max(self.asked, self.policy_asks))
+            need(self.now - min(made, made if since is None else since) <= self.max_age, "stale")
 
     # Maps and blobs.
 
@@ -253,6 +260,8 @@ def shown(reader, found):
 
 
 def bundle(request):
+    if "policy" in request:
+        raise NeedsCedar
     reader, refused, answer = Reader(request), None, {}
     if "before" in request:
         try:

@@ -10,6 +10,7 @@ from .basic import Refused, is_name, need, read_json, unbase64
 
 MAX_SIZE = 2**63 - 1
 LATEST = 253402300799
+AHEAD = 600
 EMPTY = hashlib.sha256(b"").digest()
 
 
@@ -159,14 +160,15 @@ class Note:
             for of, hash_, signature in self.lines
         )
 
-    def cosigned_at(self, name, public):
-        """The latest time at which the key cosigned it, or nothing."""
+    def cosigned_at(self, name, public, clock=None):
+        """The latest time at which the key cosigned it, or nothing; what is further ahead of the clock is ignored ([LOG-024])."""
         mine, times = (name, key_hash(name, 4, public)), []
         for of, hash_, signature in self.lines:
             if (of, hash_) == mine and len(signature) == 72:
                 at = int.from_bytes(signature[:8], "big")
                 message = b"cosignature/v1\ntime %d\n" % at + self.text.encode()
-                if at <= LATEST and ed25519.verify(public, message, signature[8:]):
+                ahead = clock is not None and at > clock + AHEAD
+                if at <= LATEST and not ahead and ed25519.verify(public, message, signature[8:]):
                     times.append(at)
         return max(times, default=None)
 
@@ -205,15 +207,21 @@ def of_note(keys, name):
     return [one.public for one in read if one.kind == 1 and one.name == name]
 
 
-def witnesses(note, nation, by_nation):
+def witnesses(note, nation, by_nation, clock=None):
     """Each nation that cosigned, but the log's own, with the time; `by_nation` are the public keys of each."""
     found = {}
     for witness, publics in by_nation.items():
-        times = [note.cosigned_at(f"steelyard/{witness}/witness", public) for public in publics]
+        times = [note.cosigned_at(f"steelyard/{witness}/witness", public, clock) for public in publics]
         times = [at for at in times if at is not None]
         if witness != nation and times:
             found[witness] = max(times)
     return found
+
+
+def witnessed_since(times, asked):
+    """When the last of as many as are asked for, at least one, had cosigned; nothing while fewer have ([LOG-025])."""
+    newest = sorted(times, reverse=True)
+    return newest[max(asked, 1) - 1] if len(newest) >= max(asked, 1) else None
 
 
 # ------------------------------------------------------------------------------------------------------------- tiles
@@ -319,7 +327,7 @@ def proof(given, data):
     checkpoint, note = believed(given["nation"], given["keys"], note)
     inclusion(entry_of(given["statement"]), index, checkpoint.size, hashes, checkpoint.root)
     known = {nation: [one.public for one in map(Key, keys) if one.kind == 4] for nation, keys in given["witnesses"].items()}
-    found = witnesses(note, given["nation"], known)
+    found = witnesses(note, given["nation"], known, given.get("now"))
     return {"index": str(index), "size": str(checkpoint.size), "witnesses": found}
 
 

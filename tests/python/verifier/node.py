@@ -127,9 +127,20 @@ class Log:
 
     def __init__(self):
         self.entries, self.lines, self.evidence, self.cosigned = [], set(), None, None
+        self.settled, self.must_be = [], None
 
     def root(self, size):
         return log.root_of([log.leaf(entry) for entry in self.entries[:size]])
+
+
+class Fork:
+    """What evidence shows, whatever is signed beside it ([EVD-006])."""
+
+    def __init__(self, size, one, other):
+        self.size, self.roots = size, {one, other}
+
+    def __eq__(self, other):
+        return (self.size, self.roots) == (other.size, other.roots)
 
 
 class Logs(Node):
@@ -150,7 +161,7 @@ class Logs(Node):
 
     def do(self, step):
         nation = step.get("nation", self.own)
-        return getattr(self, "do_" + step["do"])(step, nation)
+        return getattr(self, "do_" + step["do"].replace("-", "_"))(step, nation)
 
     def do_put(self, step, _):
         return "kept" if self.learn(Signed(given(step["signed"]))) else "known"
@@ -209,13 +220,18 @@ class Logs(Node):
         have = len(it.entries)
         if checkpoint.size <= have:
             if it.root(checkpoint.size) != checkpoint.root:
-                it.evidence = checkpoint.size
+                self.accuse(it, Fork(checkpoint.size, it.root(checkpoint.size), checkpoint.root))
                 raise Refused(f"fork {checkpoint.size}")
             need(not entries, "entries")
             return "cosigned" if self.witnessed(it, note) else "known"
         grown = it.entries + entries
         need(len(grown) == checkpoint.size, "entries")
-        need(log.root_of([log.leaf(entry) for entry in grown]) == checkpoint.root, "entries")
+        leaves = [log.leaf(entry) for entry in grown]
+        need(log.root_of(leaves) == checkpoint.root, "entries")
+        if it.must_be is not None and checkpoint.size >= it.must_be[0]:
+            # What was given up for the other history is not taken again ([EVD-007]).
+            need(log.root_of(leaves[: it.must_be[0]]) == it.must_be[1], "entries")
+            it.must_be = None
         it.entries, it.lines = grown, set()
         self.witnessed(it, note)
         if nation == self.own and checkpoint.size >= self.longest:
@@ -241,14 +257,33 @@ class Logs(Node):
             fork = log.evidence(self.log_keys(nation, True), data)
         except Refused:
             return "refused"
-        it = self.log(nation)
-        new, it.evidence = it.evidence is None, fork["size"]
-        return f"{'disputed' if new else 'known'} {fork['size']}"
+        shown = Fork(int(fork["size"]), bytes.fromhex(fork["one"]), bytes.fromhex(fork["other"]))
+        return f"{'disputed' if self.accuse(self.log(nation), shown) else 'known'} {shown.size}"
+
+    def accuse(self, it, fork):
+        """Whether this fork stops the log, which it did not before."""
+        if it.evidence is not None or fork in it.settled:
+            return False
+        it.evidence = fork
+        return True
 
     def do_settle(self, _, nation):
         it = self.log(nation)
-        there, it.evidence = it.evidence is not None, None
-        return "settled" if there else "nothing"
+        if it.evidence is None:
+            return "nothing"
+        it.settled, it.evidence = [*it.settled, it.evidence], None
+        return "settled"
+
+    def do_settle_anew(self, step, nation):
+        """Gives up what is here of the log, to follow the other history."""
+        it, fork = self.log(nation), self.log(nation).evidence
+        outcome = self.do_settle(step, nation)
+        if fork is not None:
+            others = fork.roots - ({it.root(fork.size)} if fork.size <= len(it.entries) else set())
+            it.entries, it.lines, it.cosigned = [], set(), None
+            if nation == self.own:
+                it.must_be, self.longest = (fork.size, others.pop()), max(self.longest, fork.size)
+        return outcome
 
     def do_cosign(self, step, _):
         data, secret = given(step["bytes"]), Ed25519PrivateKey.from_private_bytes(given(step["key"]))
@@ -258,7 +293,8 @@ class Logs(Node):
         need(it.evidence is None, "disputed")
         found = log.witness(nation, self.log_keys(nation), it.cosigned, data)
         size = int(found["size"])
-        need(size > len(it.entries) or it.root(size).hex() == found["root"], f"409 {size}")
+        last = it.cosigned["size"] if it.cosigned else 0
+        need(size > len(it.entries) or it.root(size).hex() == found["root"], f"409 {last}")
         it.cosigned = found
         text, at = log.request(data)[2].decode().rsplit("\n\n", 1)[0] + "\n", timestamp(step["now"])
         signature = at.to_bytes(8, "big") + secret.sign(b"cosignature/v1\ntime %d\n" % at + text.encode())

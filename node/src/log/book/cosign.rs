@@ -8,7 +8,7 @@ use registry::log::witness::{AddCheckpoint, Refusal};
 use registry::store::{LogError, Store};
 use registry::{Nation, Timestamp};
 
-use super::{Head, Result, Weighed, as_head, fault, log_keys, weigh};
+use super::{Head, Result, Weighed, as_head, fault, weigh};
 use crate::wire::LogRefusal;
 
 /// What a request for a cosignature came to.
@@ -72,7 +72,7 @@ pub(crate) fn cosign(store: &Store, key: &SecretKey, body: &[u8], now: Timestamp
                 (Some(before), Ok(now)) if before.size() == now.size() => Evidence::of_equal(&before, &now),
                 _ => return Ok(Cosigned::Refused(LogRefusal::Conflict, size)),
             };
-            let proven = evidence.verify(&log_keys(store, &nation)).is_ok();
+            let proven = evidence.verify(&store.log_keys(&nation)).is_ok();
             Ok(if proven {
                 Cosigned::Fork(evidence.to_json())
             } else {
@@ -111,10 +111,22 @@ pub(crate) fn request(store: &Store, head: &Head, old: u64) -> Result<Option<Vec
     Ok(Some(AddCheckpoint { old_size: old, proof, note }.to_body().into_bytes()))
 }
 
+/// Those of the lines that are no cosignatures of a time that our clock can't explain; nothing where none is left.
+fn timely(head: &Head, lines: &str) -> Option<String> {
+    let mut note = Note::parse(&head.note).ok()?;
+    note.retain(|_| false);
+    note.add_lines(lines).ok()?;
+    note.drop_ahead(Timestamp::now());
+    let lines: String = note.signatures().iter().map(ToString::to_string).collect();
+    Some(lines).filter(|lines| !lines.is_empty())
+}
+
 /// Keeps an ally's cosignatures under a head of ours; whether the ally counts among its witnesses now.
 pub(crate) fn take_cosignatures(store: &Store, head: &Head, ally: &Nation, lines: &[u8]) -> Result<bool> {
-    let Ok(lines) = std::str::from_utf8(lines) else { return Ok(false) };
-    if let Err(error) = store.add_cosignatures(&head.nation, head.size, lines) {
+    let Some(lines) = std::str::from_utf8(lines).ok().and_then(|lines| timely(head, lines)) else {
+        return Ok(false);
+    };
+    if let Err(error) = store.add_cosignatures(&head.nation, head.size, &lines) {
         let error = fault(error)?;
         tracing::debug!("cosignatures were not taken: {error}");
         return Ok(false);

@@ -8,7 +8,7 @@ use registry::log::evidence::{Evidence, EvidenceError, Fork};
 use registry::store::{Store, StoreError};
 use registry::{Digest, Nation};
 
-use super::{Result, fault, log_keys, nations};
+use super::{Result, fault, nations};
 
 /// What evidence that somebody handed over is worth.
 pub(crate) enum Claim {
@@ -35,7 +35,7 @@ pub(crate) struct Kept {
 /// What evidence proves, by the keys pinned here; or why it proves nothing.
 pub(crate) fn prove(store: &Store, json: &[u8]) -> std::result::Result<Fork, EvidenceError> {
     let evidence = Evidence::parse(json)?;
-    evidence.verify(&log_keys(store, &evidence.nation))
+    evidence.verify(&store.log_keys(&evidence.nation))
 }
 
 /// What evidence that somebody handed over is worth.

@@ -185,14 +185,13 @@ pub fn permission(
     digest: &Digest,
     nation: &Nation,
 ) -> Result<Result<Release, Refusal>, StoreError> {
-    let release = match releasable::release(store, digest, nation)? {
-        Ok(release) => release,
-        Err(withheld) => {
-            tracing::debug!(%digest, %nation, "not served: {withheld}");
-            return Ok(Err(Refusal::NotFound));
-        }
-    };
-    Ok(match Door::open(store, Timestamp::now())?.may_have(digest, nation)? {
+    let Some((release, signed)) = store.signed_release(digest)? else { return Ok(Err(Refusal::NotFound)) };
+    if let Err(withheld) = releasable::release_known(store, &release, nation)? {
+        tracing::debug!(%digest, %nation, "not served: {withheld}");
+        return Ok(Err(Refusal::NotFound));
+    }
+    let door = Door::open(store, Timestamp::now())?;
+    Ok(match door.may_have_this(*digest, &release, &signed, nation)? {
         Permission::Allowed => Ok(release),
         Permission::Recalled => Err(Refusal::Recalled),
         Permission::Unknown | Permission::NotReleasable | Permission::Refused(_) => Err(Refusal::NotFound),

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Bundle, BundleError};
 use crate::envelope::Verified;
-use crate::log::Logged;
+use crate::log::{Count, Logged};
 use crate::reference::Nation;
 use crate::statement::Release;
 use crate::timestamp::Timestamp;
@@ -27,21 +27,30 @@ pub struct Checkpoint {
     pub size: u64,
     /// Trusted nations that cosigned it, the producer never among them.
     pub witnesses: Vec<Nation>,
-    /// When the newest of those cosignatures was made.
+    /// Since when as many of them as are asked for had cosigned it; nothing while fewer have.
     pub witnessed: Option<Timestamp>,
 }
 
 impl Bundle<'_> {
-    /// Verifies the proofs of the producer's statements: one that is there must hold.
+    /// How cosignatures count: for as many nations as the import asks for, and for no fewer than the policy does.
+    pub(super) fn count(&self) -> Count {
+        let count = self.store.count_at(self.now);
+        Count { quorum: count.quorum.max(self.options.witnesses), ..count }
+    }
+
+    /// Verifies the proofs of the producer's statements, before anything is judged by them: one that is there must hold.
     pub(super) fn prove(&mut self, release: &Verified<Release>) -> Result<(), BundleError> {
         let nation = release.model.nation.clone();
         let others = self.others.iter().filter(|other| *other.nation() == nation).map(Verified::digest);
         for statement in others.chain([release.digest()]) {
             let Some(proof) = self.proofs.get(&statement) else { continue };
-            let Some(logged) = self.store.proves(&nation, &statement, proof) else {
-                let why = format!("it does not hold by the log keys of `{nation}` that are trusted here");
-                return Err(BundleError::Proof { statement, why });
+            let logged = match self.store.proves(&nation, &statement, proof, self.count())? {
+                Ok(logged) => logged,
+                Err(why) => return Err(BundleError::Proof { statement, why }),
             };
+            if statement == release.digest() {
+                self.logged = Some(logged.clone());
+            }
             let newer = self.checkpoint.as_ref().is_none_or(|known| {
                 (logged.witnesses.len(), logged.witnessed, logged.size)
                     > (known.witnesses.len(), known.witnessed, known.size)

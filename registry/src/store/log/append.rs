@@ -12,7 +12,7 @@ use crate::key::SecretKey;
 use crate::log::checkpoint::{SignedCheckpoint, note_keys};
 use crate::log::note::MAX_NOTE;
 use crate::log::tree::{self, Hash};
-use crate::log::{entry, tree::empty_root};
+use crate::log::{ENTRY, entry, tree::empty_root};
 use crate::statement::RoleName;
 use crate::store::{MAX_FEED, Result, Store, StoreError, io, locked, sync_folder};
 
@@ -213,7 +213,18 @@ impl Store {
         batch.put(Family::Meta, CURSOR, &cursor.to_be_bytes())?;
         batch.commit()?;
         self.write_checkpoint_file(&checkpoint)?;
+        self.own_log_grew(&entries)?;
         Ok(Some(Appended { statements, first: size, checkpoint }))
+    }
+
+    /// What follows from entries of our own log: a root among them shows the order of all that was signed before and after.
+    pub(super) fn own_log_grew(&self, entries: &[[u8; ENTRY]]) -> Result<()> {
+        let own = self.own();
+        let newest = self.trust().member(&own).map(|member| member.root.digest());
+        if newest.is_ok_and(|root| entries.contains(&entry(&root))) {
+            self.reconsider_said()?;
+        }
+        Ok(())
     }
 
     fn write_checkpoint_file(&self, checkpoint: &SignedCheckpoint) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Following a log: entries and checkpoints that somebody brought, taken only when they continue what is here.
 
-use super::{Family, LogError, MAX_LOG_ENTRIES, MemoryTree, Tree, all_log_keys, log_keys};
+use super::{Family, LogError, MAX_LOG_ENTRIES, MemoryTree, Part, Tree, all_log_keys, key, log_keys};
 use crate::log::ENTRY;
 use crate::log::checkpoint::SignedCheckpoint;
 use crate::log::evidence::{Evidence, Fork};
@@ -17,6 +17,14 @@ pub enum Extended {
     Cosigned,
     /// Nothing new.
     Known,
+}
+
+/// Where a settled fork stands: by the size and the two root hashes, in their order, that its nation signed for it.
+fn settled_key(fork: &Fork) -> Vec<u8> {
+    let (first, second) =
+        if fork.one <= fork.other { (fork.one, fork.other) } else { (fork.other, fork.one) };
+    let rest = [&fork.size.to_be_bytes()[..], &first, &second].concat();
+    key(&fork.nation, Part::Settled, &rest)
 }
 
 impl Store {
@@ -58,6 +66,7 @@ impl Store {
         batch.commit()?;
         if *nation == self.inner.own {
             self.recovered(&kept)?;
+            self.own_log_grew(entries)?;
         }
         Ok(Extended::Grown(size))
     }
@@ -139,7 +148,7 @@ impl Store {
             _ => LogError::Entries(evidence.nation.clone()),
         })?;
         let _turn = locked(&self.inner.logging);
-        if self.log_evidence(&evidence.nation)?.is_some() {
+        if self.log_evidence(&evidence.nation)?.is_some() || self.is_settled(&fork)? {
             return Ok((fork, false));
         }
         let mut batch = self.inner.index.batch();
@@ -156,12 +165,36 @@ impl Store {
     /// A person decided: the log is followed again from what is here. Whether anything stood against it.
     pub fn settle_log(&self, nation: &Nation) -> Result<bool> {
         let _turn = locked(&self.inner.logging);
-        let there = self.log_evidence(nation)?.is_some();
-        if there {
-            let mut batch = self.inner.index.batch();
-            batch.delete(Family::Logs, &Self::evidence_key(nation))?;
-            batch.commit()?;
+        let Some(json) = self.log_evidence(nation)? else { return Ok(false) };
+        let mut batch = self.inner.index.batch();
+        batch.delete(Family::Logs, &Self::evidence_key(nation))?;
+        // Evidence whose keys are no longer known here can't come back as proven either.
+        if let Some(fork) = self.proven(&json) {
+            batch.put(Family::Logs, &settled_key(&fork), &json)?;
         }
-        Ok(there)
+        batch.commit()?;
+        Ok(true)
+    }
+
+    /// The forks of a log that a person settled, each with its evidence.
+    pub fn settled_forks(&self, nation: &Nation) -> Result<Vec<(Fork, Vec<u8>)>> {
+        let mut settled = Vec::new();
+        for entry in self.inner.index.scan(Family::Logs, &key(nation, Part::Settled, &[]))? {
+            let json = entry?.1;
+            settled.extend(self.proven(&json).map(|fork| (fork, json.to_vec())));
+        }
+        Ok(settled)
+    }
+
+    /// Whether a person settled a fork. Its evidence comes back from whoever has it, perhaps with other cosignatures under the
+    /// same two histories; what was decided about those stays decided. Another fork of the same log is another matter.
+    fn is_settled(&self, fork: &Fork) -> Result<bool> {
+        Ok(self.inner.index.get(Family::Logs, &settled_key(fork))?.is_some())
+    }
+
+    /// What evidence that is kept here proves.
+    fn proven(&self, json: &[u8]) -> Option<Fork> {
+        let evidence = Evidence::parse(json).ok()?;
+        evidence.verify(&all_log_keys(&self.trust(), &evidence.nation)).ok()
     }
 }

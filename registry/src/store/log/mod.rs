@@ -9,6 +9,7 @@
 //! logs    nation 0 c size (u64)            a checkpoint's note
 //! logs    nation 0 w                       size (u64) and root hash that this node cosigned last
 //! logs    nation 0 x                       evidence that the log forked, as JSON
+//! logs    nation 0 s size, two root hashes the same, of a fork that a person settled
 //! ```
 //!
 //! A checkpoint is kept in one step with the entries that it covers, and nothing is handed out before that is durable.
@@ -23,21 +24,26 @@ mod error;
 mod extend;
 mod kept;
 mod read;
+mod seen;
 mod witness;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::convert::Infallible;
+use std::sync::Arc;
 
 pub use append::{Appended, OwnLog};
 pub use error::LogError;
 pub use extend::Extended;
 pub use read::LogState;
+pub(crate) use read::better;
+pub(super) use seen::Notes;
 
+use self::seen::Seen;
 use super::index::{Batch, Family, Index};
 use super::record::{corrupt, nation_prefix, number};
-use super::{Result, Store, StoreError};
+use super::{Result, Store, StoreError, locked};
 use crate::digest::Digest;
-use crate::log::checkpoint::{SignedCheckpoint, note_keys};
+use crate::log::checkpoint::{Cosignatures, SignedCheckpoint, note_keys};
 use crate::log::note::NoteKey;
 use crate::log::tree::{self, Hash, Subtrees};
 use crate::log::{ENTRY, statement_of};
@@ -61,6 +67,7 @@ pub(super) enum Part {
     Checkpoint = b'c' as isize,
     Cosigned = b'w' as isize,
     Evidence = b'x' as isize,
+    Settled = b's' as isize,
 }
 
 pub(super) fn key(nation: &Nation, part: Part, rest: &[u8]) -> Vec<u8> {
@@ -176,13 +183,18 @@ impl MemoryTree {
 impl Store {
     /// The checkpoints kept of a log, the newest last. Their signatures were checked when they were kept, and are again.
     fn checkpoints(&self, nation: &Nation) -> Result<Vec<SignedCheckpoint>> {
-        let keys = all_log_keys(&self.trust(), nation);
+        Ok(self.seen(nation)?.into_iter().map(|seen| seen.checkpoint.clone()).collect())
+    }
+
+    /// The same with their cosignatures, which are checked once for each reading of trust.
+    fn seen(&self, nation: &Nation) -> Result<Vec<Arc<Seen>>> {
+        let trust = self.trust();
         let prefix = key(nation, Part::Checkpoint, &[]);
         let mut found = Vec::new();
         for entry in self.inner.index.scan(Family::Logs, &prefix)? {
             let (_, note) = entry?;
             // One whose key is no longer known is not shown; it stays, since the nation may be pinned again.
-            found.extend(SignedCheckpoint::verify(nation, &note, &keys).ok());
+            found.extend(locked(&self.inner.notes).see(&trust, nation, &note));
         }
         Ok(found)
     }
@@ -217,14 +229,12 @@ impl Store {
     ) -> Result<(SignedCheckpoint, bool)> {
         checkpoint.prune(&self.note_keys(nation));
         let witnesses = witness_keys(&self.trust());
-        let who = |checkpoint: &SignedCheckpoint| -> BTreeSet<Nation> {
-            let pairs = witnesses.iter().map(|(nation, keys)| (nation, keys.as_slice()));
-            checkpoint.witnesses(pairs).into_keys().collect()
-        };
-        let here = self.checkpoints(nation)?;
+        let pairs = witnesses.iter().map(|(nation, keys)| (nation, keys.as_slice()));
+        let who = |found: &Cosignatures| found.keys().cloned().collect::<BTreeSet<Nation>>();
+        let here = self.seen(nation)?;
         let mut all: BTreeMap<u64, BTreeSet<Nation>> =
-            here.iter().map(|one| (one.size(), who(one))).collect();
-        all.insert(checkpoint.size(), who(&checkpoint));
+            here.iter().map(|one| (one.checkpoint.size(), who(&one.cosignatures))).collect();
+        all.insert(checkpoint.size(), who(&checkpoint.cosignatures(pairs)));
         let (mut later, mut stays) = (Vec::<BTreeSet<Nation>>::new(), false);
         for (size, nations) in all.into_iter().rev() {
             let place = key(nation, Part::Checkpoint, &size.to_be_bytes());

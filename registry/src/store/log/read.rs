@@ -1,18 +1,25 @@
 //! Reading logs: checkpoints, entries, tiles and proofs.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
-use super::{Family, Part, Tree, key, log_keys, witness_keys};
+use super::seen::Seen;
+use super::{Family, Part, Tree, all_log_keys, key, log_keys};
 use crate::digest::Digest;
-use crate::log::checkpoint::SignedCheckpoint;
+use crate::log::checkpoint::{SignedCheckpoint, believed_at};
+use crate::log::note::NoteKey;
 use crate::log::proof::LogProof;
 use crate::log::tiles::{TILE_HEIGHT, TILE_WIDTH, Tile};
 use crate::log::tree::{self, Hash, Subtrees};
-use crate::log::{ENTRY, Logged};
+use crate::log::{Count, ENTRY, Logged, reached};
 use crate::reference::Nation;
 use crate::store::record::corrupt;
 use crate::store::{Result, Store};
+use crate::timestamp::Timestamp;
 
+/// 9999-12-31T23:59:59Z, after which no cosignature is made.
+const LAST_SECOND: i64 = 253_402_300_799;
 /// Most entries read at once.
 pub(super) const MAX_READ: u64 = 8192;
 
@@ -30,6 +37,14 @@ pub struct LogState {
     pub witnessed: u64,
     /// Whether evidence of a fork stands against it.
     pub disputed: bool,
+}
+
+/// That which more nations cosigned, and the first of two that are alike.
+pub(crate) fn better(one: Option<Logged>, other: Option<Logged>) -> Option<Logged> {
+    match (one, other) {
+        (Some(one), Some(other)) if other.witnesses.len() > one.witnesses.len() => Some(other),
+        (one, other) => one.or(other),
+    }
 }
 
 impl Store {
@@ -53,18 +68,16 @@ impl Store {
     /// How every log that is followed stands.
     pub fn logs(&self) -> Result<Vec<LogState>> {
         let trust = self.trust();
-        let keys = witness_keys(&trust);
-        let pairs = || keys.iter().map(|(nation, keys)| (nation, keys.as_slice()));
         let mut states = Vec::new();
         for (nation, _) in trust.members() {
-            let checkpoints = self.checkpoints(nation)?;
-            let witnesses = checkpoints.last().map(|newest| newest.witnesses(pairs()).into_keys().collect());
-            let witnessed = checkpoints.iter().filter(|one| !one.witnesses(pairs()).is_empty());
+            let seen = self.seen(nation)?;
+            let witnesses = seen.last().map(|newest| newest.cosignatures.keys().cloned().collect());
+            let witnessed = seen.iter().filter(|one| !one.cosignatures.is_empty());
             states.push(LogState {
                 nation: nation.clone(),
                 size: self.log_len(nation)?,
                 witnesses: witnesses.unwrap_or_default(),
-                witnessed: witnessed.map(SignedCheckpoint::size).max().unwrap_or(0),
+                witnessed: witnessed.map(|one| one.checkpoint.size()).max().unwrap_or(0),
                 disputed: self.log_evidence(nation)?.is_some(),
             });
         }
@@ -109,46 +122,61 @@ impl Store {
         tree::consistency(&Tree::new(&self.inner.index, nation), old, new)
     }
 
-    /// What is proved about a statement's place in its nation's log: by the checkpoint that covers it and that most
-    /// nations cosigned. Nothing when the statement isn't known here, or not in the log.
-    pub fn logged(&self, statement: &Digest) -> Result<Option<Logged>> {
+    /// What is proved at `now` about a statement's place in its nation's log: by the checkpoint that covers it and that most
+    /// nations cosigned, in this node's copy of the log or as a bundle proved it. Nothing when the statement isn't known
+    /// here, or not in the log.
+    pub fn logged(&self, statement: &Digest, now: Timestamp) -> Result<Option<Logged>> {
         let Some(record) = self.statement_record(statement)? else { return Ok(None) };
         let nation = crate::store::statements::peek(&record.signed)?.nation().clone();
-        self.logged_in(&nation, statement)
+        let count = self.count_at(now);
+        let here = self.best(&nation, statement, count)?.map(|(logged, _)| logged);
+        // Both are of one log: where its copy here contradicted what was brought, that was not kept.
+        Ok(better(here, self.kept_proof(&nation, statement, count)?))
     }
 
-    /// As [`Self::logged`], for a statement whose nation is known, whether or not the statement itself is here.
+    /// Where a statement stands in its nation's log, whether or not the statement itself is here. Who cosigned is counted
+    /// whatever the time: for whoever asks whether it is there at all.
     pub fn logged_in(&self, nation: &Nation, statement: &Digest) -> Result<Option<Logged>> {
-        match self.best(nation, statement)? {
+        let ever = Count { quorum: 1, now: Timestamp::from_unix(LAST_SECOND) };
+        match self.best(nation, statement, ever)? {
             Some((logged, _)) => Ok(Some(logged)),
             // Where no log is followed, what a bundle proved counts.
-            None => self.kept_proof(nation, statement),
+            None => self.kept_proof(nation, statement, ever),
         }
+    }
+
+    /// How this node counts cosignatures: the policy says how many nations it asks for.
+    pub(crate) fn count_at(&self, now: Timestamp) -> Count {
+        Count { quorum: self.policy().witnesses(), now }
     }
 
     /// The proof of a statement's place, for somebody without this store.
     pub fn log_proof(&self, nation: &Nation, statement: &Digest) -> Result<Option<LogProof>> {
-        let Some((logged, checkpoint)) = self.best(nation, statement)? else { return Ok(None) };
+        let ever = Count { quorum: 1, now: Timestamp::from_unix(LAST_SECOND) };
+        let Some((logged, seen)) = self.best(nation, statement, ever)? else { return Ok(None) };
         let tree = Tree::new(&self.inner.index, nation);
-        let path = tree::inclusion(&tree, logged.index, checkpoint.size())?;
-        let note = checkpoint.note().to_string().into_bytes();
+        let path = tree::inclusion(&tree, logged.index, seen.checkpoint.size())?;
+        let note = seen.checkpoint.note().to_string().into_bytes();
         Ok(path.map(|path| LogProof { index: logged.index, path, note }))
     }
 
-    fn best(&self, nation: &Nation, statement: &Digest) -> Result<Option<(Logged, SignedCheckpoint)>> {
+    fn best(&self, nation: &Nation, statement: &Digest, count: Count) -> Result<Option<(Logged, Arc<Seen>)>> {
         let Some(index) = self.log_number(nation, statement)? else { return Ok(None) };
-        let trust = self.trust();
-        let keys = witness_keys(&trust);
-        let mut best: Option<(Logged, SignedCheckpoint)> = None;
-        for checkpoint in self.checkpoints(nation)?.into_iter().filter(|one| one.size() > index) {
-            let found = checkpoint.witnesses(keys.iter().map(|(nation, keys)| (nation, keys.as_slice())));
+        let mut best: Option<(Logged, Arc<Seen>)> = None;
+        for seen in self.seen(nation)?.into_iter().filter(|one| one.checkpoint.size() > index) {
+            let found = believed_at(&seen.cosignatures, count.now);
             if best.as_ref().is_none_or(|(known, _)| found.len() >= known.witnesses.len()) {
-                let witnessed = found.values().max().copied();
+                let (size, witnessed) = (seen.checkpoint.size(), reached(&found, count.quorum));
                 let witnesses = found.into_keys().collect();
-                best = Some((Logged { index, size: checkpoint.size(), witnesses, witnessed }, checkpoint));
+                best = Some((Logged { index, size, witnesses, witnessed }, seen));
             }
         }
         Ok(best)
+    }
+
+    /// The log keys of every root of a nation: what an earlier key signed is still what its log said then.
+    pub fn log_keys(&self, nation: &Nation) -> Vec<NoteKey> {
+        all_log_keys(&self.trust(), nation)
     }
 
     /// The log keys of a nation by which its checkpoints are believed here, as verifier keys of notes.

@@ -53,7 +53,8 @@ impl Store {
         if checkpoint.size() <= self.log_size(&nation)?
             && self.log_root(&nation, checkpoint.size())?.as_ref() != Some(checkpoint.root())
         {
-            return Ok(Err(Refusal::Fork { size: checkpoint.size() }));
+            // What was cosigned last, as every 409 says: what this node follows is not the witness's state.
+            return Ok(Err(Refusal::Fork { size: before.map_or(0, |before| before.size) }));
         }
         let mut value = checkpoint.size().to_be_bytes().to_vec();
         value.extend_from_slice(checkpoint.root());
