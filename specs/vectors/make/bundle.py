@@ -16,9 +16,11 @@ from common import (
     OUTSIDER,
     RECALL,
     RELEASE,
+    RELEASE2,
     ROOT,
     channel,
     compact,
+    digest,
     recall,
     release,
     root,
@@ -322,6 +324,16 @@ def bundles():
     many = [stated(recalled(sequence=n, reason=f"reason {n}"), RECALL) for n in range(1, 4)]
     add(f + "a release recalled three times", "BDL-008 BDL-009", [header(), RELEASED, *many, *maps()], error="refused", recallsAfter=3)
     proofs(add)
+    successor = compact(root(version=2, previous=digest(ALBA_ROOT), issued="2026-11-10T00:00:00Z",
+                             keys=[ROOT, RELEASE2, ATTEST, RECALL, LOG, CORA], roles={"root": ([ROOT], 1), "release": ([RELEASE2], 1), "attest": ([ATTEST], 1),
+                                   "recall": ([RECALL], 1), "log": ([LOG], 1), "node": ([CORA], 1)}))
+    second = stated(successor, ROOT)
+    add("a release by a key that the bundle's later root names", "BDL-007 BDL-009", [header(), ROOTED, second, stated(PAYLOAD, RELEASE2), *maps(), *blobs()], ok={"release": DIGEST})
+    add(f + "a release by a key that the bundle's later root took away", "BDL-007 BDL-009", [header(), ROOTED, second, RELEASED, *maps(), *blobs()], error="trust")
+    add(f + "a release by that key, and the later root came in a bundle that was refused", "BDL-009", [header(), RELEASED, *maps(), *blobs()], error="trust",
+        before=runs(b"".join([header(), ROOTED, second, RELEASED, *maps(), *blobs()]) + END))
+    unsigned = stated(successor, RELEASE)
+    add("a later root that the one before did not sign changes nothing", "BDL-007 BDL-009", [header(), ROOTED, unsigned, RELEASED, *maps(), *blobs()], ok={"release": DIGEST, "skipped": 1})
     add(f + "its producer's root has ended", "BDL-007 BDL-008", whole, error="trust", now="2028-11-01T00:00:00Z")
     add(f + "statements of 64 MiB and more", "BDL-006", [header(), entry("statements/" + "a" * 64 + ".json", b"", size=64 * 2**20 + 1)], error="entry")
 

@@ -130,8 +130,12 @@ class Reader(Node):
     def statement(self, signed, hex_, found):
         need(signed.digest == "b3:" + hex_, "digest")
         found.statements[signed.digest] = signed
-        it = Statement(signed.payload)
-        (found.recalls if it.kind in ("recall", "root") else found.others).append(signed)
+        kind = Statement(signed.payload).kind
+        if kind == "root":
+            # At once: what follows is judged by the newest root.
+            self.keep(signed, found)
+        else:
+            (found.recalls if kind == "recall" else found.others).append(signed)
 
     def keep(self, signed, found):
         """Keeps what is believed; the rest is passed over. A channel never goes back."""
@@ -171,8 +175,7 @@ class Reader(Node):
         it, known = found.release, self.ancestors(found.release)
         need(may_have(it, self.own), "refused")
         new = [Statement(signed.payload) for signed in found.recalls if self.believes(signed)]
-        recalls = self.recalls + [one for one in new if one.kind == "recall"]
-        need(not any(binds(one, self.own, it.nation, it.digest, known) for one in recalls), "refused")
+        need(not any(binds(one, self.own, it.nation, it.digest, known) for one in self.recalls + new), "refused")
         need(all(safety(kind_of(path, head)) != "may-run-code" for path, head in heads.items()), "refused")
         # The rule `logged`, by what this bundle and those before it proved.
         witnessed = set(found.witnesses or ()) | self.proved.get(it.digest, set())
