@@ -8,7 +8,11 @@ fn main() -> Result<(), Error> {
     let vectors = Path::new("../specs/vectors");
     println!("cargo::rerun-if-changed={}", vectors.display());
     let out = std::env::var_os("OUT_DIR").ok_or_else(|| Error::other("cargo sets OUT_DIR"))?;
-    let mut all = fs::File::create(PathBuf::from(out).join("vectors.jsonl"))?;
+    // Under another name until it is whole, so that a build that was broken off leaves no half of it.
+    let (made, unfinished) =
+        (PathBuf::from(&out).join("vectors.jsonl"), PathBuf::from(&out).join("vectors.new"));
+    let _ = fs::remove_file(&unfinished);
+    let mut all = fs::File::create(&unfinished)?;
     for folder in sorted(vectors)?.into_iter().filter(|path| path.is_dir()) {
         // Also when a file is added: a folder's own time changes then.
         println!("cargo::rerun-if-changed={}", folder.display());
@@ -21,7 +25,8 @@ fn main() -> Result<(), Error> {
             writeln!(all, "{}\t{}", name.display(), line.join(""))?;
         }
     }
-    Ok(())
+    all.sync_all()?;
+    fs::rename(unfinished, made)
 }
 
 fn sorted(folder: &Path) -> Result<Vec<PathBuf>, Error> {

@@ -5,7 +5,7 @@ use libp2p::core::transport::PortUse;
 use libp2p::core::{ConnectedPoint, Endpoint, Multiaddr};
 use registry::chunk::{Chunk, ChunkMap};
 use registry::conformance::{
-    Outcome, Runner, broken, bytes, bytes_of, items, number, parsed, same, size, text,
+    Outcome, Runner, broken, bytes, bytes_of, folder, items, number, parsed, same, size, text,
 };
 use registry::statement::Statement;
 use registry::store::Store;
@@ -206,6 +206,9 @@ fn availability(input: &Value) -> Outcome {
         return Err(broken("not availability"));
     };
     let chunks = size(&input["chunks"])?;
+    if chunks > registry::chunk::MAX_CHUNKS {
+        return Err(broken("no file has so many chunks"));
+    }
     have.check(chunks).map_err(code)?;
     let has: Vec<usize> = (0..chunks).filter(|index| have.has(*index as u32)).collect();
     Ok(json!({ "has": has }))
@@ -238,7 +241,7 @@ fn small(value: &Value) -> Result<u8, String> {
 /// A store of the first root's nation that has learnt the statements.
 fn store(input: &Value) -> Result<(tempfile::TempDir, Store), String> {
     let now: Timestamp = parsed(input, "now")?;
-    let dir = tempfile::tempdir().map_err(broken)?;
+    let dir = folder()?;
     let roots = roots(input)?;
     let (own, others) = roots.split_first().ok_or_else(|| broken("no root"))?;
     let store = Store::create(dir.path(), own, now).map_err(broken)?;

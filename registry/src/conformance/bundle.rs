@@ -65,7 +65,8 @@ fn import(input: &Value) -> Outcome {
     }
     let blobs = || Ok::<_, String>(store.usage().map_err(broken)?.blobs);
     let recalls = || Ok::<_, String>(store.recalls().map_err(broken)?.len() as u64);
-    let before = (store.last_seq(), blobs()?);
+    let roots = || store.trust().members().map(|(_, member)| member.root.roots().count() as u64).sum::<u64>();
+    let before = (store.last_seq(), blobs()?, recalls()? + roots());
     let outcome = read(bytes(input, "bundle")?)?;
     if let Some(expected) = input.get("recallsAfter") {
         same(recalls()?, number(expected)?)?;
@@ -73,8 +74,9 @@ fn import(input: &Value) -> Outcome {
     match outcome {
         Err(BundleError::Io { path, source }) => Err(broken(format!("{}: {source}", path.display()))),
         Err(error) => {
-            // Nothing but recalls is kept.
-            same(store.last_seq() <= before.0 + recalls()? && blobs()? == before.1, true)?;
+            // Nothing but recalls and later roots is kept.
+            let (kept, allowed) = (store.last_seq() - before.0, recalls()? + roots() - before.2);
+            same(kept <= allowed && blobs()? == before.1, true)?;
             Err(error.code().to_owned())
         }
         Ok(report) => shown(&store, report),

@@ -15,7 +15,7 @@ fn history(input: &Value) -> Outcome {
     let root = Signed::parse(&bytes(input, "root")?).map_err(broken)?;
     let mut trust = Trust::new(Nation::new("alba").map_err(broken)?);
     pin(&mut trust, &root)?;
-    let home = tempfile::tempdir().map_err(broken)?;
+    let home = super::folder()?;
     let store = Store::create(home.path(), &root, now).map_err(broken)?;
     for (at, step) in items(input, "statements")?.iter().enumerate() {
         let signed = Signed::parse(&bytes(step, "signed")?).map_err(broken)?;

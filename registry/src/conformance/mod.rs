@@ -72,7 +72,7 @@ pub fn kinds() -> Vec<(&'static str, Runner)> {
 /// A folder of its own for a vector that needs a store: in memory where there is room for that, since each store is synced
 /// as carefully as any.
 #[cfg(feature = "store")]
-fn folder() -> Result<tempfile::TempDir, String> {
+pub fn folder() -> Result<tempfile::TempDir, String> {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).map_err(broken)
 }
 

@@ -1,4 +1,4 @@
-"""Writes the test vectors of documents 02 to 11.
+"""Writes the test vectors of documents 02 to 11, and some of document 01.
 
 It shares no code with the implementation: keys and hashes come from the Python packages `cryptography` and `blake3`,
 compressed blocks from `zstandard`, the JSON is made by hand. The files that it writes are kept in the repository; run it again only when a rule is added:
@@ -10,6 +10,7 @@ import attestation
 import bundle
 import codec
 import common
+import content
 import envelope
 import logwire
 import nations
@@ -21,6 +22,7 @@ import statement
 import wire
 import witness
 
+content.all_of_it()
 envelope.names()
 envelope.envelopes()
 statement.statements()

@@ -198,6 +198,9 @@ def deciding():
     obey = OWN_RULE.format(id="obey-borea", when='context.recalledBy.contains(Nation::"borea")')
     decide("refused: an ally's recall that a rule obeys", "POL-008", ["obey-borea"], obey, recalls=loose)
     decide("a third nation's recall that no rule obeys", "POL-008", [], obey, recalls=[{"nation": "dora", "binds": False}])
+    several = [{"nation": "dora", "binds": False}, {"nation": "borea", "binds": False}]
+    decide("refused: an ally's recall behind another's", "POL-008", ["obey-borea"], obey, recalls=several)
+    decide("refused: a recall that a rule obeys, and one that binds", "POL-002 POL-008", ["not-recalled", "obey-borea"], obey, recalls=[*bound, *loose])
     few = {"admit": ["signatures"], "mirror": ["signatures"], "serve": ["signatures"]}
     decide("refused: too few signatures", "POL-003", few, actions=ACTIONS, signedBy=["a"], threshold=2)
     decide("refused: too few signatures, whatever the policy", "POL-003", few, LAX, True, actions=ACTIONS, signedBy=[], threshold=1)
@@ -221,6 +224,7 @@ def deciding():
     decide("refused: logged but not witnessed", "POL-006", ["logged"], witnessesRequired=1, logged=logged())
     decide("refused: witnessed by its producer alone", "POL-006", ["logged"], witnessesRequired=1, logged=logged("alba"))
     decide("refused: its producer is no second witness", "POL-006", ["logged"], witnessesRequired=2, logged=logged("alba", "borea"))
+    decide("refused: witnessed by one where two are asked for", "POL-006", ["logged"], witnessesRequired=2, logged=logged("borea"))
     decide("witnessed by one other", "POL-006", [], witnessesRequired=1, logged=logged("borea"))
     decide("witnessed by ourselves and one other", "POL-006", [], witnessesRequired=2, logged=logged("borea", "cora"))
     decide("our own needs no witness", "POL-006", [], witnessesRequired=2, own="alba", nation="alba")

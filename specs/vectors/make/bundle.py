@@ -16,9 +16,11 @@ from common import (
     OUTSIDER,
     RECALL,
     RELEASE,
+    RELEASE2,
     ROOT,
     channel,
     compact,
+    digest,
     recall,
     release,
     root,
@@ -48,15 +50,17 @@ def chunk_map(content):
 MAPS = {path: chunk_map(content) for path, content in CONTENT.items()}
 
 
-def the_release(**changes):
-    files, subjects = [], []
-    for path, content in sorted(CONTENT.items()):
+def the_release(content=CONTENT, crossed=False, **changes):
+    """A release of these files; crossed, each names the other's chunk map."""
+    files, subjects, made = [], [], sorted(content.items())
+    for at, (path, content) in enumerate(made):
+        described = chunk_map(made[at - 1][1] if crossed else content)
         files.append(
             {
                 "path": path,
                 "size": len(content),
                 "mediaType": "text/plain",
-                "chunkMap": "b3:" + hexdigest(MAPS[path]),
+                "chunkMap": "b3:" + hexdigest(described),
             }
         )
         subjects.append(
@@ -237,6 +241,11 @@ def bundles():
                         ("a digest in capitals", "blobs/" + hexdigest(readme).upper()), ("a digest with a prefix", "blobs/b3:" + hexdigest(readme)[:60]),
                         ("a statement without its ending", "statements/" + DIGEST[3:]), ("a name that is no UTF-8", b"blobs/\xff\xfe")]:
         add(f + title, "BDL-001 BDL-004", [header(), ROOTED, RELEASED, entry(name, readme)], error="entry")
+    spoilt = bytearray(entry("blobs/" + hexdigest(readme), readme))
+    spoilt[148] ^= 1
+    add(f + "a header whose checksum is another", "BDL-001", [header(), ROOTED, RELEASED, *maps(), bytes(spoilt)], error="not-a-bundle")
+    add(f + "a blob twice", "BDL-001", [*whole, blobs()[0]], error="entry")
+    add(f + "a contiguous file", "BDL-001", [header(), ROOTED, RELEASED, *maps(), entry("blobs/" + hexdigest(readme), readme, kind=b"7")], error="entry")
     add(f + "a statement twice", "BDL-001", [header(), RELEASED, RELEASED], error="entry")
     add(f + "the header twice", "BDL-001 BDL-002", [header(), header(), *whole[1:]], error="entry")
     add(f + "an empty archive", "BDL-002", [], error="not-a-bundle")
@@ -250,6 +259,9 @@ def bundles():
     for field in ["for", "by", "made"]:
         add(f"{f}version 2 without {field}", "BDL-002", [header(**{field: None}), *whole[1:]], error="not-a-bundle")
     add(f + "a time that is none", "BDL-002", [header(made="yesterday"), *whole[1:]], error="not-a-bundle")
+    add(f + "a part that is a text", "BDL-002", [header(part="true"), *whole[1:]], error="not-a-bundle")
+    add(f + "a release that is no digest", "BDL-002", [header(release=DIGEST[3:]), *whole[1:]], error="not-a-bundle")
+    add(f + "a version as text", "BDL-002", [header(version="2"), *whole[1:]], error="not-a-bundle")
     add(f + "made for cora", "BDL-003", [header(**{"for": "cora"}), *whole[1:]], error="for-another")
     add(f + "made for a nation in capitals", "BDL-003", [header(**{"for": "Borea"}), *whole[1:]], error="not-a-bundle")
     add(f + "a statement under another digest", "BDL-004", [header(), entry("statements/" + "a" * 64 + ".json", signed(PAYLOAD, RELEASE).encode())], error="entry")
@@ -259,6 +271,9 @@ def bundles():
     add(f + "a blob that is too long", "BDL-010", [header(), ROOTED, RELEASED, *maps(), entry("blobs/" + hexdigest(readme), readme + b"x")], error="entry")
     add(f + "a blob that the release does not name", "BDL-010", [header(), ROOTED, RELEASED, *maps(), entry("blobs/" + hexdigest(b"x"), b"x")], error="entry")
     add(f + "a map that the release does not name", "BDL-010", [header(), ROOTED, RELEASED, entry("maps/" + hexdigest(chunk_map(b"x")), chunk_map(b"x"))], error="entry")
+    crossed = the_release(crossed=True)
+    add(f + "a map that the release names for another file", "BDL-010",
+        [header(release="b3:" + hexdigest(crossed.encode())), ROOTED, stated(crossed, RELEASE), *maps(), *blobs()], error="entry")
     add(f + "a statement after a map", "BDL-005", [header(), ROOTED, RELEASED, maps()[0], stated(moved(), RELEASE)], error="entry")
     add(f + "a blob before the release", "BDL-005 BDL-007", [header(), ROOTED, blobs()[0], RELEASED], error="lacks")
     add(f + "no release", "BDL-007", [header(), ROOTED], error="lacks")
@@ -274,6 +289,11 @@ def bundles():
     closed = the_release(releasableTo=["cora"])
     name = "b3:" + hexdigest(closed.encode())
     add(f + "a release that is not releasable to us", "BDL-008", [header(release=name), ROOTED, stated(closed, RELEASE), *maps(), *blobs()], error="refused")
+    pickled = {"README.md": CONTENT["README.md"], "config.json": b"\x80\x04N."}
+    runs_code = the_release(content=pickled)
+    add(f + "a file that runs code under a harmless name", "BDL-008",
+        [header(release="b3:" + hexdigest(runs_code.encode())), ROOTED, stated(runs_code, RELEASE), *[entry(f"{kind}/{hexdigest(data)}", data) for kind, made in
+         (("maps", map(chunk_map, pickled.values())), ("blobs", pickled.values())) for data in made]], error="refused")
     by_producer = stated(recalled(), RECALL)
     add(f + "a release that is recalled in it", "BDL-008 BDL-009", [header(), RELEASED, by_producer, *maps(), *blobs()], error="refused", recallsAfter=1)
     add(f + "recalled, and the content is damaged too", "BDL-008 BDL-009", [header(), RELEASED, by_producer, *maps(), entry("blobs/" + hexdigest(readme), b"#" * len(readme))], error="refused", recallsAfter=1)
@@ -304,6 +324,17 @@ def bundles():
     many = [stated(recalled(sequence=n, reason=f"reason {n}"), RECALL) for n in range(1, 4)]
     add(f + "a release recalled three times", "BDL-008 BDL-009", [header(), RELEASED, *many, *maps()], error="refused", recallsAfter=3)
     proofs(add)
+    successor = compact(root(version=2, previous=digest(ALBA_ROOT), issued="2026-11-10T00:00:00Z",
+                             keys=[ROOT, RELEASE2, ATTEST, RECALL, LOG, CORA], roles={"root": ([ROOT], 1), "release": ([RELEASE2], 1), "attest": ([ATTEST], 1),
+                                   "recall": ([RECALL], 1), "log": ([LOG], 1), "node": ([CORA], 1)}))
+    second = stated(successor, ROOT)
+    add("a release by a key that the bundle's later root names", "BDL-007 BDL-009", [header(), ROOTED, second, stated(PAYLOAD, RELEASE2), *maps(), *blobs()], ok={"release": DIGEST})
+    add(f + "a release by a key that the bundle's later root took away", "BDL-007 BDL-009", [header(), ROOTED, second, RELEASED, *maps(), *blobs()], error="trust")
+    add(f + "a release by that key, and the later root came in a bundle that was refused", "BDL-009", [header(), RELEASED, *maps(), *blobs()], error="trust",
+        before=runs(b"".join([header(), ROOTED, second, RELEASED, *maps(), *blobs()]) + END))
+    unsigned = stated(successor, RELEASE)
+    add("a later root that the one before did not sign changes nothing", "BDL-007 BDL-009", [header(), ROOTED, unsigned, RELEASED, *maps(), *blobs()], ok={"release": DIGEST})
+    add(f + "its producer's root has ended", "BDL-007 BDL-008", whole, error="trust", now="2028-11-01T00:00:00Z")
     add(f + "statements of 64 MiB and more", "BDL-006", [header(), entry("statements/" + "a" * 64 + ".json", b"", size=64 * 2**20 + 1)], error="entry")
 
 
@@ -428,5 +459,11 @@ def leases():
     add("the wall clock was set back, and the steady one has ended", "LSE-003", {"alba": (5000, 100000)}, (15000, 20000), ended())
     add("the wall clock was set forward", "LSE-003", {"alba": (5000, 100000)}, (6000, 200000), ended())
     add("each clock takes its own second newest", "LSE-003", {"alba": (1000, 9000), "cora": (5000, 2000)}, (5000, 9000), held(3000), nations=2)
+    year = 366 * 86_400_000
+    add("the last millisecond of a lease of two years, which is one of 366 days", "LSE-001", {"alba": 5000}, 5000 + year - 1, held(1), seconds=2 * year // 1000)
+    add("a lease of two years ends after 366 days", "LSE-001", {"alba": 5000}, 5000 + year, ended(), seconds=2 * year // 1000)
+    add("a lease that asks for no nations asks for one", "LSE-001", {}, 5000, ended(), nations=0)
+    add("one nation is enough where none is asked for", "LSE-001", {"alba": 5000}, 5000, held(10000), nations=0)
+    add("our own nation is not the one", "LSE-002", {"borea": 5000}, 5000, ended(), nations=0)
     add("no lease is needed", "LSE-004", {}, 10**12, {"state": "not-needed"}, seconds=0)
     add("no lease is needed, however many nations are asked", "LSE-004", {}, 5, {"state": "not-needed"}, seconds=0, nations=3)

@@ -277,7 +277,8 @@ def without(value, *path):
 def write():
     for folder in sorted({path.parent for path in ALL}):
         folder.mkdir(exist_ok=True)
-        for old in folder.glob("*.json"):
+        # The first vectors of document 01 were written by hand.
+        for old in [] if folder.name == "01" else folder.glob("*.json"):
             old.unlink()
     for path, entry in ALL.items():
         path.write_text(json.dumps(entry, indent=2, ensure_ascii=False) + "\n")

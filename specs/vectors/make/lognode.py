@@ -43,13 +43,16 @@ def node():
     first = STATEMENTS[0][0]
     run("a statement's number is its place", "LOG-045", [confirm, put(0), put(1), append(2), step("number", "0", statement=digest(first)), step("number", "1", statement=digest(STATEMENTS[1][0])), step("number", "none", statement=digest(STATEMENTS[2][0]))])
     run("refused: no ally was asked", "LOG-042", [put(0), append(0, outcome="unconfirmed"), confirm, append(1)])
+    run("refused: an ally knows nothing of it yet, and nobody asked the others", "LOG-042", [put(0), step("heard", "unconfirmed", bytes=said(of([]))), append(0, outcome="unconfirmed"), step("size", "0")])
+    ours = compact(release(model="cora/m", releasableTo="all"))
+    run("refused: another nation's statement is not ours to log", "LOG-040", [confirm, step("put", "kept", signed=said(signed(ours, RELEASE))), append(0, outcome=nothing), step("size", "0")])
     run("refused: a key that is not the log's", "LOG-012 LOG-040", [confirm, put(0), append(0, key=OUTSIDER, outcome="key"), append(0, key=RELEASE, outcome="key"), append(1)])
     earlier = [logged(text) for text, _ in STATEMENTS[:2]]
     lost = of([leaf(e) for e in earlier])
     run("refused: an ally knows a longer log", "LOG-043", [put(0), step("heard", "behind 2", bytes=said(lost)), append(0, outcome="behind"), step("confirm", "behind 2"), append(0, outcome="behind")])
     run("refused: an ally knows another log of this size", "LOG-043", [confirm, put(0), append(1), step("heard", "behind 1", bytes=said(of(leaves(1)))), put(1), append(0, outcome="behind")])
     run("an ally knows a part of it", "LOG-043", [confirm, put(0), put(1), append(2), step("heard", "confirmed", bytes=said(of([leaf(earlier[0])]))), put(2), append(3)])
-    run("what an ally knows is fetched, then the log goes on", "LOG-043 LOG-044",
+    run("what an ally knows is fetched, then the log goes on", "LOG-042 LOG-043 LOG-044",
         [put(0), put(1), put(2), step("heard", "behind 2", bytes=said(lost)), step("extend", "grown 2", bytes=said(lost), entries=[e.hex() for e in earlier]), append(0, outcome="unconfirmed"), confirm, append(3)])
     run("refused: a part of what an ally knows is fetched", "LOG-043",
         [put(0), step("heard", "behind 2", bytes=said(lost)), step("extend", "grown 1", bytes=said(of([leaf(earlier[0])])), entries=[earlier[0].hex()]), step("confirm", "behind 2"), append(0, outcome="behind")])
@@ -81,6 +84,10 @@ def node():
     run("an entry of another algorithm names nothing", "LOG-001 LOG-045", [extend([leaf(b"\2" + bytes(32))], "grown 1", [b"\2" + bytes(32)]), step("number", "none", nation="alba", statement="b3:" + "00" * 32)], 1)
     long = checkpoint(body(2**20 + 1, tree(THREE)))
     run("refused: more entries than are followed", "LOG-046", [extend(THREE, "too-long", three, long)], 1)
+
+    longest = checkpoint(body(2**63 - 1, tree(THREE)))
+    run("refused: as many entries as 63 bits hold", "LOG-046", [extend(THREE, "too-long", three, longest), step("size", "0", nation="alba")], 1)
+    run("refused: more entries than are followed, of a log that is followed", "LOG-046", [grown, extend(THREE, "too-long", rest, long), extend(FIVE, "grown 5", rest)], 1)
 
     # Forks.
     def shown(smaller, larger, prefix=None, proof=()):

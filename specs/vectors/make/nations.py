@@ -190,6 +190,7 @@ def order():
 
     certificate("by the node key of the second root", "TRU-007 NRT-014", signed(text, NEW_NODE), [node_root], ok={"nation": "alba"})
     certificate("refused: by the node key that the second root took away", "TRU-007 NRT-014", signed(text, NODE), [node_root], error="unordered")
+    certificate("refused: by the release key that both roots have", "TRU-007 TRU-002", signed(text, RELEASE), [node_root], error="0 of the 1 signatures")
     certificate("by a node key that stayed", "TRU-007", signed(text, NODE), [SECOND_SIGNED], ok={"nation": "alba"})
 
 

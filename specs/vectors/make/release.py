@@ -74,6 +74,9 @@ def releases():
     add("4 TiB", "REL-005", sized(1 << 42), ok={"kind": "release"})
     add("refused: 4 TiB and a byte", "REL-005", sized((1 << 42) + 1), error="field-files")
     add("refused: negative size", "REL-005", sized(-1), error="not an in-toto statement")
+    for defect, card in {"a folder of the files": "docs", "a name in another case": "readme.md", "empty": "", "a path that climbs": "../README.md"}.items():
+        add(f"refused: the card is {defect}", "REL-006", release(modelCard=card, paths=("README.md", "docs/a.md")), error="field-modelCard")
+    add("refused: the card is a number", "REL-006 STM-005", release(modelCard=7), error="malformed")
     add("no model card", "REL-006", release(modelCard=None), ok={"kind": "release"})
     add("refused: the card is not among the files", "REL-006", release(modelCard="CARD.md"), error="field-modelCard")
     base = {"release": "b3:" + "a" * 64, "relation": "merge"}
@@ -108,6 +111,8 @@ def releases():
 
     f = "03/channel"
     vector(f, "refused: sequence 0", "statement", "CHN-001", {"payload": compact(channel(sequence=0))}, error="field-sequence")
+    for defect, sequence in {"negative": -1, "a fraction": 1.5, "a text": "1", "over 64 bits": 2**64, "null": None}.items():
+        vector(f, f"refused: sequence {defect}", "statement", "CHN-001 STM-005", {"payload": compact(channel(sequence=sequence))}, error="malformed")
     vector(f, "the highest sequence of 64 bits", "statement", "CHN-001", {"payload": compact(channel(sequence=2**64 - 1))}, {"kind": "channel"})
     root_text = signed(compact(root()), ROOT)
 
@@ -125,6 +130,8 @@ def releases():
     history(f, "the same statement twice", "CHN-002", [(first, "kept"), (first, "kept")], THE_RELEASE)
     history(f, "the same said again", "CHN-003", [(first, "kept"), (channel(reason="once more"), "kept")], THE_RELEASE)
     history(f, "refused: an equal sequence for another release", "CHN-003", [(first, "kept"), (channel(release=OTHER_RELEASE), "conflict")], THE_RELEASE)
+    history(f, "refused: an equal sequence for another release, issued later", "CHN-003",
+            [(first, "kept"), (channel(release=OTHER_RELEASE, issued="2026-11-23T12:05:00Z"), "conflict"), (other, "kept")], OTHER_RELEASE)
     history(f, "a rollback is seen", "CHN-004", [(first, "kept"), (other, "kept"), (back, "kept")], THE_RELEASE)
     again = channel(sequence=2, release=OTHER_RELEASE, reason="again")
     history(f, "refused: forward by an old sequence after a rollback", "CHN-002 CHN-004", [(first, "kept"), (other, "kept"), (back, "kept"), (again, "downgrade")], THE_RELEASE)

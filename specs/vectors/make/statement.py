@@ -1,5 +1,7 @@
 """Document 02: statements, roots, trust and node certificates."""
 
+from blake3 import blake3
+
 from common import (
     BOREA,
     NODE,
@@ -120,6 +122,14 @@ def trust():
     keys = swapped["predicate"]["keys"]
     keys[ROOT.id], keys[RELEASE.id] = keys[RELEASE.id], keys[ROOT.id]
     structure("refused: keys under each other's identifier", "NRT-002 KEY-002", swapped, error="field-keys")
+    for defect, identifier in {
+        "that of the bare bytes": blake3(ROOT.public).hexdigest(), "in capitals": ROOT.id.upper(), "of its text": blake3(b"ed25519:" + ROOT.hex.encode()).hexdigest(),
+        "with a prefix": "b3:" + ROOT.id,
+    }.items():
+        other = root()
+        other["predicate"]["keys"] = {identifier if key == ROOT.id else key: entry for key, entry in other["predicate"]["keys"].items()}
+        other["predicate"]["roles"]["root"]["keys"] = [identifier]
+        structure(f"refused: a key's identifier {defect}", "NRT-002 KEY-002", other, error="field-keys" if len(identifier) == 64 and identifier.islower() else "malformed")
     weak = root()
     weak["predicate"]["keys"]["a" * 64] = {"algorithm": "ed25519", "public": "01" + "00" * 31}
     structure("refused: a key of small order", "NRT-002 KEY-001", weak, error="malformed")

@@ -145,6 +145,8 @@ def frames():
     request("refused: a watch with a file", "FRM-001 BLB-008", frame(3, u32(0)), error="length")
     cancel = lambda first, count: frame(5, u32(1) + u32(first) + u32(count))
     request("a cancel", "BLB-011", cancel(2, 3), ok={"request": "cancel", "file": 1, "first": 2, "count": 3})
+    request("refused: a cancel of 257 chunks", "BLB-011 BLB-004", cancel(0, 257), error="value")
+    request("refused: a cancel that overflows", "BLB-011 BLB-004", cancel(2**32 - 1, 2), error="value")
     request("refused: a cancel of no chunks", "BLB-011 BLB-004", cancel(2, 0), error="value")
     request("refused: a cancel without a count", "FRM-001", frame(5, u32(1) + u32(2)), error="truncated")
     encoded = lambda first, count: frame(6, u32(1) + u32(first) + u32(count))
@@ -229,13 +231,16 @@ def frames():
 
     f = "06/availability"
 
-    def available(name, data, chunks, ok=None, error=None):
+    def available(name, data, chunks, ok=None, error=None, rules="BLB-005"):
         given = {"bytes": frame(0x83, u32(0) + b"\1" + data).hex(), "chunks": chunks}
-        vector(f, name, "availability", "BLB-005", given, ok, error)
+        vector(f, name, "availability", rules, given, ok, error)
 
     available("the lowest bit is the first chunk", b"\2\1", 8, ok={"has": [0]})
     available("the ninth chunk is in the second byte", b"\2\x80\1", 9, ok={"has": [7, 8]})
     available("runs", b"\3" + u32(1) + u32(2) + u32(8) + u32(1), 9, ok={"has": [1, 2, 8]})
+    available("refused: the second run leaves the file", b"\3" + u32(0) + u32(1) + u32(2) + u32(2), 3, error="value", rules="BLB-010")
+    available("refused: a run of an empty file", b"\3" + u32(0) + u32(1), 0, error="value", rules="BLB-010")
+    available("refused: the second run is of nothing", b"\3" + u32(0) + u32(1) + u32(1) + u32(0), 3, error="value", rules="BLB-010")
     available("refused: a run that leaves the file", b"\3" + u32(1) + u32(3), 3, error="value")
     available("refused: a run of nothing", b"\3" + u32(1) + u32(0), 3, error="value")
     available("refused: a run that overflows", b"\3" + u32(2**32 - 1) + u32(2), 3, error="value")

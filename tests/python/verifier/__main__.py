@@ -4,7 +4,7 @@ import hashlib
 import json
 import sys
 
-from . import basic, chunks, ed25519, hello, log, oms, statement, trust
+from . import basic, bundle, chunks, codec, ed25519, hello, log, node, oms, policy, statement, trust, weights, wire
 from .basic import Refused, digest_of, given, need, timestamp
 from .envelope import Signed
 from .statement import Statement
@@ -167,7 +167,7 @@ def key(request):
     return {"id": ed25519.key_id(ed25519.read_key(request["public"]))}
 
 
-def bundle(request):
+def model_signing(request):
     found = oms.verify(given(request["bundle"]), request["public"])
     return {**found, "files": len(found["files"])}
 
@@ -212,12 +212,12 @@ def lease(request):
     def moment(value):
         return int(value[0]), int(value[1])
 
-    length, wanted, own = int(request["seconds"]) * 1000, int(request["nations"]), request["own"]
+    length, wanted, own = min(int(request["seconds"]), 366 * 86_400) * 1000, max(int(request["nations"]), 1), request["own"]
     if length == 0:
         return {"state": "not-needed"}
     heard = [moment(at) for nation, at in request["heard"].items() if nation != own and nation in request["known"]]
     left, now = None, moment(request["now"])
-    if len(heard) >= wanted > 0:
+    if len(heard) >= wanted:
         # Each clock by itself: the one that says sooner that it has ended counts.
         left = min(sorted((at[clock] for at in heard), reverse=True)[wanted - 1] + length - now[clock] for clock in (0, 1))
     if left is not None and left > 0:
@@ -284,7 +284,20 @@ def log_proof(request):
     return {**found, "witnesses": sorted(found["witnesses"]), "witnessed": basic.time_text(times[-1]) if times else None}
 
 
+def encoded_chunk(request):
+    return {"blake3": digest_of(codec.decode(request["encoding"], given(request["bytes"]), int(request["length"])))}
+
+
+def content_cuts(request):
+    return {"lengths": weights.content_cuts(weights.split_mix(int(request["seed"]), int(request["size"])))}
+
+
 KINDS = {
+    **wire.KINDS, **policy.KINDS, **node.KINDS, **bundle.KINDS,
+    "safetensors": lambda request: weights.safetensors(given(request["bytes"])),
+    "gguf": lambda request: weights.gguf(given(request["bytes"])),
+    "file-kind": lambda request: weights.file_kind(request["name"], given(request["bytes"])),
+    "content-cuts": content_cuts, "encoded-chunk": encoded_chunk,
     "attestations": attestations, "lease": lease,
     "log-entry": log_entry, "log-root": log_root, "log-inclusion": log_inclusion, "log-consistency": log_consistency, "note": note,
     "note-key": log.key, "checkpoint": checkpoint, "tile-path": tile_path,
@@ -301,7 +314,7 @@ KINDS = {
     "spoken": lambda request: {"digits": trust.spoken(request["fingerprint"])},
     "path": path, "releasable": releasable, "recall-binds": binds,
     "hello": hello.hello, "verdict": hello.verdict, "verdicts": hello.verdicts, "hello-answer": hello.answer,
-    "model-signing": bundle, "model-signing-folder": folder, "model-signing-release": lambda request: oms.folder_of(request["files"]),
+    "model-signing": model_signing, "model-signing-folder": folder, "model-signing-release": lambda request: oms.folder_of(request["files"]),
     "attachment-kind": attachment_kind,
     "attachment": lambda request: oms.describe(request["attachment"], given(request["bytes"]), request["files"]),
 }
@@ -319,6 +332,8 @@ def main():
                 answer["ok"] = run(request["input"])
             except Refused as refused:
                 answer["error"] = str(refused)
+            except policy.NeedsCedar:
+                answer["unsupported"] = True
         print(json.dumps(answer), flush=True)
 
 

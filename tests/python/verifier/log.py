@@ -1,5 +1,6 @@
 """Document 08: the tree, its proofs, notes, checkpoints, tiles, witnesses, portable proofs, evidence of a fork."""
 
+import base64
 import hashlib
 import re
 import unicodedata
@@ -9,6 +10,7 @@ from .basic import Refused, is_name, need, read_json, unbase64
 
 MAX_SIZE = 2**63 - 1
 LATEST = 253402300799
+AHEAD = 600
 EMPTY = hashlib.sha256(b"").digest()
 
 
@@ -116,6 +118,11 @@ class Key:
         need(parts[1] == self.hash.hex(), "key")
 
 
+def verifier(name, kind, public):
+    """The text of a verifier key."""
+    return f"{name}+{key_hash(name, kind, public).hex()}+{base64.b64encode(bytes([kind]) + public).decode()}"
+
+
 def key(request):
     it = Key(request["text"])
     return {"name": it.name, "use": "note" if it.kind == 1 else "cosignature", "public": it.public.hex(), "hash": it.hash.hex()}
@@ -153,14 +160,15 @@ class Note:
             for of, hash_, signature in self.lines
         )
 
-    def cosigned_at(self, name, public):
-        """The latest time at which the key cosigned it, or nothing."""
+    def cosigned_at(self, name, public, clock=None):
+        """The latest time at which the key cosigned it, or nothing; what is further ahead of the clock is ignored ([LOG-024])."""
         mine, times = (name, key_hash(name, 4, public)), []
         for of, hash_, signature in self.lines:
             if (of, hash_) == mine and len(signature) == 72:
                 at = int.from_bytes(signature[:8], "big")
                 message = b"cosignature/v1\ntime %d\n" % at + self.text.encode()
-                if at <= LATEST and ed25519.verify(public, message, signature[8:]):
+                ahead = clock is not None and at > clock + AHEAD
+                if at <= LATEST and not ahead and ed25519.verify(public, message, signature[8:]):
                     times.append(at)
         return max(times, default=None)
 
@@ -199,15 +207,21 @@ def of_note(keys, name):
     return [one.public for one in read if one.kind == 1 and one.name == name]
 
 
-def witnesses(note, nation, by_nation):
+def witnesses(note, nation, by_nation, clock=None):
     """Each nation that cosigned, but the log's own, with the time; `by_nation` are the public keys of each."""
     found = {}
     for witness, publics in by_nation.items():
-        times = [note.cosigned_at(f"steelyard/{witness}/witness", public) for public in publics]
+        times = [note.cosigned_at(f"steelyard/{witness}/witness", public, clock) for public in publics]
         times = [at for at in times if at is not None]
         if witness != nation and times:
             found[witness] = max(times)
     return found
+
+
+def witnessed_since(times, asked):
+    """When the last of as many as are asked for, at least one, had cosigned; nothing while fewer have ([LOG-025])."""
+    newest = sorted(times, reverse=True)
+    return newest[max(asked, 1) - 1] if len(newest) >= max(asked, 1) else None
 
 
 # ------------------------------------------------------------------------------------------------------------- tiles
@@ -301,14 +315,19 @@ def witness(nation, keys, before, data):
     return {"size": str(checkpoint.size), "root": checkpoint.root.hex()}
 
 
-def proof(given, data):
+def proof_form(data):
+    """Index, hashes and note of a portable proof."""
     lines, note = lines_and_note(data, 35776)
     need(lines[0] == "c2sp.org/tlog-proof@v1" and 2 <= len(lines) <= 66 and lines[1].startswith("index "), "form")
-    index, hashes = number(lines[1][6:]), [hash_of(line) for line in lines[2:]]
+    return number(lines[1][6:]), [hash_of(line) for line in lines[2:]], note
+
+
+def proof(given, data):
+    index, hashes, note = proof_form(data)
     checkpoint, note = believed(given["nation"], given["keys"], note)
     inclusion(entry_of(given["statement"]), index, checkpoint.size, hashes, checkpoint.root)
     known = {nation: [one.public for one in map(Key, keys) if one.kind == 4] for nation, keys in given["witnesses"].items()}
-    found = witnesses(note, given["nation"], known)
+    found = witnesses(note, given["nation"], known, given.get("now"))
     return {"index": str(index), "size": str(checkpoint.size), "witnesses": found}
 
 

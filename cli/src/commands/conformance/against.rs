@@ -1,5 +1,6 @@
 //! Another implementation, spoken to over its standard input and output, one JSON object a line.
 
+use std::io::ErrorKind;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -81,6 +82,10 @@ impl Other {
         let answer = match tokio::time::timeout(PATIENCE, exchange).await {
             Ok(Ok(answer)) if answer.is_empty() => return Err(wrong("it ended".to_owned())),
             Ok(Ok(answer)) => answer,
+            // It had ended before it was asked.
+            Ok(Err(error)) if error.kind() == ErrorKind::BrokenPipe => {
+                return Err(wrong("it ended".to_owned()));
+            }
             Ok(Err(error)) => return Err(wrong(error.to_string())),
             Err(_) => return Err(wrong(format!("no answer within {} s", PATIENCE.as_secs()))),
         };
