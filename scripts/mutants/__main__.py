@@ -11,7 +11,8 @@ which are found first, the fastest first, and no more than one must notice.
 
 The copy is --tree (kept, so that a second run builds little; its target folder may be given the dependencies beforehand).
 What does not compile is left out and told. docs/mutants.md has the results and explains survivors. The exit code is 1 when
-any survived. Needs the Python packages `tree-sitter` and `tree-sitter-rust`.
+any survived. $MUTANTS_CARGO is run instead of cargo where it is set. Needs the Python packages `tree-sitter` and
+`tree-sitter-rust`.
 """
 import argparse
 import concurrent.futures
