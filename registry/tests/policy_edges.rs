@@ -186,7 +186,10 @@ fn a_policy_as_large_as_the_limit_is_read_and_a_larger_one_is_not() {
     assert!(complaint(&text).contains("262145 bytes"), "{}", complaint(&text));
     for witnesses in [0, 1, 7] {
         assert_eq!(Policy::shipped(witnesses).witnesses(), witnesses);
-        assert_eq!(Policy::own("own", "", false, witnesses).unwrap().witnesses(), witnesses);
+        assert_eq!(
+            Policy::own("own", &format!("@id(\"a\") {ALL}"), false, witnesses).unwrap().witnesses(),
+            witnesses
+        );
     }
     // The default's rules count.
     let many = |count: usize| (0..count).map(|at| format!("@id(\"r{at}\") {ALL}\n")).collect::<String>();
