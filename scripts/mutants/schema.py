@@ -60,8 +60,8 @@ def cedar(file, text, number):
     found = []
 
     def add(start, end, other, name):
-        line = text.count("\n", 0, start) + 1
-        found.append(Mutant(number + len(found), file, f"{file}:{line}: {name}", "Cedar", start, end, other))
+        line, column = text.count("\n", 0, start) + 1, start - text.rfind("\n", 0, start)
+        found.append(Mutant(number + len(found), file, f"{file}:{line}:{column}: {name}", "Cedar", start, end, other))
 
     for pattern, others in CEDAR:
         for match in pattern.finditer(text):
