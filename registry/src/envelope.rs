@@ -457,22 +457,6 @@ impl Verified<Statement> {
             _ => None,
         })
     }
-
-    /// The channel, if that is what was verified.
-    pub fn into_channel(self) -> Option<Verified<crate::statement::Channel>> {
-        self.narrow(|statement| match statement {
-            Statement::Channel(channel) => Some(channel),
-            _ => None,
-        })
-    }
-
-    /// The recall, if that is what was verified.
-    pub fn into_recall(self) -> Option<Verified<crate::statement::Recall>> {
-        self.narrow(|statement| match statement {
-            Statement::Recall(recall) => Some(recall),
-            _ => None,
-        })
-    }
 }
 
 impl Verified<crate::statement::Root> {

@@ -233,7 +233,6 @@ impl Policy {
             })
             .collect();
         for rule in self.rules.iter().filter(|rule| rule.actions.contains(&action)) {
-            let refuses = rule.forbids && !allowed && determining.contains(&rule.id.as_str());
             if let Some(why) = failed.get(rule.id.as_str()) {
                 // Cedar leaves a rule out that it can't evaluate. Here that refuses: the rule was written to be asked.
                 let detail = format!(
@@ -241,6 +240,8 @@ impl Policy {
                 );
                 checks.push(Check { rule: rule.id.clone(), passed: false, detail });
             } else if rule.forbids {
+                // One that forbids determines an answer only where the answer is no.
+                let refuses = determining.contains(&rule.id.as_str());
                 checks.push(Check {
                     rule: rule.id.clone(),
                     passed: !refuses,

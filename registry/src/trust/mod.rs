@@ -29,8 +29,6 @@ use chain::Offer;
 
 /// How far a signer's clock may run ahead of ours, in seconds.
 pub const MAX_CLOCK_SKEW: i64 = 600;
-/// A root or certificate that ends within so many seconds is worth a warning.
-pub const EXPIRY_WARNING: i64 = 30 * crate::timestamp::DAY;
 /// Most nations that one node pins: there are fewer than 200 states.
 pub const MAX_MEMBERS: usize = 512;
 /// Most roots of one nation: one each month for ten years. All may be tried for one old statement.

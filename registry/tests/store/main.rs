@@ -12,6 +12,7 @@ mod dedup;
 mod help;
 mod lifecycle;
 mod log_faults;
+mod log_limits;
 mod logs;
 mod mirroring;
 mod partials;
