@@ -172,9 +172,14 @@ impl From<ServingError> for Problem {
         match error {
             ServingError::Admit(error) => error.into(),
             ServingError::NotFound(_) => Self::new(Code::NotFound, error),
-            ServingError::TooMany(_) | ServingError::Stopping => Self::new(Code::Busy, error),
+            ServingError::TooMany(_)
+            | ServingError::Stopping
+            | ServingError::NotReady(_)
+            | ServingError::Proving(_) => Self::new(Code::Busy, error),
             ServingError::Lease(_) => Self::new(Code::PolicyRefused, error),
-            ServingError::Spawn { .. } => Self::new(Code::Worker, error),
+            ServingError::Spawn { .. } | ServingError::Listen { .. } | ServingError::Unproved(_) => {
+                Self::new(Code::Worker, error)
+            }
         }
     }
 }
