@@ -11,6 +11,7 @@ pub mod halt;
 pub mod lease;
 pub mod openai;
 pub mod prompt;
+mod receipts;
 mod report;
 pub mod sealed;
 mod server;

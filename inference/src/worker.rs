@@ -18,6 +18,7 @@ use crate::gate::{self, GateError, rehash, writers};
 use crate::halt::{Cause, Halt};
 use crate::lease::Leash;
 use crate::openai::{App, Identity};
+use crate::receipts::Receipts;
 use crate::report::Reporter;
 use crate::sealed::{self, SealError};
 use crate::server::Server;
@@ -91,14 +92,16 @@ fn begin(reporter: &Reporter) -> Result<EngineThread, WorkerError> {
         leash.begin(end, &halt).map_err(WorkerError::protocol)?;
     }
     let (prove, proofs) = mpsc::channel(1);
-    let desk = Desk { halt: halt.clone(), leash: leash.clone(), prove };
+    let receipts = Receipts::new(reporter.clone());
+    let desk = Desk { halt: halt.clone(), leash: leash.clone(), prove, receipts: receipts.clone() };
     orders::obey_from_now_on(begun.input, desk).map_err(WorkerError::protocol)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(IO_THREADS)
         .enable_all()
         .build()
         .map_err(|error| WorkerError::Protocol(format!("no runtime: {error}")))?;
-    let work = Work { launch: begun.launch, shelf: begun.shelf, listener: begun.listener, proofs };
+    let Begun { launch, shelf, listener, .. } = begun;
+    let work = Work { launch, shelf, listener, proofs, receipts };
     let result = runtime.block_on(run(work, &halt, &leash, reporter));
     runtime.shutdown_background();
     result
@@ -119,6 +122,7 @@ struct Work {
     shelf: Shelf,
     listener: std::net::TcpListener,
     proofs: mpsc::Receiver<Proving>,
+    receipts: Receipts,
 }
 
 type EngineThread = JoinHandle<Result<(), EngineError>>;
@@ -136,7 +140,7 @@ async fn run(
     leash: &Leash,
     reporter: &Reporter,
 ) -> Result<EngineThread, WorkerError> {
-    let Work { launch, shelf, listener, proofs } = work;
+    let Work { launch, shelf, listener, proofs, receipts } = work;
     let Launch { admitted, options, rehash, .. } = launch;
     // The one place where a hand-off is trusted: it came over the pipe that this process inherited from the
     // node.
@@ -145,7 +149,8 @@ async fn run(
     let queue = Arc::new(Queue::new(usize::try_from(options.max_requests).unwrap_or(usize::MAX)));
     let app = App::new(identity.clone(), Arc::clone(&queue), halt.clone());
     app.leashed(leash.clone());
-    let server = Server::on(listener, app.clone().router()).map_err(WorkerError::protocol)?;
+    let server =
+        Server::on(listener, receipts.around(app.clone().router())).map_err(WorkerError::protocol)?;
     tokio::spawn(prove(proofs, reporter.clone()));
     let ear = writers::Ear::new().map_err(WorkerError::protocol)?;
     let (send, loaded) = oneshot::channel();

@@ -16,6 +16,7 @@
 mod again;
 mod process;
 mod prove;
+mod receipt;
 mod run;
 mod stop;
 
@@ -233,6 +234,7 @@ impl Workers {
             store: self.shared.store.clone(),
             command: self.shared.settings.command.clone(),
             deaths: Vec::new(),
+            notary: receipt::Notary::open(&self.shared.store),
         };
         let process = run.spawn()?;
         told.send_modify(|info| info.pid = process.child.id());

@@ -8,6 +8,7 @@
 pub mod hand;
 mod wall;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -106,6 +107,26 @@ pub enum Order {
     Lease(LeaseEnd),
     /// Try to break out, and report every attempt.
     Prove(Proving),
+    /// The receipt that was asked for.
+    Receipt {
+        /// Of which question.
+        id: u64,
+        /// Its text, or why there is none.
+        receipt: Result<String, String>,
+    },
+}
+
+/// What a worker asks its node to sign. The node takes the digests as the worker's word, and knows the rest itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signing {
+    /// Comes back with the receipt.
+    pub id: u64,
+    /// BLAKE3 of the request's body.
+    pub request: Digest,
+    /// BLAKE3 of the response's body, without the receipt.
+    pub response: Digest,
+    /// Numbers of the request that choose tokens, by their names.
+    pub sampling: BTreeMap<String, serde_json::Number>,
 }
 
 /// What a worker is to try its walls with.
@@ -152,6 +173,8 @@ pub enum Report {
         /// Every wall, also those that the operator does without.
         walls: Vec<WallReport>,
     },
+    /// It asks for a receipt.
+    Sign(Signing),
     /// It tried its walls.
     Proof {
         /// Of which order.

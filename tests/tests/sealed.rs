@@ -327,3 +327,72 @@ fn a_worker_holds_nothing_of_its_node() {
     }
     assert!(files.iter().all(|file| file.contains("/blobs/")), "{files:?}");
 }
+
+#[test]
+fn a_receipt_is_verified_offline_and_says_nothing_of_another_answer() {
+    let net = Net::new();
+    let home = publisher(&net, "");
+    let borea = net.nation("borea");
+    borea.trust(&home);
+    let node = home.start();
+    let ready = node.serve("alba/tiny").unwrap();
+    let api = Http::tcp(ready["address"].as_str().unwrap());
+    let at = |name: &str| net.path().join(name).to_string_lossy().into_owned();
+    let asks = [("steelyard-receipt", "yes")];
+    let body = json!({ "prompt": "Once", "temperature": 0, "seed": 7, "max_tokens": 4 });
+    let whole = api.try_request_with("POST", "/v1/completions", &asks, Some(&body)).unwrap();
+    let receipt = whole.header("steelyard-receipt").unwrap().to_owned();
+    fs::write(at("question"), body.to_string()).unwrap();
+    fs::write(at("answer"), &whole.body).unwrap();
+    fs::write(at("head"), format!("HTTP/1.1 200 OK\r\nsteelyard-receipt: {receipt}\r\n\r\n")).unwrap();
+    fs::write(at("receipt"), &receipt).unwrap();
+    let ours =
+        ["verify", "--receipt", &at("head"), "--request", &at("question"), "--response", &at("answer")];
+    home.ok(&ours).expect(0, &["alba/tiny@1", "claims", "seed 7", "as given", "proves nothing"]);
+    // An ally without a node needs nothing but its folder.
+    let said = borea.json(&ours);
+    assert_eq!((&said["release"], &said["nation"]), (&ready["release"], &json!("alba")), "{said}");
+    let stranger = net.nation("cora");
+    stranger.run(&ours).expect(3, &["not pinned"]);
+    fs::write(at("other"), body.to_string() + " ").unwrap();
+    borea
+        .run(&["verify", "--receipt", &at("receipt"), "--request", &at("other")])
+        .expect(4, &["not about this request"]);
+    borea
+        .run(&["verify", "--receipt", &at("receipt"), "--response", &at("other")])
+        .expect(4, &["not about this response"]);
+    let altered = receipt.replacen("\"sig\":\"", "\"sig\":\"AA", 1);
+    fs::write(at("altered"), altered).unwrap();
+    assert_eq!(borea.run(&["verify", "--receipt", &at("altered")]).code, 4);
+
+    // A stream carries it in its last event but one.
+    let body = json!({ "messages": [{ "role": "user", "content": "Hi" }], "max_tokens": 4, "stream": true });
+    let stream = api.try_request_with("POST", "/v1/chat/completions", &asks, Some(&body)).unwrap();
+    let text = stream.text();
+    let events: Vec<&str> = text.split("\n\n").filter(|event| !event.is_empty()).collect();
+    assert_eq!(events.last(), Some(&"data: [DONE]"), "{text}");
+    assert!(events[events.len() - 2].starts_with("data: {\"steelyard_receipt\":"), "{text}");
+    fs::write(at("stream"), &stream.body).unwrap();
+    fs::write(at("question"), body.to_string()).unwrap();
+    borea.ok(&[
+        "verify",
+        "--receipt",
+        &at("stream"),
+        "--request",
+        &at("question"),
+        "--response",
+        &at("stream"),
+    ]);
+    let cut = text.replacen(events[1], "data: {}", 1);
+    fs::write(at("cut"), cut).unwrap();
+    borea
+        .run(&["verify", "--receipt", &at("stream"), "--response", &at("cut")])
+        .expect(4, &["not about this response"]);
+
+    // Nobody gets one who did not ask, nor for what was no answer.
+    let plain = api.request("POST", "/v1/completions", Some(&json!({ "prompt": "Once", "max_tokens": 1 })));
+    assert!(plain.header("steelyard-receipt").is_none());
+    let wrong =
+        api.try_request_with("POST", "/v1/completions", &asks, Some(&json!({ "prompt": 7 }))).unwrap();
+    assert!(wrong.status == 400 && wrong.header("steelyard-receipt").is_none());
+}

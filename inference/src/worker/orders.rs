@@ -8,12 +8,14 @@ use tokio::sync::mpsc;
 use super::launch::Input;
 use crate::halt::{Cause, Halt};
 use crate::lease::Leash;
+use crate::receipts::Receipts;
 
 /// Where orders go.
 pub(super) struct Desk {
     pub(super) halt: Halt,
     pub(super) leash: Leash,
     pub(super) prove: mpsc::Sender<Proving>,
+    pub(super) receipts: Receipts,
 }
 
 /// Starts the thread that obeys.
@@ -23,7 +25,7 @@ pub(super) fn obey_from_now_on(mut input: Input, desk: Desk) -> io::Result<()> {
 
 /// Obeys orders until the input ends, which means that the node is gone.
 pub(super) fn obey(input: &mut impl BufRead, desk: &Desk) {
-    let Desk { halt, leash, prove } = desk;
+    let Desk { halt, leash, prove, receipts } = desk;
     loop {
         let line = match read_line(input) {
             Ok(Some(line)) => line,
@@ -38,6 +40,7 @@ pub(super) fn obey(input: &mut impl BufRead, desk: &Desk) {
             Ok(Order::Lease(end)) => leash.renew(end, halt),
             // One at a time; the node asks again for one that was left out.
             Ok(Order::Prove(proving)) => drop(prove.try_send(proving)),
+            Ok(Order::Receipt { id, receipt }) => receipts.answer(id, receipt),
             // An order that can't be understood may have been "stop".
             Err(error) => halt.set(Cause {
                 code: StopCode::Requested,

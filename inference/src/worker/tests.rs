@@ -258,7 +258,8 @@ fn orders_are_obeyed_and_the_end_of_the_input_is_one() {
     let stop = |input: &str| {
         let halt = Halt::default();
         let (prove, _) = mpsc::channel(1);
-        obey(&mut input.as_bytes(), &Desk { halt: halt.clone(), leash: Leash::default(), prove });
+        let receipts = Receipts::new(Reporter::default());
+        obey(&mut input.as_bytes(), &Desk { halt: halt.clone(), leash: Leash::default(), prove, receipts });
         halt.cause().unwrap()
     };
     let line = serde_json::to_string(&recall()).unwrap();

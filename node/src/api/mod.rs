@@ -168,6 +168,7 @@ fn routes() -> Vec<Route> {
     route("delete", "/v1/pins/{reference}", Local, delete(admin::unpin));
     route("post", "/v1/gc", Local, post(admin::gc));
     route("post", "/v1/verify", Local, post(jobs::verify));
+    route("post", "/v1/receipts", Local, post(admin::receipt));
     route("post", "/v1/export", Local, post(admin::export));
     route("post", "/v1/attachments", Local, post(attach::attach));
     route("post", "/v1/checkout", Local, post(attach::checkout));

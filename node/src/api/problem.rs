@@ -6,6 +6,7 @@ use registry::checkout::CheckoutError;
 use registry::digest::DigestError;
 use registry::envelope::EnvelopeError;
 use registry::publish::PublishError;
+use registry::receipt::ReceiptError;
 use registry::reference::ReferenceError;
 use registry::store::StoreError;
 use registry::trust::TrustError;
@@ -97,6 +98,16 @@ impl From<AdmitError> for Problem {
             AdmitError::Trust(error) => error.into(),
             AdmitError::Store(error) => error.into(),
         }
+    }
+}
+
+impl From<ReceiptError> for Problem {
+    fn from(error: ReceiptError) -> Self {
+        let code = match &error {
+            ReceiptError::Trust(TrustError::NotPinned(_)) => Code::NotFound,
+            _ => Code::VerificationFailed,
+        };
+        Self::new(code, error)
     }
 }
 

@@ -9,13 +9,14 @@ use registry::Timestamp;
 use registry::admitted::AdmittedFile;
 use registry::lease::{Lease, LeaseEnd};
 use registry::serving::hand::Hand;
-use registry::serving::{Launch, Order, Report};
+use registry::serving::{Launch, Order, Report, Signing};
 use registry::store::Store;
 use tokio::process::Child;
 use tokio::sync::{mpsc, watch};
 
 use super::process::{Orders, Process, next, spawn};
 use super::prove::{Asked, Proofs};
+use super::receipt::Notary;
 use super::{ServingError, StopOrder};
 use crate::events::{Event, Events, StopCause, WorkerInfo, WorkerState};
 use crate::lease::Leases;
@@ -48,6 +49,8 @@ pub(super) struct Run {
     pub(super) command: Vec<String>,
     /// When processes of this worker died lately.
     pub(super) deaths: Vec<Instant>,
+    /// What signs receipts, or why nothing does.
+    pub(super) notary: Result<Notary, String>,
 }
 
 /// What the loop heard.
@@ -145,6 +148,12 @@ impl Run {
                     return self.gone(child, order, Some(active_requests)).await;
                 }
                 Heard::Report(Report::Proof { id, attempts }) => proofs.answer(id, attempts),
+                Heard::Report(Report::Sign(asked)) => {
+                    let order = self.receipt(asked);
+                    if let Err(error) = orders.send_soon(&order).await {
+                        tracing::warn!(worker = id, %error, "a worker could not be given a receipt");
+                    }
+                }
                 Heard::Report(report) => self.take(report),
                 Heard::Stop(order) => return self.obey(child, order, orders, reports).await,
                 Heard::Asked(asked) => {
@@ -207,6 +216,18 @@ impl Run {
         Ok(())
     }
 
+    /// Signs what a worker that serves says it answered.
+    fn receipt(&self, asked: Signing) -> Order {
+        let id = asked.id;
+        let worker = self.told.borrow().clone();
+        let receipt = match &self.notary {
+            _ if worker.state != WorkerState::Ready => Err("it does not serve".to_owned()),
+            Ok(notary) => notary.sign(&worker, asked),
+            Err(why) => Err(why.clone()),
+        };
+        Order::Receipt { id, receipt }
+    }
+
     fn take(&self, report: Report) {
         self.tell(|info| match report {
             Report::Sealed { kernel, walls } => {
@@ -230,7 +251,7 @@ impl Run {
                 info.load_ms = Some(load_ms);
                 info.verify_ms = Some(verify_ms);
             }
-            Report::Proof { .. } | Report::Failed { .. } | Report::Stopped { .. } => {}
+            Report::Sign(_) | Report::Proof { .. } | Report::Failed { .. } | Report::Stopped { .. } => {}
         });
     }
 }

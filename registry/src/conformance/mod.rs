@@ -10,6 +10,7 @@ mod content;
 mod history;
 mod nations;
 mod oms;
+mod receipt;
 mod statements;
 
 use std::fmt;
@@ -34,7 +35,8 @@ const MAX_BYTES: usize = 64 * 1024 * 1024;
 /// What this crate runs: one function a kind.
 pub fn kinds() -> Vec<(&'static str, Runner)> {
     let mut kinds = Vec::new();
-    for part in [content::KINDS, statements::KINDS, nations::KINDS, codec::KINDS, oms::KINDS] {
+    for part in [content::KINDS, statements::KINDS, nations::KINDS, codec::KINDS, oms::KINDS, receipt::KINDS]
+    {
         kinds.extend_from_slice(part);
     }
     #[cfg(feature = "store")]

@@ -1,4 +1,4 @@
-"""Writes the test vectors of documents 02 to 11.
+"""Writes the test vectors of documents 02 to 12.
 
 It shares no code with the implementation: keys and hashes come from the Python packages `cryptography` and `blake3`,
 compressed blocks from `zstandard`, the JSON is made by hand. The files that it writes are kept in the repository; run it again only when a rule is added:
@@ -16,6 +16,7 @@ import nations
 import log
 import lognode
 import oms
+import receipt
 import release
 import statement
 import wire
@@ -50,4 +51,5 @@ witness.proofs()
 witness.evidence()
 lognode.node()
 oms.all()
+receipt.all()
 common.write()

@@ -370,6 +370,14 @@ pub struct WorkerRequest {
     pub allow_missing: Vec<Wall>,
 }
 
+/// `POST /v1/receipts`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReceiptRequest {
+    /// The receipt's text.
+    pub receipt: String,
+}
+
 /// What came of a worker's attempts to break out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proof {
