@@ -3,6 +3,7 @@
 mod launch;
 mod orders;
 
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -85,6 +86,9 @@ pub fn main() -> ExitCode {
 fn begin(reporter: &Reporter) -> Result<EngineThread, WorkerError> {
     let (halt, leash) = (Halt::default(), Leash::default());
     let begun = Begun::read().map_err(WorkerError::protocol)?;
+    let mut keep = begun.shelf.all();
+    keep.push(begun.listener.as_fd());
+    sealed::close_others(&keep).map_err(WorkerError::protocol)?;
     let walls = sealed::seal(&begun.shelf.blobs(), &begun.launch.allow_missing)?;
     reporter.send(&Report::Sealed { kernel: walls.kernel, walls: walls.walls });
     // Before anything else is done: the time runs from when the node wrote it.

@@ -22,6 +22,7 @@ mod stop;
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -36,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Worker as Settings;
 use crate::events::{Event, Events, StopCause, WorkerInfo, WorkerState};
+use crate::layout::Layout;
 use crate::lease::Leases;
 
 /// Workers that are over and still shown: what an operator looks back on after a recall.
@@ -146,6 +148,7 @@ pub struct Workers {
 }
 
 struct Shared {
+    layout: Layout,
     store: Store,
     events: Events,
     settings: Settings,
@@ -162,10 +165,11 @@ struct Table {
 
 impl Workers {
     /// A supervisor without workers, watching `events` for recalls. Call it within a Tokio runtime.
-    pub fn new(store: Store, events: Events, settings: Settings, leases: Arc<Leases>) -> Self {
+    pub fn new(home: &Path, store: Store, events: Events, settings: Settings, leases: Arc<Leases>) -> Self {
+        let layout = Layout::new(home);
         let watched = events.subscribe();
         let (entries, stopping) = (Mutex::default(), CancellationToken::new());
-        let shared = Shared { store, events, settings, leases, entries, stopping };
+        let shared = Shared { layout, store, events, settings, leases, entries, stopping };
         let workers = Self { shared: Arc::new(shared) };
         tokio::spawn(watch_decisions(workers.clone(), watched));
         workers
@@ -234,7 +238,7 @@ impl Workers {
             store: self.shared.store.clone(),
             command: self.shared.settings.command.clone(),
             deaths: Vec::new(),
-            notary: receipt::Notary::open(&self.shared.store),
+            notary: receipt::Notary::open(&self.shared.layout, self.shared.store.own()),
         };
         let process = run.spawn()?;
         told.send_modify(|info| info.pid = process.child.id());

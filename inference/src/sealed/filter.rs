@@ -97,6 +97,8 @@ const CLONE_THREAD: u64 = 0x0001_0000;
 const CLONE_NEW: u64 = 0x0000_0080 | 0x0002_0000 | 0x7E00_0000;
 /// Descriptor and status flags, a duplicate, and read leases (`F_SETLEASE`, `F_GETLEASE`).
 const FCNTL_ALLOWED: &[u64] = &[1, 2, 3, 4, 1024, 1025, 1030];
+/// Whom a signal about a descriptor goes to: this process alone.
+const F_SETOWN: u64 = 8;
 /// `TCGETS` (is this a terminal?), `FIONREAD`, `FIONBIO`.
 const IOCTL_ALLOWED: &[u64] = &[0x5401, 0x541B, 0x5421];
 /// A thread's name, and a name for memory.
@@ -194,7 +196,9 @@ fn allowed() -> BTreeMap<i64, Vec<Vec<Need>>> {
         }
         when(IOCTL, each(1, IOCTL_ALLOWED));
     }
-    when(FCNTL, each(1, FCNTL_ALLOWED));
+    let mut fcntl = each(1, FCNTL_ALLOWED);
+    fcntl.push(vec![is(1, F_SETOWN), is(2, own)]);
+    when(FCNTL, fcntl);
     when(PRCTL, each(0, PRCTL_ALLOWED));
     let options = OPTIONS_ALLOWED.iter().map(|(level, name)| vec![is(1, *level), is(2, *name)]);
     when(SETSOCKOPT, options.collect());

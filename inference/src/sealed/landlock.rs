@@ -39,7 +39,7 @@ pub(super) fn apply(weights: &[BorrowedFd<'_>]) -> io::Result<String> {
         ABI::V4 | ABI::V5 => "files, TCP",
         _ => "files, TCP, signals, abstract sockets",
     };
-    Ok(format!("ABI {effective_abi:?}: {kept}; {} files may be read", weights.len()))
+    Ok(format!("ABI {effective_abi:?}: {kept}; descriptors of files that may be read: {}", weights.len()))
 }
 
 #[cfg(not(feature = "cuda"))]

@@ -27,7 +27,7 @@ mod sys;
 
 use std::fs;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use registry::serving::{Wall, WallReport};
 
@@ -54,6 +54,17 @@ pub struct Sealed {
     pub kernel: String,
     /// Every wall.
     pub walls: Vec<WallReport>,
+}
+
+/// Closes every descriptor but the three standard ones and `keep`: whoever started the node may have left some open, which
+/// it passes on. Call it before anything else is opened.
+pub fn close_others(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let numbers = fs::read_dir("/proc/self/fd")?.flatten();
+    let open: Vec<i32> = numbers.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    let kept = |number: i32| number <= 2 || keep.iter().any(|kept| kept.as_raw_fd() == number);
+    // The folder that was read is among them, and closed already.
+    open.into_iter().filter(|number| !kept(*number)).for_each(|number| sys::close(number as usize));
+    Ok(())
 }
 
 /// Builds every wall around this process. Call it while there is one thread: namespaces can't be left otherwise, and

@@ -86,6 +86,7 @@ pub(super) fn no_new_privileges() -> io::Result<()> {
     unsafe { call(calls::PRCTL, &mut args) }.map(drop)
 }
 
+const F_SETOWN: u64 = 8;
 const F_SETLEASE: u64 = 1024;
 const F_GETLEASE: u64 = 1025;
 const F_RDLCK: u64 = 0;
@@ -93,6 +94,10 @@ const F_UNLCK: usize = 2;
 
 /// Takes a read lease (fcntl(2)): whoever opens the file for writing or shortens it waits, and this process gets SIGIO.
 pub(crate) fn take_read_lease(file: BorrowedFd<'_>) -> io::Result<()> {
+    // To the process: else the signal is for the thread that takes the lease, and is lost when that has ended.
+    let mut args = [file.as_raw_fd() as u64, F_SETOWN, u64::from(std::process::id())].map(Arg::Number);
+    // SAFETY: numbers only; the descriptor is borrowed.
+    unsafe { call(calls::FCNTL, &mut args) }?;
     let mut args = [file.as_raw_fd() as u64, F_SETLEASE, F_RDLCK].map(Arg::Number);
     // SAFETY: numbers only; the descriptor is borrowed.
     unsafe { call(calls::FCNTL, &mut args) }.map(drop)
@@ -154,9 +159,9 @@ pub(super) fn attempt(probe: Probe, args: &mut [Arg<'_>]) -> io::Result<usize> {
     unsafe { call(probe.0, args) }
 }
 
-/// Closes a descriptor that an attempt gave: nothing else knows its number.
+/// Closes a descriptor that nothing in this process owns: one that an attempt gave, or one that was inherited by accident.
 pub(super) fn close(descriptor: usize) {
-    // SAFETY: a number only. It came from the kernel a moment ago, and no owner was made for it.
+    // SAFETY: a number only, and the callers see to it that no owner was made for it.
     let _ = unsafe { call(calls::CLOSE, &mut [Arg::Number(descriptor as u64)]) };
 }
 

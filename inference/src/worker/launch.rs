@@ -36,6 +36,12 @@ impl Shelf {
         self.0.values().filter_map(|entry| entry.as_ref().ok()).map(|(blob, _)| blob.as_fd()).collect()
     }
 
+    /// Every descriptor.
+    pub(super) fn all(&self) -> Vec<BorrowedFd<'_>> {
+        let maps = self.0.values().filter_map(|entry| entry.as_ref().ok()?.1.as_ref());
+        self.blobs().into_iter().chain(maps.map(AsFd::as_fd)).collect()
+    }
+
     /// Takes the descriptors of a file.
     pub(super) fn take(&mut self, file: &AdmittedFile) -> Result<Opened, GateError> {
         let refused =

@@ -11,7 +11,6 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{ServingError, Workers};
 use crate::events::{WorkerInfo, WorkerState};
-use crate::layout::Layout;
 
 /// All attempts together take some milliseconds; where none is refused, some wait for an answer from a network.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -81,7 +80,7 @@ impl Workers {
 
     /// What a worker has no business with here.
     fn proving(&self) -> Proving {
-        let layout = Layout::new(self.shared.store.home());
+        let layout = &self.shared.layout;
         let keys = fs::read_dir(layout.keys()).into_iter().flatten().flatten();
         let mut read: Vec<PathBuf> = keys.map(|entry| entry.path()).take(KEY_FILES).collect();
         read.sort();

@@ -3,7 +3,6 @@
 use registry::key::SecretKey;
 use registry::receipt::{Claim, peer_of};
 use registry::serving::Signing;
-use registry::store::Store;
 use registry::{Nation, Signed, Timestamp};
 
 use crate::events::WorkerInfo;
@@ -19,13 +18,12 @@ pub(super) struct Notary {
 
 impl Notary {
     /// The node's own key and certificate, from its folder; why not, for people.
-    pub(super) fn open(store: &Store) -> Result<Self, String> {
-        let layout = Layout::new(store.home());
+    pub(super) fn open(layout: &Layout, nation: Nation) -> Result<Self, String> {
         let key = SecretKey::load(&layout.peer_key()).map_err(|error| error.to_string())?;
         let text = std::fs::read(layout.certificate()).map_err(|error| format!("no certificate: {error}"))?;
         let certificate = Signed::parse(&text).map_err(|error| error.to_string())?;
         let node = peer_of(key.public());
-        Ok(Self { key, certificate, nation: store.own(), node })
+        Ok(Self { key, certificate, nation, node })
     }
 
     /// A receipt for what `worker` says it answered.

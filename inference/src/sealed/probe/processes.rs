@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use super::super::sys::{Arg, Probe, attempt, close, read_memory_of};
 use super::Found;
@@ -27,7 +27,7 @@ pub(super) fn attempts(found: &mut Found, node: u32) {
 }
 
 fn start(program: &str) -> io::Result<()> {
-    let status = Command::new(program).stdin(Stdio::null()).stdout(Stdio::null()).status()?;
+    let status = Command::new(program).status()?;
     if status.success() { Ok(()) } else { Err(io::Error::other(status.to_string())) }
 }
 
