@@ -15,10 +15,10 @@ while IFS= read -r file; do
     [ "$lines" -le 500 ] || complain "$file has $lines lines; over 500 is too long, split it by idea"
 done < <(git ls-files '*.rs' '*.py' '*.sh')
 
-# `unsafe` lives in one audited module.
+# `unsafe` lives in two audited modules.
 while IFS= read -r hit; do
-    complain "unsafe outside registry/src/mapped.rs: $hit"
-done < <(git grep -nE '(^|[^_[:alnum:]`"])unsafe( fn| impl| \{|$)' -- '*.rs' ':!registry/src/mapped.rs' ':!*/tests/*' | grep -vE ':[[:space:]]*//' || true)
+    complain "unsafe outside registry/src/mapped.rs and inference/src/sealed/sys.rs: $hit"
+done < <(git grep -nE '(^|[^_[:alnum:]`"])unsafe( fn| impl| \{|$)' -- '*.rs' ':!registry/src/mapped.rs' ':!inference/src/sealed/sys.rs' ':!*/tests/*' | grep -vE ':[[:space:]]*//' || true)
 
 # Nothing is left half done.
 while IFS= read -r hit; do

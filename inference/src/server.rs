@@ -32,9 +32,16 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Listens on `address`, port 0 for any, and answers with `router` from now on.
+    /// Listens on `address`, port 0 for any.
+    #[cfg(test)]
     pub(crate) async fn start(address: SocketAddr, router: Router) -> std::io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
+        Self::on(std::net::TcpListener::bind(address)?, router)
+    }
+
+    /// Answers with `router` from now on what comes to `listener`. Call it within a Tokio runtime.
+    pub(crate) fn on(listener: std::net::TcpListener, router: Router) -> std::io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
         let address = listener.local_addr()?;
         let (stopping, stop) = watch::channel(false);
         let accepting = tokio::spawn(accept(listener, router, stop));

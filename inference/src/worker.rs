@@ -1,24 +1,30 @@
-//! The worker process: verify, load, serve, and stop at once when told to.
+//! The worker process: seal, verify, load, serve, and stop at once when told to.
 
-use std::io::{self, BufRead, BufReader, Read};
-use std::net::SocketAddr;
+mod launch;
+mod orders;
+
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use registry::admitted::Admitted;
-use registry::serving::{FailCode, Launch, MAX_LINE, Order, Report, StopCode};
-use tokio::sync::oneshot;
+use registry::serving::{FailCode, Launch, Proving, Report};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::engine::{self, EngineError, Failure, Plan, Queue, Running};
-use crate::gate::{self, GateError};
+use crate::gate::{self, GateError, rehash, writers};
 use crate::halt::{Cause, Halt};
 use crate::lease::Leash;
 use crate::openai::{App, Identity};
+use crate::receipts::Receipts;
 use crate::report::Reporter;
+use crate::sealed::{self, SealError};
 use crate::server::Server;
+use launch::{Begun, Shelf};
+use orders::Desk;
 
 /// From the order to stop to the end of the process at the latest. A token takes less on any machine that can
 /// be talked to; the rest is for sending the last words of answers.
@@ -32,11 +38,11 @@ const IO_THREADS: usize = 2;
 #[derive(Debug, thiserror::Error)]
 enum WorkerError {
     #[error(transparent)]
+    Seal(#[from] SealError),
+    #[error(transparent)]
     Gate(#[from] GateError),
     #[error(transparent)]
     Engine(#[from] EngineError),
-    #[error("can't listen on {address}: {source}. Choose another address or port with `--listen`")]
-    Listen { address: SocketAddr, source: io::Error },
     #[error(
         "the worker is started by the node, which tells it what to serve ({0}). To serve a model, run `steelyard serve NATION/NAME`"
     )]
@@ -46,30 +52,22 @@ enum WorkerError {
 impl WorkerError {
     fn code(&self) -> FailCode {
         match self {
+            Self::Seal(_) => FailCode::Sealing,
             Self::Gate(error) => error.code(),
             Self::Engine(error) => error.code(),
-            Self::Listen { .. } => FailCode::Listen,
             Self::Protocol(_) => FailCode::Protocol,
         }
+    }
+
+    fn protocol(why: impl std::fmt::Display) -> Self {
+        Self::Protocol(why.to_string())
     }
 }
 
 /// Runs a worker on this process's standard input and output until it is told to stop or its input ends.
 pub fn main() -> ExitCode {
     let reporter = Reporter::default();
-    let halt = Halt::default();
-    let leash = Leash::default();
-    let result = read_launch(&halt, &leash).and_then(|launch| {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(IO_THREADS)
-            .enable_all()
-            .build()
-            .map_err(|error| WorkerError::Protocol(format!("no runtime: {error}")))?;
-        let result = runtime.block_on(run(launch, &halt, &leash, &reporter));
-        runtime.shutdown_background();
-        result
-    });
-    match result {
+    match begin(&reporter) {
         Ok(engine) => {
             if !engine.is_finished() {
                 leave_at_once();
@@ -84,6 +82,35 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Reads what to serve and seals this process before a second thread is made; then serves.
+fn begin(reporter: &Reporter) -> Result<EngineThread, WorkerError> {
+    let (halt, leash) = (Halt::default(), Leash::default());
+    let begun = Begun::read().map_err(WorkerError::protocol)?;
+    let mut keep = begun.shelf.all();
+    keep.push(begun.listener.as_fd());
+    sealed::close_others(&keep).map_err(WorkerError::protocol)?;
+    let walls = sealed::seal(&begun.shelf.blobs(), &begun.launch.allow_missing)?;
+    reporter.send(&Report::Sealed { kernel: walls.kernel, walls: walls.walls });
+    // Before anything else is done: the time runs from when the node wrote it.
+    if let Some(end) = begun.launch.lease {
+        leash.begin(end, &halt).map_err(WorkerError::protocol)?;
+    }
+    let (prove, proofs) = mpsc::channel(1);
+    let receipts = Receipts::new(reporter.clone());
+    let desk = Desk { halt: halt.clone(), leash: leash.clone(), prove, receipts: receipts.clone() };
+    orders::obey_from_now_on(begun.input, desk).map_err(WorkerError::protocol)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(IO_THREADS)
+        .enable_all()
+        .build()
+        .map_err(|error| WorkerError::Protocol(format!("no runtime: {error}")))?;
+    let Begun { launch, shelf, listener, .. } = begun;
+    let work = Work { launch, shelf, listener, proofs, receipts };
+    let result = runtime.block_on(run(work, &halt, &leash, reporter));
+    runtime.shutdown_background();
+    result
+}
+
 /// Ends the process while a thread computes. `exit` would run the engine's C++ destructors under that
 /// thread's feet; a signal runs nothing, and the kernel frees the memory.
 fn leave_at_once() {
@@ -93,75 +120,13 @@ fn leave_at_once() {
     }
 }
 
-/// Starts the thread that reads the input, and gives the first line.
-fn read_launch(halt: &Halt, leash: &Leash) -> Result<Launch, WorkerError> {
-    let (send, receive) = mpsc::sync_channel(1);
-    let (halt, leash) = (halt.clone(), leash.clone());
-    std::thread::Builder::new()
-        .name("orders".to_owned())
-        .spawn(move || {
-            let mut input = BufReader::new(io::stdin());
-            let launch = read_line(&mut input).and_then(|line| {
-                let line = line.ok_or_else(|| io::Error::other("its input is empty"))?;
-                let launch: Launch = serde_json::from_slice(&line).map_err(io::Error::other)?;
-                // Before anything else is done: the time runs from when the node wrote it.
-                if let Some(end) = launch.lease {
-                    leash.begin(end, &halt)?;
-                }
-                Ok(launch)
-            });
-            let launched = launch.is_ok();
-            let _ = send.send(launch);
-            if launched {
-                obey(&mut input, &halt, &leash);
-            }
-        })
-        .map_err(|error| WorkerError::Protocol(error.to_string()))?;
-    match receive.recv() {
-        Ok(Ok(launch)) => Ok(launch),
-        Ok(Err(error)) => Err(WorkerError::Protocol(error.to_string())),
-        Err(error) => Err(WorkerError::Protocol(error.to_string())),
-    }
-}
-
-/// Obeys orders until the input ends, which means that the node is gone.
-fn obey(input: &mut impl BufRead, halt: &Halt, leash: &Leash) {
-    loop {
-        let line = match read_line(input) {
-            Ok(Some(line)) => line,
-            Ok(None) => break,
-            Err(error) => {
-                tracing::error!(%error, "the node's orders can't be read");
-                break;
-            }
-        };
-        match serde_json::from_slice(&line) {
-            Ok(Order::Stop { code, reason }) => halt.set(Cause { code, reason }),
-            Ok(Order::Lease(end)) => leash.renew(end, halt),
-            // An order that can't be understood may have been "stop".
-            Err(error) => halt.set(Cause {
-                code: StopCode::Requested,
-                reason: format!("the node gave an order that this worker does not know ({error})"),
-            }),
-        }
-    }
-    halt.set(Cause { code: StopCode::Requested, reason: "the node is gone".to_owned() });
-}
-
-/// One line without its end; `None` at the end of the input.
-fn read_line(input: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
-    let mut line = Vec::new();
-    input.take(MAX_LINE as u64).read_until(b'\n', &mut line)?;
-    match line.pop() {
-        None => Ok(None),
-        Some(b'\n') => Ok(Some(line)),
-        // The last line may lack its end, but then it is shorter than the limit.
-        Some(last) if line.len() + 1 < MAX_LINE => {
-            line.push(last);
-            Ok(Some(line))
-        }
-        Some(_) => Err(io::Error::other(format!("a line of more than {MAX_LINE} bytes"))),
-    }
+/// What a sealed worker has.
+struct Work {
+    launch: Launch,
+    shelf: Shelf,
+    listener: std::net::TcpListener,
+    proofs: mpsc::Receiver<Proving>,
+    receipts: Receipts,
 }
 
 type EngineThread = JoinHandle<Result<(), EngineError>>;
@@ -174,12 +139,13 @@ struct Loaded {
 }
 
 async fn run(
-    launch: Launch,
+    work: Work,
     halt: &Halt,
     leash: &Leash,
     reporter: &Reporter,
 ) -> Result<EngineThread, WorkerError> {
-    let Launch { admitted, listen, options, lease: _ } = launch;
+    let Work { launch, shelf, listener, proofs, receipts } = work;
+    let Launch { admitted, options, rehash, .. } = launch;
     // The one place where a hand-off is trusted: it came over the pipe that this process inherited from the
     // node.
     let admitted = Arc::new(Admitted::receive(admitted));
@@ -187,13 +153,16 @@ async fn run(
     let queue = Arc::new(Queue::new(usize::try_from(options.max_requests).unwrap_or(usize::MAX)));
     let app = App::new(identity.clone(), Arc::clone(&queue), halt.clone());
     app.leashed(leash.clone());
-    let server = Server::start(listen, app.clone().router())
-        .await
-        .map_err(|source| WorkerError::Listen { address: listen, source })?;
+    let server =
+        Server::on(listener, receipts.around(app.clone().router())).map_err(WorkerError::protocol)?;
+    tokio::spawn(prove(proofs, reporter.clone()));
+    let ear = writers::Ear::new().map_err(WorkerError::protocol)?;
     let (send, loaded) = oneshot::channel();
     let loader = {
         let (queue, halt, reporter) = (Arc::clone(&queue), halt.clone(), reporter.clone());
-        move || load(&admitted, options, queue, halt, &reporter)
+        let loader =
+            Loader { shelf, options, rehash, queue, halt, reporter, ear, runtime: Handle::current() };
+        move || loader.load(&admitted)
     };
     let loading = std::thread::Builder::new()
         .name("loader".to_owned())
@@ -241,25 +210,47 @@ async fn run(
     Ok(running.thread)
 }
 
-/// Hashes the blobs and loads them.
-fn load(
-    admitted: &Admitted,
+/// What the loader's thread needs.
+struct Loader {
+    shelf: Shelf,
     options: registry::serving::Options,
+    rehash: registry::serving::Rehash,
     queue: Arc<Queue>,
     halt: Halt,
-    reporter: &Reporter,
-) -> Result<Loaded, WorkerError> {
-    let plan = Plan::for_release(admitted)?;
-    let wanted = plan.files();
-    let total = wanted.iter().map(|file| file.size).fold(0, u64::saturating_add);
-    let begun = Instant::now();
-    reporter.verifying(0, total);
-    let files = gate::open_all(&wanted, &|done| reporter.verifying(done, total), &halt)?;
-    let verify = begun.elapsed();
-    reporter.send(&Report::Loading { engine: plan.engine().to_owned() });
-    let begun = Instant::now();
-    let running = engine::start(&plan, files, options, queue, halt)?;
-    Ok(Loaded { running, verify, load: begun.elapsed() })
+    reporter: Reporter,
+    ear: writers::Ear,
+    runtime: Handle,
+}
+
+impl Loader {
+    /// Hashes the blobs and loads them.
+    fn load(mut self, admitted: &Admitted) -> Result<Loaded, WorkerError> {
+        let plan = Plan::for_release(admitted)?;
+        let wanted = plan.files();
+        let total = wanted.iter().map(|file| file.size).fold(0, u64::saturating_add);
+        let begun = Instant::now();
+        self.reporter.verifying(0, total);
+        let opened = wanted.iter().map(|file| self.shelf.take(file)).collect::<Result<Vec<_>, _>>()?;
+        // Nobody has them open for writing from here on.
+        let held = writers::hold(&opened)?;
+        self.runtime.spawn(self.ear.listen(held, self.halt.clone()));
+        let reporter = &self.reporter;
+        let files = gate::verify_all(opened, &|done| reporter.verifying(done, total), &self.halt)?;
+        let verify = begun.elapsed();
+        rehash::start(&files, self.rehash, self.halt.clone()).map_err(WorkerError::protocol)?;
+        self.reporter.send(&Report::Loading { engine: plan.engine().to_owned() });
+        let begun = Instant::now();
+        let running = engine::start(&plan, files, self.options, self.queue, self.halt)?;
+        Ok(Loaded { running, verify, load: begun.elapsed() })
+    }
+}
+
+/// Tries the walls whenever that is ordered, on a thread that serves.
+async fn prove(mut proofs: mpsc::Receiver<Proving>, reporter: Reporter) {
+    while let Some(proving) = proofs.recv().await {
+        let attempts = tokio::task::block_in_place(|| sealed::probe::run(&proving));
+        reporter.send(&Report::Proof { id: proving.id, attempts });
+    }
 }
 
 /// Ends all requests and reports. What still runs after the grace is left to the end of the process.

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use registry::serving::{Rehash, Wall};
 use serde::{Deserialize, Serialize};
 
 use crate::mirror::rule::{MAX_LIST, MAX_RULE_NAME, MAX_RULES, Mirroring, Rule};
@@ -226,6 +227,12 @@ pub struct Worker {
     pub max_workers: u32,
     /// Seconds that a worker may take to become ready, hashing and loading included.
     pub start_secs: u64,
+    /// Walls that workers do without where this kernel can't build them: `namespaces`, `mounts`, `landlock`, `seccomp`.
+    pub allow_missing: Vec<Wall>,
+    /// Seconds between two rounds of hashing the weights that are served; 0 for never.
+    pub rehash_secs: u64,
+    /// Most MiB that such a round reads in a second.
+    pub rehash_mib_per_sec: u32,
 }
 
 impl Default for Worker {
@@ -238,6 +245,9 @@ impl Default for Worker {
             max_requests: 64,
             max_workers: 8,
             start_secs: 900,
+            allow_missing: Vec::new(),
+            rehash_secs: Rehash::default().every_secs,
+            rehash_mib_per_sec: Rehash::default().mib_per_sec,
         }
     }
 }
@@ -318,6 +328,8 @@ impl Config {
         range("worker.max_requests", self.worker.max_requests.into(), 1, 65_536)?;
         range("worker.max_workers", self.worker.max_workers.into(), 1, 256)?;
         range("worker.start_secs", self.worker.start_secs, 1, 86_400)?;
+        range("worker.rehash_secs", self.worker.rehash_secs, 0, 366 * 86_400)?;
+        range("worker.rehash_mib_per_sec", self.worker.rehash_mib_per_sec.into(), 1, 1 << 20)?;
         range("worker.threads", self.worker.threads.into(), 0, 4_096)?;
         range("worker.context", self.worker.context.into(), 0, 16 * 1024 * 1024)?;
         range("policy.witnesses", self.policy.witnesses.into(), 0, registry::trust::MAX_MEMBERS as u64)?;

@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 
+use registry::serving::WallReport;
 use registry::statement::{Kind, RecallTarget, Severity};
 use registry::{ChannelName, Digest, Model, Nation, Timestamp, Version};
 use serde::{Deserialize, Serialize};
@@ -174,6 +175,8 @@ pub enum WorkerState {
     Ready,
     /// Its lease ended; it is started again when enough allies are heard.
     Suspended,
+    /// Its process died; it is started again after a pause.
+    Restarting,
     /// It was told to stop.
     Stopping,
     /// It stopped.
@@ -201,6 +204,8 @@ pub enum StopCause {
     Requested,
     /// Its lease ended: too few allies were heard for too long.
     LeaseEnded,
+    /// Its weights changed while it served them, or somebody opened them for writing.
+    Damaged,
 }
 
 /// How and when a worker stopped.
@@ -256,9 +261,18 @@ pub struct WorkerInfo {
     /// When its lease ends, unless it is renewed; nothing where it needs none.
     #[serde(default)]
     pub lease_ends: Option<Timestamp>,
+    /// The kernel that it is sealed by, once it is.
+    #[serde(default)]
+    pub kernel: Option<String>,
+    /// Its walls, once they are built; those that the operator does without do not stand.
+    #[serde(default)]
+    pub walls: Vec<WallReport>,
+    /// How often its process died and was started again.
+    #[serde(default)]
+    pub restarts: u32,
     /// How it stopped.
     pub stop: Option<WorkerStop>,
-    /// Why it failed, for people.
+    /// Why it failed, or died last, for people.
     pub error: Option<String>,
 }
 

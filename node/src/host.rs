@@ -118,9 +118,9 @@ impl Host {
             config.p2p.peers.extend(new);
         }
         config.p2p.peers.truncate(crate::config::MAX_ADDRESSES);
-        let settings = config.worker.clone();
+        let (home, settings) = (config.home.clone(), config.worker.clone());
         let node = Node::start(config, store.clone()).await?;
-        let workers = Workers::new(store, node.events().clone(), settings, Arc::clone(node.leases()));
+        let workers = Workers::new(&home, store, node.events().clone(), settings, Arc::clone(node.leases()));
         let stop = CancellationToken::new();
         let api = Api::new(node.clone(), workers.clone(), running, stop.clone());
         let local = router(api.clone(), Access::Local, &[]);

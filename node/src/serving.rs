@@ -1,24 +1,34 @@
 //! The worker supervisor: starts a process for an admitted release, watches it, and stops it when the release is recalled.
 //!
 //! A worker's process gets the release as a [`registry::admitted::Handoff`] on its standard input
-//! ([`registry::serving`]), and an empty environment. While it lives its blobs are leased, so that garbage collection
+//! ([`registry::serving`]), the descriptors of its files and of the listener that is bound here
+//! ([`registry::serving::hand`]), and an empty environment. While it lives its blobs are leased, so that garbage collection
 //! keeps them. Whenever a recall or an attestation
 //! arrives, a nation is removed or the policy changes, every worker's release is decided anew; one that is no longer
-//! allowed is told to stop, and killed if it takes longer than `process::STOP_GRACE`.
+//! allowed is told to stop, and killed if it takes longer than `run::STOP_GRACE`.
 //!
 //! Where the settings ask for a lease ([`crate::lease`]), the worker is told its end and every later one, and stops by
 //! itself when it passes. It is then suspended: admitted and started again, at the same address, when the lease is held again.
+//!
+//! A worker that served and died is started again, after a pause that grows, with the same listener; one that dies again and
+//! again is given up (`again.rs`).
 
+mod again;
 mod process;
+mod prove;
+mod receipt;
+mod run;
+mod stop;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use registry::lease::Lease;
 use registry::policy::{Action, RULE_RECALLED};
-use registry::serving::{Launch, Options, StopCode};
+use registry::serving::{Launch, Options, Rehash, StopCode, Wall};
 use registry::statement::Kind;
 use registry::store::Store;
 use registry::{Digest, Timestamp};
@@ -27,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Worker as Settings;
 use crate::events::{Event, Events, StopCause, WorkerInfo, WorkerState};
+use crate::layout::Layout;
 use crate::lease::Leases;
 
 /// Workers that are over and still shown: what an operator looks back on after a recall.
@@ -51,9 +62,26 @@ pub enum ServingError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The address can't be listened on.
+    #[error("can't listen on {address}: {source}. Choose another address or port with `--listen`")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// Too few allies were heard.
     #[error("{0}")]
     Lease(String),
+    /// It does not serve at the moment.
+    #[error("worker {0} is not ready; `steelyard status` shows how far it is")]
+    NotReady(u64),
+    /// It is trying its walls for somebody else.
+    #[error("worker {0} is trying its walls already; ask again when it has")]
+    Proving(u64),
+    /// It did not answer.
+    #[error("worker {0} did not report on its walls, so nothing is proved; the node's log may say why")]
+    Unproved(u64),
     /// No such worker.
     #[error("there is no worker {0}")]
     NotFound(u64),
@@ -76,6 +104,7 @@ impl StopOrder {
             StopCause::Recalled | StopCause::Withdrawn => StopCode::Recalled,
             StopCause::Requested => StopCode::Requested,
             StopCause::LeaseEnded => StopCode::LeaseEnded,
+            StopCause::Damaged => StopCode::Damaged,
         }
     }
 }
@@ -86,6 +115,7 @@ impl From<StopCode> for StopCause {
             StopCode::Recalled => Self::Recalled,
             StopCode::Requested => Self::Requested,
             StopCode::LeaseEnded => Self::LeaseEnded,
+            StopCode::Damaged => Self::Damaged,
         }
     }
 }
@@ -93,6 +123,22 @@ impl From<StopCode> for StopCause {
 struct Entry {
     info: watch::Sender<WorkerInfo>,
     stop: mpsc::Sender<StopOrder>,
+    ask: mpsc::Sender<prove::Asked>,
+}
+
+/// How a worker is to be started.
+#[derive(Debug, Clone)]
+pub struct Start {
+    /// What was asked for.
+    pub reference: String,
+    /// The release.
+    pub release: Digest,
+    /// Where to listen; port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// How it runs.
+    pub options: Options,
+    /// Walls that it may do without, besides those of the settings.
+    pub allow_missing: Vec<Wall>,
 }
 
 /// The supervisor. Cheap to clone.
@@ -102,6 +148,7 @@ pub struct Workers {
 }
 
 struct Shared {
+    layout: Layout,
     store: Store,
     events: Events,
     settings: Settings,
@@ -118,10 +165,11 @@ struct Table {
 
 impl Workers {
     /// A supervisor without workers, watching `events` for recalls. Call it within a Tokio runtime.
-    pub fn new(store: Store, events: Events, settings: Settings, leases: Arc<Leases>) -> Self {
+    pub fn new(home: &Path, store: Store, events: Events, settings: Settings, leases: Arc<Leases>) -> Self {
+        let layout = Layout::new(home);
         let watched = events.subscribe();
         let (entries, stopping) = (Mutex::default(), CancellationToken::new());
-        let shared = Shared { store, events, settings, leases, entries, stopping };
+        let shared = Shared { layout, store, events, settings, leases, entries, stopping };
         let workers = Self { shared: Arc::new(shared) };
         tokio::spawn(watch_decisions(workers.clone(), watched));
         workers
@@ -142,14 +190,9 @@ impl Workers {
         self.table().workers.get(&id).map(|entry| entry.info.subscribe())
     }
 
-    /// Admits `release` and starts a worker for it. The answer changes as the worker does; it is not ready yet.
-    pub async fn start(
-        &self,
-        reference: String,
-        release: Digest,
-        listen: SocketAddr,
-        options: Options,
-    ) -> Result<watch::Receiver<WorkerInfo>, ServingError> {
+    /// Admits a release and starts a worker for it. The answer changes as the worker does; it is not ready yet.
+    pub async fn start(&self, start: Start) -> Result<watch::Receiver<WorkerInfo>, ServingError> {
+        let Start { reference, release, listen, options, allow_missing } = start;
         if self.shared.stopping.is_cancelled() {
             return Err(ServingError::Stopping);
         }
@@ -168,59 +211,62 @@ impl Workers {
             Lease::Ended { heard } => {
                 return Err(ServingError::Lease(self.shared.leases.why(producer, heard)));
             }
-            held => process::told(held),
+            held => run::told(held),
         };
-        let launch = Launch { admitted: admitted.handoff().clone(), listen, options, lease };
-        let child = process::spawn(&self.shared.settings.command)?;
-        let info = WorkerInfo {
-            id: 0,
-            reference,
-            release,
-            model: admitted.model().clone(),
-            version: admitted.version().clone(),
-            state: WorkerState::Starting,
-            bytes_done: 0,
-            bytes_total: admitted.files().iter().map(|file| file.size).sum(),
-            address: None,
-            served_as: None,
-            engine: None,
-            pid: child.id(),
-            load_ms: None,
-            verify_ms: None,
-            started: Timestamp::now(),
-            lease_ends,
-            stop: None,
-            error: None,
-        };
+        let listener =
+            TcpListener::bind(listen).map_err(|source| ServingError::Listen { address: listen, source })?;
+        let launch = self.launch(admitted.handoff().clone(), options, allow_missing, lease);
+        let info = starting(reference, &admitted, lease_ends);
         let (told, watched) = watch::channel(info);
-        // One order is enough: the first one stops it, later ones change nothing.
-        let (stop, orders) = mpsc::channel(1);
-        {
+        // One order is enough: the first one stops it, later ones change nothing. One question at a time, likewise.
+        let ((stop, stops), (ask, asked)) = (mpsc::channel(1), mpsc::channel(1));
+        let id = {
             let mut table = self.table();
             table.last += 1;
-            let id = table.last;
-            told.send_modify(|info| info.id = id);
-            table.workers.insert(id, Entry { info: told.clone(), stop });
-            forget_old(&mut table);
-        }
-        let limit = Duration::from_secs(self.shared.settings.start_secs);
-        let run = process::Run {
+            table.last
+        };
+        told.send_modify(|info| info.id = id);
+        let mut run = run::Run {
             launch,
-            told,
-            orders,
+            listener: Some(listener),
+            told: told.clone(),
+            stops,
+            asked,
             events: self.shared.events.clone(),
-            limit,
+            limit: Duration::from_secs(self.shared.settings.start_secs),
             leases: Arc::clone(&self.shared.leases),
             store: self.shared.store.clone(),
             command: self.shared.settings.command.clone(),
+            deaths: Vec::new(),
+            notary: receipt::Notary::open(&self.shared.layout, self.shared.store.own()),
         };
+        let process = run.spawn()?;
+        told.send_modify(|info| info.pid = process.child.id());
+        {
+            let mut table = self.table();
+            table.workers.insert(id, Entry { info: told, stop, ask });
+            forget_old(&mut table);
+        }
         tokio::spawn(async move {
-            run.until_gone(child).await;
+            run.until_gone(process).await;
             drop(kept);
         });
         // A recall may have arrived between the admission and the entry in the table.
         self.recheck(Instant::now()).await;
         Ok(watched)
+    }
+
+    fn launch(
+        &self,
+        admitted: registry::admitted::Handoff,
+        options: Options,
+        mut allow_missing: Vec<Wall>,
+        lease: Option<registry::lease::LeaseEnd>,
+    ) -> Launch {
+        let settings = &self.shared.settings;
+        allow_missing.extend(&settings.allow_missing);
+        let rehash = Rehash { every_secs: settings.rehash_secs, mib_per_sec: settings.rehash_mib_per_sec };
+        Launch { admitted, handed: Vec::new(), options, allow_missing, rehash, lease }
     }
 
     /// Tells worker `id` to stop and waits until it is gone.
@@ -290,6 +336,37 @@ impl Workers {
             tracing::warn!(worker = id, %reason, "a worker's release may no longer be served");
             self.order(id, StopOrder { cause, reason, known });
         }
+    }
+}
+
+/// A worker that was just asked for.
+fn starting(
+    reference: String,
+    admitted: &registry::admitted::Admitted,
+    lease_ends: Option<Timestamp>,
+) -> WorkerInfo {
+    WorkerInfo {
+        id: 0,
+        reference,
+        release: admitted.release(),
+        model: admitted.model().clone(),
+        version: admitted.version().clone(),
+        state: WorkerState::Starting,
+        bytes_done: 0,
+        bytes_total: admitted.files().iter().map(|file| file.size).sum(),
+        address: None,
+        served_as: None,
+        engine: None,
+        pid: None,
+        load_ms: None,
+        verify_ms: None,
+        started: Timestamp::now(),
+        lease_ends,
+        kernel: None,
+        walls: Vec::new(),
+        restarts: 0,
+        stop: None,
+        error: None,
     }
 }
 

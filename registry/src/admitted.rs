@@ -48,6 +48,11 @@ impl Handoff {
     pub fn producer(&self) -> &Nation {
         &self.model.nation
     }
+
+    /// The files.
+    pub fn files(&self) -> &[AdmittedFile] {
+        &self.files
+    }
 }
 
 impl Admitted {

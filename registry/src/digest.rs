@@ -167,6 +167,22 @@ impl FileHasher {
     }
 }
 
+/// The BLAKE3 hash of content that comes in pieces, in order.
+#[derive(Debug, Default)]
+pub struct DigestHasher(blake3::Hasher);
+
+impl DigestHasher {
+    /// Takes the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of everything taken so far.
+    pub fn finish(&self) -> Digest {
+        Digest(*self.0.finalize().as_bytes())
+    }
+}
+
 /// Hashes everything `reader` yields, once, for both digests.
 pub fn hash_file(mut reader: impl Read) -> io::Result<FileDigests> {
     let mut hasher = FileHasher::default();

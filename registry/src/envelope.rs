@@ -236,6 +236,19 @@ impl Signed {
         Ok(true)
     }
 
+    /// One envelope over a payload that is no statement, such as a receipt.
+    pub(crate) fn over_any(payload: &[u8], key: &SecretKey) -> Self {
+        let mut signed = Self { envelopes: Vec::new() };
+        signed.push(payload.into(), key);
+        signed
+    }
+
+    /// Whether this is one envelope, and `key` signed it.
+    pub(crate) fn is_by(&self, key: &PublicKey) -> bool {
+        let [envelope] = &self.envelopes[..] else { return false };
+        envelope.key == key.id() && key.verify(&pae(&envelope.payload), &envelope.signature)
+    }
+
     fn push_by(&mut self, payload: Arc<[u8]>, signer: &dyn Signer) -> Result<(), EnvelopeError> {
         let signature = signer.try_sign(&pae(&payload))?;
         self.envelopes.push(Envelope { payload, key: signer.id(), signature });

@@ -21,6 +21,7 @@ pub mod mapped;
 pub mod oms;
 pub mod path;
 pub mod policy;
+pub mod receipt;
 pub mod reference;
 pub mod serving;
 pub mod statement;

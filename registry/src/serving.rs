@@ -1,11 +1,21 @@
 //! What a node and its worker say to each other over the worker's standard input and output, one JSON object a line.
 //!
-//! The first line to the worker is a [`Launch`], each later one an [`Order`]; the end of its input means that the node
-//! is gone, and the worker stops. Each line from the worker is a [`Report`].
+//! The input is a socket. First come the descriptors of everything that the worker will ever read or listen on
+//! ([`hand`]), then a [`Launch`], and each later line is an [`Order`]; the end of its input means that the node is gone, and
+//! the worker stops. Each line from the worker is a [`Report`]. A worker is not trusted: whatever it reports is bounded and
+//! taken as its claim.
 
+pub mod hand;
+mod wall;
+
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+pub use hand::Handed;
+pub use wall::{Attempt, MAX_ATTEMPTS, Wall, WallError, WallReport};
 
 use crate::admitted::Handoff;
 use crate::digest::Digest;
@@ -19,10 +29,16 @@ pub const MAX_LINE: usize = 16 * 1024 * 1024;
 pub struct Launch {
     /// What to serve.
     pub admitted: Handoff,
-    /// Where to listen; port 0 lets the system choose.
-    pub listen: SocketAddr,
+    /// The files whose descriptors came before this line, in that order, after that of the listener.
+    pub handed: Vec<Handed>,
     /// How to run.
     pub options: Options,
+    /// Walls that the operator does without where they can't be had.
+    #[serde(default)]
+    pub allow_missing: Vec<Wall>,
+    /// How often the weights are hashed again while they are served.
+    #[serde(default)]
+    pub rehash: Rehash,
     /// When to stop by itself, unless it is told of a later end; nothing where no lease is needed.
     #[serde(default)]
     pub lease: Option<LeaseEnd>,
@@ -46,7 +62,23 @@ impl Default for Options {
     }
 }
 
-/// Why a worker is told to stop.
+/// How often weights that are served are hashed again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Rehash {
+    /// Seconds between two rounds; 0 for never.
+    pub every_secs: u64,
+    /// Most MiB read in a second, so that serving does not feel it.
+    pub mib_per_sec: u32,
+}
+
+impl Default for Rehash {
+    fn default() -> Self {
+        Self { every_secs: 6 * 3600, mib_per_sec: 256 }
+    }
+}
+
+/// Why a worker stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StopCode {
@@ -56,6 +88,8 @@ pub enum StopCode {
     Requested,
     /// The lease ended: the allies were not heard for too long. It is started again when they are.
     LeaseEnded,
+    /// The weights changed under it, or somebody opened them for writing.
+    Damaged,
 }
 
 /// A later line to a worker.
@@ -71,6 +105,43 @@ pub enum Order {
     },
     /// The lease was renewed: its end is this one now. One that has ended already is not renewed.
     Lease(LeaseEnd),
+    /// Try to break out, and report every attempt.
+    Prove(Proving),
+    /// The receipt that was asked for.
+    Receipt {
+        /// Of which question.
+        id: u64,
+        /// Its text, or why there is none.
+        receipt: Result<String, String>,
+    },
+}
+
+/// What a worker asks its node to sign. The node takes the digests as the worker's word, and knows the rest itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signing {
+    /// Comes back with the receipt.
+    pub id: u64,
+    /// BLAKE3 of the request's body.
+    pub request: Digest,
+    /// BLAKE3 of the response's body, without the receipt.
+    pub response: Digest,
+    /// Numbers of the request that choose tokens, by their names.
+    pub sampling: BTreeMap<String, serde_json::Number>,
+}
+
+/// What a worker is to try its walls with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proving {
+    /// Comes back with the report.
+    pub id: u64,
+    /// The node's process, which is attacked.
+    pub node: u32,
+    /// Addresses to connect to, besides one on this host.
+    pub connect: Vec<SocketAddr>,
+    /// Files that a worker has no business with, such as the node's keys; each is opened for reading.
+    pub read: Vec<PathBuf>,
+    /// A folder in which a file is made.
+    pub write: PathBuf,
 }
 
 /// Why a worker could not start.
@@ -85,8 +156,8 @@ pub enum FailCode {
     UnsupportedFormat,
     /// The engine refused the model.
     Engine,
-    /// The address can't be listened on.
-    Listen,
+    /// A wall of the worker's could not be built.
+    Sealing,
     /// The launch line could not be understood.
     Protocol,
 }
@@ -95,6 +166,22 @@ pub enum FailCode {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "report", rename_all = "snake_case")]
 pub enum Report {
+    /// Its walls stand; nothing of the release was read yet.
+    Sealed {
+        /// The kernel's version.
+        kernel: String,
+        /// Every wall, also those that the operator does without.
+        walls: Vec<WallReport>,
+    },
+    /// It asks for a receipt.
+    Sign(Signing),
+    /// It tried its walls.
+    Proof {
+        /// Of which order.
+        id: u64,
+        /// Every attempt.
+        attempts: Vec<Attempt>,
+    },
     /// Hashing the blobs.
     Verifying {
         /// Bytes hashed.
@@ -129,7 +216,7 @@ pub enum Report {
         /// Why and what to do, for people.
         message: String,
     },
-    /// It stopped as ordered, and ends.
+    /// It stopped, as ordered or by itself, and ends.
     Stopped {
         /// Why.
         code: StopCode,

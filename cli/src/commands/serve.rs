@@ -1,12 +1,14 @@
 //! `steelyard serve`: a worker that serves an admitted release, watched in the foreground.
 
+mod proof;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args;
 use node::api::types::{Event, StopCause, WorkerInfo, WorkerRequest, WorkerState, WorkerStop};
 use registry::Reference;
-use registry::serving::Options;
+use registry::serving::{Options, Wall};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::client::{Client, Happened, Need};
@@ -21,8 +23,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Serve an admitted release with an OpenAI-compatible interface
 ///
-/// Starts a worker process, which opens only the admitted files, hashes them again, and serves /v1/chat/completions,
-/// /v1/completions and /v1/models. This command shows its state and stops it on Ctrl-C; with --detach the running node keeps
+/// Starts a worker process with walls around it: no network, no files but the admitted ones, which the node opens for it, and
+/// only the system calls that serving needs. It hashes the files again and serves /v1/chat/completions, /v1/completions and
+/// /v1/models. This command shows its state and stops it on Ctrl-C; with --detach the running node keeps
 /// it. When the release is recalled the worker stops at once, and this command ends with exit code 5, the reason and the
 /// time that it took.
 #[derive(Debug, Args)]
@@ -30,6 +33,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 Examples:
   steelyard serve borea/smollm2
   steelyard serve borea/smollm2@1.0.0 --listen 127.0.0.1:8000 --threads 4
+  steelyard serve borea/smollm2 --prove-sealed
   curl http://127.0.0.1:4810/v1/models")]
 pub(crate) struct Serve {
     /// nation/name (channel stable), nation/name:channel, nation/name@version or b3:…
@@ -47,6 +51,16 @@ pub(crate) struct Serve {
     /// Tokens of context [default: the model's own]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(16..))]
     context: Option<u32>,
+    /// Have the worker try to break out, and show how each attempt was refused; exit code 1 when one was not
+    ///
+    /// The attempts are real system calls, made inside the live worker by a thread that serves: connecting, looking names up,
+    /// running programs, reading and writing files, tracing and killing the node, and more. A worker that serves the
+    /// release already is asked; else one is started for as long as it takes.
+    #[arg(long, conflicts_with = "detach")]
+    prove_sealed: bool,
+    /// Serve without this wall where the kernel can't build it: namespaces, mounts, landlock or seccomp (repeatable)
+    #[arg(long, value_name = "WALL")]
+    allow_missing: Vec<Wall>,
 }
 
 /// Ctrl-C, SIGTERM, or a terminal that was closed.
@@ -87,9 +101,27 @@ impl Serve {
             client = Client::open(context, Need::Network) => client?,
             () = interrupts.next() => return Err(Failure::interrupted()),
         };
-        let ended = self.serve(context, &client, &mut interrupts).await;
+        let ended = if self.prove_sealed {
+            tokio::select! {
+                proved = self.prove(context, &client) => proved,
+                () = interrupts.next() => Err(Failure::interrupted()),
+            }
+        } else {
+            self.serve(context, &client, &mut interrupts).await
+        };
         client.close().await;
         ended
+    }
+
+    fn request(
+        &self,
+        client: &Client,
+        context: &Context,
+        listen: Option<SocketAddr>,
+    ) -> Result<WorkerRequest, Failure> {
+        let mut request = request(client, context, &self.reference, listen, self.threads, self.context)?;
+        request.allow_missing.clone_from(&self.allow_missing);
+        Ok(request)
     }
 
     async fn serve(
@@ -98,7 +130,7 @@ impl Serve {
         client: &Client,
         interrupts: &mut Interrupts,
     ) -> Result<(), Failure> {
-        let request = request(client, context, &self.reference, self.listen, self.threads, self.context)?;
+        let request = self.request(client, context, self.listen)?;
         let worker = tokio::select! {
             worker = start(context, client, &request) => worker?,
             // Letting go of the job stops a worker that is not ready yet.
@@ -155,6 +187,7 @@ pub(super) fn request(
         reference: reference.to_string(),
         listen: listen.map(|address| address.to_string()),
         options,
+        allow_missing: Vec::new(),
     })
 }
 
@@ -195,7 +228,10 @@ pub(super) async fn follow(client: &Client, id: u64) -> Result<WorkerInfo, Failu
                         Event::Worker(worker) if worker.id == id && worker.state.is_over() => {
                             return Ok(Some(worker));
                         }
-                        Event::Worker(worker) if worker.id == id => tell_lease(&worker, &mut suspended),
+                        Event::Worker(worker) if worker.id == id => {
+                            tell_death(&worker);
+                            tell_lease(&worker, &mut suspended);
+                        }
                         _ => {}
                     },
                     Ok(Some(Happened::Missed)) => return Ok(None),
@@ -226,6 +262,14 @@ fn tell_lease(worker: &WorkerInfo, suspended: &mut bool) {
     }
 }
 
+/// Says that the worker's process died and is started again.
+fn tell_death(worker: &WorkerInfo) {
+    if worker.state == WorkerState::Restarting {
+        let why = worker.error.as_deref().unwrap_or("no reason is known");
+        output::warn(format!("{} is started again: {why}", worker.model));
+    }
+}
+
 fn node_gone(failure: Failure) -> Failure {
     Failure::new(
         Exit::Network,
@@ -252,6 +296,14 @@ fn report(worker: &WorkerInfo, detached: bool) -> Result<(), Failure> {
             ms(worker.load_ms)
         ),
     ))?;
+    let missing: Vec<&str> =
+        worker.walls.iter().filter(|wall| !wall.stands).map(|wall| wall.wall.name()).collect();
+    if missing.is_empty() {
+        let walls: Vec<&str> = worker.walls.iter().map(|wall| wall.wall.name()).collect();
+        output::line(paint(DIM, format!("  sealed by {}", walls.join(", "))))?;
+    } else {
+        output::warn(format!("it is served without {}, as was allowed", missing.join(", ")));
+    }
     output::line(format!(
         "\n  curl {address}/chat/completions -H 'content-type: application/json' \\\n    -d '{{\"model\": \"{}\", \"messages\": [{{\"role\": \"user\", \"content\": \"Hello\"}}]}}'\n",
         worker.served_as.as_deref().unwrap_or_default()
@@ -281,6 +333,7 @@ fn stopped(worker: &WorkerInfo, stop: &WorkerStop) -> Failure {
     let name = format!("{}@{}", worker.model, worker.version);
     let what = match stop.cause {
         StopCause::LeaseEnded => format!("the lease of {name} ended"),
+        StopCause::Damaged => format!("the weights of {name} are not what was admitted any more"),
         StopCause::Recalled => format!("{name} was recalled and is served no longer"),
         _ => format!("{name} may no longer be served"),
     };

@@ -233,6 +233,11 @@ fn workers_table<'a>(workers: impl Iterator<Item = &'a WorkerInfo>) -> Table {
     let mut table = Table::new(&["serving", "state", "address", "engine", "since", "lease"]);
     for worker in workers {
         let state = serde_json::to_value(worker.state).ok().and_then(|v| v.as_str().map(str::to_owned));
+        let again = match worker.restarts {
+            0 => String::new(),
+            times => format!(" ({} after its process died)", human::count(u64::from(times), "restart")),
+        };
+        let state = state.map(|state| state + &again);
         table.row([
             cell(NAME, format!("{}@{}", worker.model, worker.version)),
             cell(if worker.state == WorkerState::Ready { GOOD } else { WARN }, state.unwrap_or_default()),

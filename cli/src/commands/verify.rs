@@ -1,4 +1,8 @@
-//! `steelyard verify`: read every byte of a release again.
+//! `steelyard verify`: read every byte of a release again, or judge a receipt.
+
+mod receipt;
+
+use std::path::PathBuf;
 
 use clap::Args;
 use node::api::types::{VerifyDone, VerifyRequest, Work};
@@ -19,26 +23,41 @@ const SHOWN: usize = 4;
 ///
 /// Verifies the signatures by today's trust, then each chunk and each file. A damaged file is set aside and its release's
 /// admission withdrawn, workers that serve it are stopped; with --repair it is fetched again from peers at once.
+///
+/// With --receipt, nothing is read but a receipt that a node gave for an answer: whether the node that it names signed it, and
+/// whether a nation pinned here vouched for that node. It is the node's claim about the answer, not a proof. Offline.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   steelyard verify borea/smollm2
-  steelyard verify borea/smollm2 --repair")]
+  steelyard verify borea/smollm2 --repair
+  curl -D head -H 'steelyard-receipt: yes' -d @question.json http://127.0.0.1:4810/v1/completions > answer.json
+  steelyard verify --receipt head --request question.json --response answer.json")]
 pub(crate) struct Verify {
     /// nation/name (channel stable), nation/name:channel, nation/name@version or b3:…
-    #[arg(value_name = "REFERENCE")]
-    reference: Reference,
+    #[arg(value_name = "REFERENCE", required_unless_present = "receipt")]
+    reference: Option<Reference>,
     /// Fetch what is damaged or missing again from peers
-    #[arg(long)]
+    #[arg(long, conflicts_with = "receipt")]
     repair: bool,
+    /// A receipt: its JSON, the head of an answer that carries it, or a streamed answer
+    #[arg(long, value_name = "FILE", conflicts_with = "reference")]
+    receipt: Option<PathBuf>,
+    /// The body of the request that the receipt must be about
+    #[arg(long, value_name = "FILE", requires = "receipt")]
+    request: Option<PathBuf>,
+    /// The body of the response that the receipt must be about
+    #[arg(long, value_name = "FILE", requires = "receipt")]
+    response: Option<PathBuf>,
 }
 
 impl Verify {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
+        let Some(reference) = &self.reference else { return self.judge_receipt(context).await };
         let need = if self.repair { Need::Network } else { Need::Folder };
         let client = Client::open(context, need).await?;
-        let bar = Bar::new(context.progress(), &format!("verifying {}", self.reference));
-        let request = VerifyRequest { reference: self.reference.to_string(), repair: self.repair };
+        let bar = Bar::new(context.progress(), &format!("verifying {reference}"));
+        let request = VerifyRequest { reference: reference.to_string(), repair: self.repair };
         let done: Result<VerifyDone, Failure> = client
             .job("/v1/verify", &request, |work: Work| {
                 bar.bytes(work.bytes_done, work.bytes_total, "verifying")
@@ -57,7 +76,7 @@ impl Verify {
         }
         let failure =
             Failure::new(Exit::Verification, format!("{}@{} is damaged here", done.model, done.version))
-                .help(format!("`steelyard verify {} --repair` fetches it again", self.reference));
+                .help(format!("`steelyard verify {reference} --repair` fetches it again"));
         Err(if context.json { failure.reported() } else { failure })
     }
 }

@@ -210,8 +210,7 @@ fn listed<'a>(files: impl ExactSizeIterator<Item = &'a AdmittedFile>) -> String 
 /// Compute threads: as asked for, else one fewer than the cores, because llama.cpp collapses when something
 /// else wants the last one.
 pub fn threads(options: &Options) -> u32 {
-    let cores =
-        std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
+    let cores = u32::try_from(crate::cores()).unwrap_or(1);
     options.threads.unwrap_or(cores.saturating_sub(1)).clamp(1, MAX_THREADS)
 }
 

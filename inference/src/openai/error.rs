@@ -106,6 +106,11 @@ impl ApiError {
                 let message = format!("The model `{model}` is not served at the moment: {}", cause.reason);
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, Some("lease_ended"), message)
             }
+            StopCode::Damaged => {
+                let message =
+                    format!("The model `{model}` is no longer served: its weights changed. {}", cause.reason);
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, Some("weights_damaged"), message)
+            }
         }
     }
 

@@ -2,13 +2,17 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::SocketAddr;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use registry::admitted::Handoff;
 use registry::digest::Digest;
-use registry::serving::{FailCode, Launch, MAX_LINE, Options, Order, Report, StopCode};
+use registry::serving::hand::{self, Hand};
+use registry::serving::{FailCode, Launch, MAX_LINE, Options, Order, Rehash, Report, StopCode, Wall};
 
+use super::orders::{obey, read_line};
 use super::*;
 use crate::tiny::{self, Scratch};
 
@@ -26,29 +30,53 @@ fn worker_process() {
 
 struct Worker {
     child: Child,
-    orders: Option<ChildStdin>,
+    orders: Option<UnixStream>,
     reports: BufReader<ChildStdout>,
 }
 
 impl Worker {
-    fn start(first_line: &str) -> Self {
+    /// A worker whose input is a socket, on which `hand` comes before the line.
+    fn start(hand: Option<&Hand>, first_line: &str) -> Self {
+        let (mut orders, theirs) = UnixStream::pair().unwrap();
+        if let Some(hand) = hand {
+            hand.send(&orders).unwrap();
+        }
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "worker::tests::worker_process", "--nocapture", "--test-threads=1"])
             .env(ROLE, "1")
-            .stdin(Stdio::piped())
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let mut orders = child.stdin.take().unwrap();
         let reports = BufReader::new(child.stdout.take().unwrap());
-        writeln!(orders, "{first_line}").unwrap();
+        // A worker that refuses the line may be gone before it is whole.
+        let _ = writeln!(orders, "{first_line}");
         Self { child, orders: Some(orders), reports }
     }
 
     fn serve(admitted: Handoff, options: Options) -> Self {
-        let launch = Launch { admitted, listen: "127.0.0.1:0".parse().unwrap(), options, lease: None };
-        Self::start(&serde_json::to_string(&launch).unwrap())
+        Self::launch(admitted, options, |_| {})
+    }
+
+    /// Hands in what lies where the hand-off says.
+    fn launch(admitted: Handoff, options: Options, change: impl FnOnce(&mut Launch)) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let map =
+            |file: &registry::admitted::AdmittedFile| hand::open(&file.location.with_extension("map")).ok();
+        let hand = Hand::open(&listener, &admitted, map).unwrap();
+        let mut launch = Launch {
+            admitted,
+            handed: hand.handed(),
+            options,
+            // The harness has a thread already, and namespaces are left by a process that has one; the walls are tested
+            // around the real program.
+            allow_missing: vec![Wall::Namespaces, Wall::Mounts],
+            rehash: Rehash::default(),
+            lease: None,
+        };
+        change(&mut launch);
+        Self::start(Some(&hand), &serde_json::to_string(&launch).unwrap())
     }
 
     /// The next report; the lines of the test harness around them are none.
@@ -71,7 +99,7 @@ impl Worker {
                     assert_eq!((model.as_str(), release), ("alba/tiny", Digest::of(b"release")));
                     return address;
                 }
-                Report::Verifying { .. } | Report::Loading { .. } => {}
+                Report::Sealed { .. } | Report::Verifying { .. } | Report::Loading { .. } => {}
                 other => panic!("{other:?}"),
             }
         }
@@ -170,10 +198,10 @@ fn changed_bytes_are_never_served() {
 #[test]
 fn what_can_not_be_served_is_said_with_its_reason() {
     let scratch = Scratch::new();
-    let (code, message) = Worker::start("not json").failed();
+    let (code, message) = Worker::start(None, "not json").failed();
     assert_eq!(code, FailCode::Protocol);
     assert!(message.contains("steelyard serve"), "{message}");
-    assert_eq!(Worker::start(&"x".repeat(MAX_LINE + 1)).failed().0, FailCode::Protocol);
+    assert_eq!(Worker::start(None, &"x".repeat(MAX_LINE + 1)).failed().0, FailCode::Protocol);
 
     let nonsense = b"this is no GGUF file".to_vec();
     let location = scratch.file("nonsense", &nonsense);
@@ -197,17 +225,6 @@ fn what_can_not_be_served_is_said_with_its_reason() {
     let (code, message) = Worker::serve(tiny::handoff(&files), Options::default()).failed();
     assert_eq!(code, FailCode::UnsupportedFormat);
     assert!(message.contains("model.safetensors"), "{message}");
-
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let launch = Launch {
-        admitted: model(&scratch),
-        listen: taken.local_addr().unwrap(),
-        options: Options::default(),
-        lease: None,
-    };
-    let (code, message) = Worker::start(&serde_json::to_string(&launch).unwrap()).failed();
-    assert_eq!(code, FailCode::Listen);
-    assert!(message.contains("--listen"), "{message}");
 }
 
 #[test]
@@ -217,13 +234,8 @@ fn a_lease_that_is_not_renewed_ends_a_running_answer_and_the_process() {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
         registry::lease::LeaseEnd { left_ms: ms, ends_ms: now.as_millis() as u64 + ms }
     };
-    let launch = Launch {
-        admitted: model(&scratch),
-        listen: "127.0.0.1:0".parse().unwrap(),
-        options: Options::default(),
-        lease: Some(end(60_000)),
-    };
-    let mut worker = Worker::start(&serde_json::to_string(&launch).unwrap());
+    let lease = Some(end(60_000));
+    let mut worker = Worker::launch(model(&scratch), Options::default(), |launch| launch.lease = lease);
     let address = worker.ready();
     let (_, health) = tiny::receive(tiny::send(address, "GET", "/health", ""));
     assert!(health.contains("left_ms"), "{health}");
@@ -245,7 +257,9 @@ fn a_lease_that_is_not_renewed_ends_a_running_answer_and_the_process() {
 fn orders_are_obeyed_and_the_end_of_the_input_is_one() {
     let stop = |input: &str| {
         let halt = Halt::default();
-        obey(&mut input.as_bytes(), &halt, &Leash::default());
+        let (prove, _) = mpsc::channel(1);
+        let receipts = Receipts::new(Reporter::default());
+        obey(&mut input.as_bytes(), &Desk { halt: halt.clone(), leash: Leash::default(), prove, receipts });
         halt.cause().unwrap()
     };
     let line = serde_json::to_string(&recall()).unwrap();

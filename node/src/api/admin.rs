@@ -14,8 +14,8 @@ use super::guard::{Body, Path, Query, Raw};
 use super::stream::blocking;
 use super::types::{
     Accepted, Collected, DialRequest, Done, ExportRequest, Exported, GcRequest, HaveList, HaveRequest,
-    ImportRequest, Imported, NationEntry, PinEntry, PinNation, PinRequest, Resolved, Sequences, Unpinned,
-    WorkerInfo,
+    ImportRequest, Imported, NationEntry, PinEntry, PinNation, PinRequest, Proof, ReceiptRequest, Resolved,
+    Sequences, Unpinned, WorkerInfo,
 };
 use super::{Api, catalogue};
 use crate::error::{Code, Problem};
@@ -315,6 +315,21 @@ pub(super) async fn import(State(api): State<Api>, Body(request): Body<ImportReq
 
 pub(super) async fn stop_worker(State(api): State<Api>, Path(id): Path<u64>) -> Answer<WorkerInfo> {
     Ok(Json(api.workers().stop(id, "stopped by hand").await?))
+}
+
+/// Believes a receipt or not; it is not kept.
+pub(super) async fn receipt(
+    State(api): State<Api>,
+    Body(request): Body<ReceiptRequest>,
+) -> Answer<registry::receipt::Claim> {
+    let receipt = registry::receipt::Receipt::parse(request.receipt.as_bytes())?;
+    let trust = api.store().trust();
+    Ok(Json(receipt.verify(&trust, Timestamp::now())?.clone()))
+}
+
+pub(super) async fn prove_worker(State(api): State<Api>, Path(id): Path<u64>) -> Answer<Proof> {
+    let (worker, attempts) = api.workers().prove(id).await?;
+    Ok(Json(Proof { worker, attempts }))
 }
 
 pub(super) async fn dial(State(api): State<Api>, Body(request): Body<DialRequest>) -> Answer<Done> {

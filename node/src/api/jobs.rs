@@ -16,6 +16,7 @@ use super::{Api, admin, catalogue};
 use crate::config::Worker as Settings;
 use crate::error::{Code, Problem};
 use crate::node::PullOptions;
+use crate::serving::Start;
 
 pub(super) async fn pull(
     State(api): State<Api>,
@@ -197,7 +198,14 @@ pub(super) async fn serve(
     let resolved = blocking(move || catalogue::resolve(&store, &text)).await?;
     Ok(job(move |progress: Progress<WorkerInfo>| async move {
         let workers = api.workers();
-        let mut watched = workers.start(resolved.reference, resolved.release, listen, options).await?;
+        let start = Start {
+            reference: resolved.reference,
+            release: resolved.release,
+            listen,
+            options,
+            allow_missing: request.allow_missing,
+        };
+        let mut watched = workers.start(start).await?;
         // Whoever leaves before it is ready does not want it.
         let guard = workers.stop_unless_kept(watched.borrow().id);
         loop {

@@ -168,6 +168,7 @@ fn routes() -> Vec<Route> {
     route("delete", "/v1/pins/{reference}", Local, delete(admin::unpin));
     route("post", "/v1/gc", Local, post(admin::gc));
     route("post", "/v1/verify", Local, post(jobs::verify));
+    route("post", "/v1/receipts", Local, post(admin::receipt));
     route("post", "/v1/export", Local, post(admin::export));
     route("post", "/v1/attachments", Local, post(attach::attach));
     route("post", "/v1/checkout", Local, post(attach::checkout));
@@ -175,6 +176,7 @@ fn routes() -> Vec<Route> {
     route("post", "/v1/have", Local, post(admin::have));
     route("post", "/v1/workers", Local, post(jobs::serve));
     route("delete", "/v1/workers/{id}", Local, delete(admin::stop_worker));
+    route("post", "/v1/workers/{id}/prove", Local, post(admin::prove_worker));
     route("post", "/v1/peers", Local, post(admin::dial));
     route("post", "/v1/sync", Local, post(admin::sync));
     route("post", "/v1/shutdown", Local, post(admin::shutdown));

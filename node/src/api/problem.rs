@@ -6,6 +6,7 @@ use registry::checkout::CheckoutError;
 use registry::digest::DigestError;
 use registry::envelope::EnvelopeError;
 use registry::publish::PublishError;
+use registry::receipt::ReceiptError;
 use registry::reference::ReferenceError;
 use registry::store::StoreError;
 use registry::trust::TrustError;
@@ -100,6 +101,16 @@ impl From<AdmitError> for Problem {
     }
 }
 
+impl From<ReceiptError> for Problem {
+    fn from(error: ReceiptError) -> Self {
+        let code = match &error {
+            ReceiptError::Trust(TrustError::NotPinned(_)) => Code::NotFound,
+            _ => Code::VerificationFailed,
+        };
+        Self::new(code, error)
+    }
+}
+
 impl From<PublishError> for Problem {
     fn from(error: PublishError) -> Self {
         match error {
@@ -172,9 +183,14 @@ impl From<ServingError> for Problem {
         match error {
             ServingError::Admit(error) => error.into(),
             ServingError::NotFound(_) => Self::new(Code::NotFound, error),
-            ServingError::TooMany(_) | ServingError::Stopping => Self::new(Code::Busy, error),
+            ServingError::TooMany(_)
+            | ServingError::Stopping
+            | ServingError::NotReady(_)
+            | ServingError::Proving(_) => Self::new(Code::Busy, error),
             ServingError::Lease(_) => Self::new(Code::PolicyRefused, error),
-            ServingError::Spawn { .. } => Self::new(Code::Worker, error),
+            ServingError::Spawn { .. } | ServingError::Listen { .. } | ServingError::Unproved(_) => {
+                Self::new(Code::Worker, error)
+            }
         }
     }
 }

@@ -19,6 +19,7 @@ mod notes;
 mod oms;
 #[cfg(feature = "policy")]
 mod policy;
+mod receipt;
 mod statements;
 mod tree;
 mod vector;
@@ -57,6 +58,7 @@ pub fn kinds() -> Vec<(&'static str, Runner)> {
         attestations::KINDS,
         lease::KINDS,
         oms::KINDS,
+        receipt::KINDS,
     ] {
         kinds.extend_from_slice(part);
     }

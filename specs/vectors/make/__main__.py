@@ -1,4 +1,4 @@
-"""Writes the test vectors of documents 02 to 11, and some of document 01.
+"""Writes the test vectors of documents 02 to 12, and some of document 01.
 
 It shares no code with the implementation: keys and hashes come from the Python packages `cryptography` and `blake3`,
 compressed blocks from `zstandard`, the JSON is made by hand. The files that it writes are kept in the repository; run it again only when a rule is added:
@@ -17,6 +17,7 @@ import nations
 import log
 import lognode
 import oms
+import receipt
 import release
 import statement
 import wire
@@ -52,4 +53,5 @@ witness.proofs()
 witness.evidence()
 lognode.node()
 oms.all()
+receipt.all()
 common.write()

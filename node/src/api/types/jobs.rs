@@ -1,14 +1,14 @@
 //! What the node is asked to do, and what it answers.
 
 use registry::policy::{Decision, UnsafeFile};
-use registry::serving::Options;
+use registry::serving::{Attempt, Options, Wall};
 use registry::statement::{File, Kind};
 use registry::store::GcRelease;
 use registry::{ChannelName, Digest, Model, Nation, Timestamp, Version};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::events::TransferInfo;
+use crate::events::{TransferInfo, WorkerInfo};
 
 /// `PUT /v1/pins/{reference}`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -365,6 +365,26 @@ pub struct WorkerRequest {
     /// How to run.
     #[serde(default)]
     pub options: Option<Options>,
+    /// Walls that the worker may do without, besides those of the settings.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow_missing: Vec<Wall>,
+}
+
+/// `POST /v1/receipts`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReceiptRequest {
+    /// The receipt's text.
+    pub receipt: String,
+}
+
+/// What came of a worker's attempts to break out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof {
+    /// The worker, with its walls.
+    pub worker: WorkerInfo,
+    /// Every attempt.
+    pub attempts: Vec<Attempt>,
 }
 
 /// `POST /v1/peers`.

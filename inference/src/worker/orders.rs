@@ -1,0 +1,68 @@
+//! The node's orders, one JSON object a line, obeyed by a thread of its own.
+
+use std::io::{self, BufRead, Read};
+
+use registry::serving::{MAX_LINE, Order, Proving, StopCode};
+use tokio::sync::mpsc;
+
+use super::launch::Input;
+use crate::halt::{Cause, Halt};
+use crate::lease::Leash;
+use crate::receipts::Receipts;
+
+/// Where orders go.
+pub(super) struct Desk {
+    pub(super) halt: Halt,
+    pub(super) leash: Leash,
+    pub(super) prove: mpsc::Sender<Proving>,
+    pub(super) receipts: Receipts,
+}
+
+/// Starts the thread that obeys.
+pub(super) fn obey_from_now_on(mut input: Input, desk: Desk) -> io::Result<()> {
+    std::thread::Builder::new().name("orders".to_owned()).spawn(move || obey(&mut input, &desk)).map(drop)
+}
+
+/// Obeys orders until the input ends, which means that the node is gone.
+pub(super) fn obey(input: &mut impl BufRead, desk: &Desk) {
+    let Desk { halt, leash, prove, receipts } = desk;
+    loop {
+        let line = match read_line(input) {
+            Ok(Some(line)) => line,
+            Ok(None) => break,
+            Err(error) => {
+                tracing::error!(%error, "the node's orders can't be read");
+                break;
+            }
+        };
+        match serde_json::from_slice(&line) {
+            Ok(Order::Stop { code, reason }) => halt.set(Cause { code, reason }),
+            Ok(Order::Lease(end)) => leash.renew(end, halt),
+            // One at a time; the node asks again for one that was left out.
+            Ok(Order::Prove(proving)) => drop(prove.try_send(proving)),
+            Ok(Order::Receipt { id, receipt }) => receipts.answer(id, receipt),
+            // An order that can't be understood may have been "stop".
+            Err(error) => halt.set(Cause {
+                code: StopCode::Requested,
+                reason: format!("the node gave an order that this worker does not know ({error})"),
+            }),
+        }
+    }
+    halt.set(Cause { code: StopCode::Requested, reason: "the node is gone".to_owned() });
+}
+
+/// One line without its end; `None` at the end of the input.
+pub(super) fn read_line(input: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    input.take(MAX_LINE as u64).read_until(b'\n', &mut line)?;
+    match line.pop() {
+        None => Ok(None),
+        Some(b'\n') => Ok(Some(line)),
+        // The last line may lack its end, but then it is shorter than the limit.
+        Some(last) if line.len() + 1 < MAX_LINE => {
+            line.push(last);
+            Ok(Some(line))
+        }
+        Some(_) => Err(io::Error::other(format!("a line of more than {MAX_LINE} bytes"))),
+    }
+}

@@ -1,0 +1,257 @@
+//! One worker from its first process to its end: through those that take the place of one that died, or whose lease had ended.
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use registry::Timestamp;
+use registry::admitted::AdmittedFile;
+use registry::lease::{Lease, LeaseEnd};
+use registry::serving::hand::Hand;
+use registry::serving::{Launch, Order, Report, Signing};
+use registry::store::Store;
+use tokio::process::Child;
+use tokio::sync::{mpsc, watch};
+
+use super::process::{Orders, Process, next, spawn};
+use super::prove::{Asked, Proofs};
+use super::receipt::Notary;
+use super::{ServingError, StopOrder};
+use crate::events::{Event, Events, StopCause, WorkerInfo, WorkerState};
+use crate::lease::Leases;
+
+/// How long a worker may take to stop before it is killed: a recall is obeyed within a second.
+pub(super) const STOP_GRACE: Duration = Duration::from_millis(700);
+/// How long after the end of its lease a worker is stopped that did not stop by itself.
+const OVERDUE: Duration = Duration::from_millis(500);
+
+/// The lease as a worker is told, and as people are.
+pub(super) fn told(lease: Lease) -> (Option<LeaseEnd>, Option<Timestamp>) {
+    match lease {
+        Lease::Held(end) => (Some(end), i64::try_from(end.ends_ms / 1000).ok().map(Timestamp::from_unix)),
+        Lease::NotNeeded | Lease::Ended { .. } => (None, None),
+    }
+}
+
+/// A worker and where its fate is told.
+pub(super) struct Run {
+    pub(super) launch: Launch,
+    /// Bound here, so that it outlives the process that serves on it. None while the worker is suspended.
+    pub(super) listener: Option<TcpListener>,
+    pub(super) told: watch::Sender<WorkerInfo>,
+    pub(super) stops: mpsc::Receiver<StopOrder>,
+    pub(super) asked: mpsc::Receiver<Asked>,
+    pub(super) events: Events,
+    pub(super) limit: Duration,
+    pub(super) leases: Arc<Leases>,
+    pub(super) store: Store,
+    pub(super) command: Vec<String>,
+    /// When processes of this worker died lately.
+    pub(super) deaths: Vec<Instant>,
+    /// What signs receipts, or why nothing does.
+    pub(super) notary: Result<Notary, String>,
+}
+
+/// What the loop heard.
+enum Heard {
+    Report(Report),
+    Silence,
+    Stop(StopOrder),
+    Asked(Asked),
+    Renewed,
+    LeasePassed,
+    TooSlow,
+}
+
+/// What became of a process.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum End {
+    /// It is over.
+    Over,
+    /// Its lease ended; it may be started again.
+    LeaseEnded,
+    /// It had served, and died; why.
+    Died(String),
+}
+
+impl Run {
+    pub(super) fn tell(&self, change: impl FnOnce(&mut WorkerInfo)) {
+        self.told.send_modify(change);
+        self.events.send(Event::Worker(self.told.borrow().clone()));
+    }
+
+    /// Starts a process for what is to be launched, with every descriptor that it needs.
+    pub(super) fn spawn(&mut self) -> Result<Process, ServingError> {
+        let spawn_error = |source| ServingError::Spawn { program: "the worker".to_owned(), source };
+        let listener = self.listener.as_ref();
+        let listener = listener.ok_or_else(|| spawn_error(io::Error::other("it has no listener")))?;
+        let store = self.store.clone();
+        let map = |file: &AdmittedFile| store.open_blob(&file.chunk_map).ok();
+        let hand = Hand::open(listener, &self.launch.admitted, map).map_err(spawn_error)?;
+        self.launch.handed = hand.handed();
+        spawn(&self.command, &hand, self.told.borrow().id)
+    }
+
+    /// Follows the worker until it is over.
+    pub(super) async fn until_gone(mut self, mut process: Process) {
+        loop {
+            let next = match self.once(process).await {
+                End::Over => return,
+                End::LeaseEnded => self.when_leased().await,
+                End::Died(why) => self.after_death(why).await,
+            };
+            match next {
+                Some(next) => process = next,
+                None => return,
+            }
+        }
+    }
+
+    /// Follows one process until it is gone.
+    async fn once(&mut self, process: Process) -> End {
+        self.tell(|_| {});
+        let Process { child, mut orders, mut reports } = process;
+        let id = self.told.borrow().id;
+        let mut renewals = self.leases.renewals();
+        let mut proofs = Proofs::default();
+        if let Err(error) = orders.send(&self.launch).await {
+            return self.fail(child, format!("it could not be told what to serve: {error}")).await;
+        }
+        let deadline = tokio::time::Instant::now() + self.limit;
+        let mut passes = self.passes();
+        let mut served = false;
+        loop {
+            served |= self.told.borrow().state == WorkerState::Ready;
+            let heard = tokio::select! {
+                report = next(&mut reports) => match report {
+                    Ok(Some(report)) => Heard::Report(report),
+                    Ok(None) => Heard::Silence,
+                    Err(error) => {
+                        tracing::warn!(worker = id, %error, "a worker's report is not understood");
+                        Heard::Silence
+                    }
+                },
+                order = self.stops.recv() => match order {
+                    Some(order) => Heard::Stop(order),
+                    None => Heard::Silence,
+                },
+                Some(asked) = self.asked.recv() => Heard::Asked(asked),
+                Ok(()) = renewals.changed() => Heard::Renewed,
+                () = tokio::time::sleep_until(passes.unwrap_or(deadline)), if passes.is_some() => Heard::LeasePassed,
+                () = tokio::time::sleep_until(deadline), if !served => Heard::TooSlow,
+            };
+            match heard {
+                Heard::Report(Report::Failed { message, .. }) => return self.fail(child, message).await,
+                Heard::Report(Report::Stopped { code, reason, active_requests }) => {
+                    let order = StopOrder { cause: code.into(), reason, known: Instant::now() };
+                    return self.gone(child, order, Some(active_requests)).await;
+                }
+                Heard::Report(Report::Proof { id, attempts }) => proofs.answer(id, attempts),
+                Heard::Report(Report::Sign(asked)) => {
+                    let order = self.receipt(asked);
+                    if let Err(error) = orders.send_soon(&order).await {
+                        tracing::warn!(worker = id, %error, "a worker could not be given a receipt");
+                    }
+                }
+                Heard::Report(report) => self.take(report),
+                Heard::Stop(order) => return self.obey(child, order, orders, reports).await,
+                Heard::Asked(asked) => {
+                    let order = Order::Prove(proofs.ask(asked));
+                    if let Err(error) = orders.send_soon(&order).await {
+                        tracing::warn!(worker = id, %error, "a worker could not be asked to try its walls");
+                    }
+                }
+                Heard::Renewed => {
+                    if let Err(error) = self.renew(&mut orders).await {
+                        // It keeps the end that it knows.
+                        tracing::warn!(worker = id, %error, "a worker could not be told of its lease");
+                    }
+                    passes = self.passes();
+                }
+                Heard::LeasePassed => {
+                    let reason = "its lease ended, and it did not stop by itself".to_owned();
+                    let order = StopOrder { cause: StopCause::LeaseEnded, reason, known: Instant::now() };
+                    return self.obey(child, order, orders, reports).await;
+                }
+                Heard::TooSlow => {
+                    let limit = self.limit.as_secs();
+                    let why = format!("it was not ready within {limit} s, the limit of `worker.start_secs`");
+                    return self.fail(child, why).await;
+                }
+                // Its output ends with it. (Waiting for the process itself could overtake its last report.)
+                Heard::Silence => return self.silent(child, served).await,
+            }
+        }
+    }
+
+    /// Its output ended without a last word.
+    async fn silent(&self, mut child: Child, served: bool) -> End {
+        let how = match tokio::time::timeout(STOP_GRACE, child.wait()).await {
+            Ok(Ok(status)) => status.to_string(),
+            _ => "its output was closed".to_owned(),
+        };
+        let message = format!("its process ended unexpectedly ({how}); the node's log has its last words");
+        if !served {
+            return self.fail(child, message).await;
+        }
+        let _ = child.kill().await;
+        End::Died(message)
+    }
+
+    /// When a worker that does not stop at the end of its lease is stopped.
+    fn passes(&self) -> Option<tokio::time::Instant> {
+        let end = self.launch.lease?;
+        tokio::time::Instant::now().checked_add(Duration::from_millis(end.left_ms) + OVERDUE)
+    }
+
+    /// Tells the worker the end of its lease as it is now. One that has ended is not told: it knows.
+    async fn renew(&mut self, orders: &mut Orders) -> io::Result<()> {
+        let Lease::Held(end) = self.leases.lease(self.launch.admitted.producer()) else { return Ok(()) };
+        orders.send_soon(&Order::Lease(end)).await?;
+        self.launch.lease = Some(end);
+        let (_, ends) = told(Lease::Held(end));
+        // No event: that would be one for each ally and round.
+        self.told.send_modify(|info| info.lease_ends = ends);
+        Ok(())
+    }
+
+    /// Signs what a worker that serves says it answered.
+    fn receipt(&self, asked: Signing) -> Order {
+        let id = asked.id;
+        let worker = self.told.borrow().clone();
+        let receipt = match &self.notary {
+            _ if worker.state != WorkerState::Ready => Err("it does not serve".to_owned()),
+            Ok(notary) => notary.sign(&worker, asked),
+            Err(why) => Err(why.clone()),
+        };
+        Order::Receipt { id, receipt }
+    }
+
+    fn take(&self, report: Report) {
+        self.tell(|info| match report {
+            Report::Sealed { kernel, walls } => {
+                info.kernel = Some(kernel);
+                info.walls = walls;
+            }
+            Report::Verifying { bytes_done, bytes_total } => {
+                info.state = WorkerState::Verifying;
+                (info.bytes_done, info.bytes_total) = (bytes_done, bytes_total);
+            }
+            Report::Loading { engine } => {
+                info.state = WorkerState::Loading;
+                info.engine = Some(engine);
+            }
+            Report::Ready { address, model, engine, load_ms, verify_ms, .. } => {
+                info.state = WorkerState::Ready;
+                info.bytes_done = info.bytes_total;
+                info.address = Some(address);
+                info.served_as = Some(model);
+                info.engine = Some(engine);
+                info.load_ms = Some(load_ms);
+                info.verify_ms = Some(verify_ms);
+            }
+            Report::Sign(_) | Report::Proof { .. } | Report::Failed { .. } | Report::Stopped { .. } => {}
+        });
+    }
+}
