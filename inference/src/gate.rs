@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use registry::admitted::AdmittedFile;
 use registry::digest::{self, Digest};
+use registry::mapped::Mapped;
 use registry::serving::FailCode;
 use rustix::fs::{Advice, FileType, Mode, OFlags, Stat};
 
@@ -125,6 +126,11 @@ impl VerifiedFile {
     /// Reads the very file that was hashed. All readers share one position.
     pub fn reader(&self) -> impl Read + Seek {
         &self.file
+    }
+
+    /// Maps the very file that was hashed.
+    pub fn map(&self) -> io::Result<Mapped> {
+        Mapped::new(&self.file)
     }
 
     /// Path in the release.

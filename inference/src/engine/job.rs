@@ -96,6 +96,11 @@ impl Job {
         self.events.is_closed()
     }
 
+    /// Tokens that prompt and answer together have at most.
+    pub fn longest(&self) -> usize {
+        self.prompt.len().saturating_add(usize::try_from(self.max_tokens).unwrap_or(usize::MAX))
+    }
+
     /// Takes the bytes of one generated token.
     pub fn token(&mut self, bytes: &[u8]) -> Next {
         self.produced = self.produced.saturating_add(1);

@@ -4,6 +4,7 @@
 //! [`Engine::serve`], on one thread of its own ([`start`]), which takes [`Job`]s from a [`Queue`] and decides
 //! itself how many it works on at once.
 
+mod candle;
 mod job;
 mod llama;
 mod logs;
@@ -17,6 +18,7 @@ use std::thread::JoinHandle;
 use registry::admitted::{Admitted, AdmittedFile};
 use registry::serving::{FailCode, Options};
 
+pub use candle::Candle;
 pub use job::{Done, Event, Failure, Finish, Job, Next};
 pub use llama::Llama;
 pub(crate) use llama::backend;

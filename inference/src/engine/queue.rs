@@ -83,6 +83,17 @@ impl Queue {
         }
     }
 
+    /// The next job whose asker still listens, if one waits; does not wait for one. `None` also when the queue is closed.
+    pub fn try_pop(&self) -> Option<Job> {
+        let mut state = self.lock();
+        while let Some(job) = state.waiting.pop_front() {
+            if !job.is_cancelled() {
+                return Some(job);
+            }
+        }
+        None
+    }
+
     /// Ends it: those that wait are told why, those that come later too. The first reason stands.
     pub fn close(&self, failure: &Failure) {
         let mut state = self.lock();

@@ -1,0 +1,1 @@
+//! Weights and files that are broken or were made to do harm.

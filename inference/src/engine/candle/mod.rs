@@ -1,0 +1,230 @@
+//! candle: safetensors on CPU, for the architectures on a list ([`config`]), each with golden tests against `transformers`.
+//!
+//! Everything is read through the descriptors that the gate verified; weights are computed with in F32, whatever they
+//! are stored in, as the reference values are.
+
+mod bert;
+mod cache;
+mod config;
+mod decoder;
+mod files;
+mod pooling;
+mod sampler;
+mod serve;
+mod settings;
+mod tokens;
+mod weights;
+
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod hostile;
+
+use std::collections::BTreeSet;
+
+use candle_core::Device;
+use registry::serving::Options;
+
+use self::bert::Encoder;
+use self::config::{Config, DecoderConfig};
+use self::decoder::Decoder;
+use self::files::{FilesError, Opened};
+use self::pooling::{Pooling, PoolingError};
+use self::serve::{MAX_SEQUENCES, PROMPT_PART, Serving};
+use self::settings::Settings;
+use self::tokens::{Tokens, TokensError};
+use self::weights::{Weights, WeightsError};
+use super::{Card, Engine, EngineError, Failure, Queue, Special, Token};
+use crate::gate::VerifiedFile;
+use crate::halt::Halt;
+
+pub(crate) use self::files::{is_weights, wanted};
+
+/// The engine's name.
+pub(super) const NAME: &str = "candle";
+/// Memory that the caches of all answers may take together, unless a single context takes more.
+const CACHE_MEMORY: u64 = 1024 * 1024 * 1024;
+/// Bytes of a number as it is computed with.
+const NUMBER: u64 = 4;
+
+/// A model that generates text.
+struct Speaker {
+    decoder: Decoder,
+    tokens: Tokens,
+    ends: BTreeSet<u32>,
+    context: usize,
+    /// Positions of all caches together.
+    cells: usize,
+}
+
+/// What was loaded.
+enum Model {
+    Speaker(Speaker),
+    Encoder { encoder: Encoder, tokens: Tokens },
+}
+
+/// A safetensors model loaded by candle.
+pub struct Candle {
+    model: Model,
+    card: Card,
+}
+
+/// Why loading failed, with the file that it is about.
+struct Refused(&'static str, String);
+
+macro_rules! refused_in {
+    ($($error:ty => $file:expr),* $(,)?) => {
+        $(impl From<$error> for Refused {
+            fn from(error: $error) -> Self {
+                Self($file, error.to_string())
+            }
+        })*
+    };
+}
+
+refused_in! {
+    FilesError => "the release",
+    WeightsError => "model.safetensors",
+    TokensError => files::TOKENIZER,
+    PoolingError => files::MODULES,
+}
+
+impl From<Refused> for EngineError {
+    fn from(Refused(path, reason): Refused) -> Self {
+        Self::Load { engine: NAME, path: path.to_owned(), reason }
+    }
+}
+
+impl Candle {
+    /// Loads the files that [`wanted`] names.
+    pub fn load(files: Vec<VerifiedFile>, options: &Options, halt: &Halt) -> Result<Self, EngineError> {
+        let opened = Opened::new(files);
+        let bytes = opened.required(files::CONFIG).map_err(Refused::from)?;
+        // An architecture that is not on the list, or a field that is not understood, is the format's fault.
+        let config =
+            Config::read(&bytes).map_err(|error| EngineError::Unsupported(format!("{NAME}: {error}")))?;
+        let settings = Settings::read(&opened).map_err(Refused::from)?;
+        let tokenizer = opened.required(files::TOKENIZER).map_err(Refused::from)?;
+        let index = opened.json(files::INDEX).map_err(Refused::from)?;
+        match config {
+            Config::Decoder(config) => {
+                let tokens = Tokens::read(&tokenizer, config.vocabulary, true).map_err(Refused::from)?;
+                let mut weights = weights(opened, &index)?;
+                Self::speaker(config, settings, tokens, &mut weights, options, halt)
+            }
+            Config::Bert(config) => {
+                let modules = opened.json(files::MODULES).map_err(Refused::from)?;
+                let chosen = opened.json(files::POOLING).map_err(Refused::from)?;
+                let pooling = Pooling::read(&modules, &chosen, config.hidden).map_err(Refused::from)?;
+                let tokens = Tokens::read(&tokenizer, config.vocabulary, false).map_err(Refused::from)?;
+                let context = settings.longest.unwrap_or(config.positions).min(config.positions);
+                let card = card(&tokens, &settings, context, config.vocabulary, options);
+                let mut weights = weights(opened, &index)?;
+                let encoder =
+                    Encoder::load(&config, pooling, &mut weights, &Device::Cpu).map_err(Refused::from)?;
+                Ok(Self { model: Model::Encoder { encoder, tokens }, card })
+            }
+        }
+    }
+
+    fn speaker(
+        config: DecoderConfig,
+        settings: Settings,
+        tokens: Tokens,
+        weights: &mut Weights,
+        options: &Options,
+        halt: &Halt,
+    ) -> Result<Self, EngineError> {
+        let trained = u32::try_from(config.positions).unwrap_or(u32::MAX);
+        let context = super::context(options, trained).get() as usize;
+        let mut ends: BTreeSet<u32> = config.ends.iter().chain(&settings.ends).copied().collect();
+        ends.extend(settings.eos.as_deref().and_then(|eos| tokens.number(eos)));
+        let cells = cells(&config, context);
+        let card = card(&tokens, &settings, context, config.vocabulary, options);
+        let loaded = Decoder::load(config, weights, context, &Device::Cpu, &|| halt.is_set());
+        let decoder = loaded.map_err(Refused::from)?.ok_or(EngineError::Halted)?;
+        Ok(Self { model: Model::Speaker(Speaker { decoder, tokens, ends, context, cells }), card })
+    }
+
+    /// The vector of a text's tokens, those that begin and end it included; `None` if the model makes no vectors.
+    pub fn embed(&self, tokens: &[Token]) -> Option<Result<Vec<f32>, Failure>> {
+        let Model::Encoder { encoder, .. } = &self.model else { return None };
+        let numbers: Vec<u32> = tokens.iter().map(|token| token.unsigned_abs()).collect();
+        let vector = encoder.embed(&numbers);
+        Some(match vector {
+            Ok(vector) if vector.iter().all(|value| value.is_finite()) => Ok(vector),
+            Ok(_) => Err(Failure::Engine(
+                "the model computed no finite numbers; its weights are broken".to_owned(),
+            )),
+            Err(error) => Err(Failure::Engine(format!("candle could not compute the vector: {error}"))),
+        })
+    }
+
+    fn tokens(&self) -> &Tokens {
+        match &self.model {
+            Model::Speaker(Speaker { tokens, .. }) | Model::Encoder { tokens, .. } => tokens,
+        }
+    }
+}
+
+impl Engine for Candle {
+    fn card(&self) -> &Card {
+        &self.card
+    }
+
+    fn tokenise(&self, text: &str, special: Special) -> Vec<Token> {
+        self.tokens().encode(text, special)
+    }
+
+    fn serve(&self, queue: &Queue, halt: &Halt, ready: &mut dyn FnMut()) -> Result<(), EngineError> {
+        ready();
+        match &self.model {
+            Model::Speaker(speaker) => Serving::new(speaker, halt).run(queue),
+            Model::Encoder { .. } => {
+                while let Some(job) = queue.pop() {
+                    job.fail(Failure::Engine("this model makes vectors and generates no text".to_owned()));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn weights(opened: Opened, index: &serde_json::Value) -> Result<Weights, Refused> {
+    Ok(Weights::open(&opened.into_weights(), index, &Device::Cpu)?)
+}
+
+/// Bytes that one position takes in the caches of all layers.
+fn position_bytes(config: &DecoderConfig) -> u64 {
+    2 * NUMBER
+        * [config.layers, config.kv_heads, config.head_dim].map(|size| size as u64).iter().product::<u64>()
+}
+
+/// Positions that all caches may have together: one context at least, what several can use at most.
+fn cells(config: &DecoderConfig, context: usize) -> usize {
+    let affordable = usize::try_from(CACHE_MEMORY / position_bytes(config).max(1)).unwrap_or(usize::MAX);
+    affordable.clamp(context, context.saturating_mul(MAX_SEQUENCES))
+}
+
+fn card(tokens: &Tokens, settings: &Settings, context: usize, vocabulary: usize, options: &Options) -> Card {
+    let signed = |token: u32| Token::try_from(token).ok();
+    let (begin, end) = tokens.around();
+    Card {
+        engine: describe(options),
+        context: u32::try_from(context).unwrap_or(u32::MAX),
+        vocabulary: u32::try_from(vocabulary).unwrap_or(u32::MAX),
+        longest_token: tokens.longest(),
+        template: settings.template.clone(),
+        bos: settings.bos.clone(),
+        eos: settings.eos.clone(),
+        begin: begin.and_then(signed),
+        end: end.and_then(signed),
+        specials: tokens.specials().to_vec(),
+    }
+}
+
+fn describe(_: &Options) -> String {
+    let threads = candle_core::utils::get_num_threads();
+    let plural = if threads == 1 { "" } else { "s" };
+    format!("{NAME} on CPU, {threads} thread{plural}")
+}

@@ -1,0 +1,42 @@
+"""smollm2.py GGUF GOLDEN-FOLDER [FOLDER]: what transformers says on the dequantised weights of SmolLM2's GGUF file.
+
+With FOLDER the dequantised model is written there as a folder of safetensors, tokenizer and all.
+"""
+
+import pathlib
+import sys
+
+import torch
+from common import greedy, rounded, versions, write
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+PROMPTS = [
+    "The capital of Italy is",
+    "<|im_start|>user\nWhat is the capital of France? Answer in one sentence.<|im_end|>\n<|im_start|>assistant\n",
+    "def fibonacci(n):\n    ",
+]
+STEPS = 24
+# Logits kept of each of the first steps: every 1024th.
+EVERY = 1024
+KEPT = 2
+
+
+def main():
+    weights, target = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+    tokenizer = AutoTokenizer.from_pretrained(weights.parent, gguf_file=weights.name)
+    model = AutoModelForCausalLM.from_pretrained(weights.parent, gguf_file=weights.name, dtype=torch.float32).eval()
+    cases = []
+    for text in PROMPTS:
+        prompt = tokenizer(text, add_special_tokens=False).input_ids
+        tokens, steps, margin = greedy(model, prompt, STEPS)
+        cases.append({
+            "text": text, "prompt": prompt, "greedy": tokens, "answer": tokenizer.decode(tokens), "margin": round(margin, 4),
+            "every": EVERY, "logits": [rounded(step[::EVERY]) for step in steps[:KEPT]],
+        })
+    write(target / "smollm2.json", {"made_by": versions(), "model": weights.name, "cases": cases})
+    if len(sys.argv) > 3:
+        model.to(torch.float16).save_pretrained(sys.argv[3])
+        tokenizer.save_pretrained(sys.argv[3])
+
+
+main()
