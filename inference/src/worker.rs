@@ -249,7 +249,7 @@ fn load(
     halt: Halt,
     reporter: &Reporter,
 ) -> Result<Loaded, WorkerError> {
-    let plan = Plan::for_release(admitted)?;
+    let plan = Plan::for_release(admitted, options.engine)?;
     let wanted = plan.files();
     let total = wanted.iter().map(|file| file.size).fold(0, u64::saturating_add);
     let begun = Instant::now();

@@ -3,7 +3,9 @@
 //! The first line to the worker is a [`Launch`], each later one an [`Order`]; the end of its input means that the node
 //! is gone, and the worker stops. Each line from the worker is a [`Report`].
 
+use std::fmt;
 use std::net::SocketAddr;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +30,45 @@ pub struct Launch {
     pub lease: Option<LeaseEnd>,
 }
 
+/// An engine, as people name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EngineName {
+    /// llama.cpp, for GGUF.
+    #[serde(rename = "llama.cpp")]
+    LlamaCpp,
+    /// candle, for safetensors.
+    #[serde(rename = "candle")]
+    Candle,
+}
+
+impl EngineName {
+    /// All of them, in the order in which they are considered.
+    pub const ALL: [Self; 2] = [Self::LlamaCpp, Self::Candle];
+
+    /// As people write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::LlamaCpp => "llama.cpp",
+            Self::Candle => "candle",
+        }
+    }
+}
+
+impl fmt::Display for EngineName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for EngineName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|engine| engine.as_str() == text);
+        found.ok_or_else(|| format!("the engines are {}", Self::ALL.map(Self::as_str).join(" and ")))
+    }
+}
+
 /// How a worker runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -38,11 +79,13 @@ pub struct Options {
     pub context: Option<u32>,
     /// Requests running or waiting at once; one more is answered 503.
     pub max_requests: u32,
+    /// The engine that must be taken; by default the first that can.
+    pub engine: Option<EngineName>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { threads: None, context: None, max_requests: 64 }
+        Self { threads: None, context: None, max_requests: 64, engine: None }
     }
 }
 

@@ -19,12 +19,15 @@ def rounded(values):
 
 
 @torch.no_grad()
-def greedy(model, prompt, count):
-    """`count` greedy tokens after `prompt`, the logits that each was chosen from, and the smallest margin."""
+def greedy(model, prompt, count, end=None):
+    """Up to `count` greedy tokens after `prompt` and before `end`, the logits that each was chosen from, and the smallest
+    margin over the second best."""
     tokens, steps, margin = list(prompt), [], float("inf")
     for _ in range(count):
         logits = model(torch.tensor([tokens]), use_cache=False).logits[0, -1].float()
         best = logits.topk(2).values
+        if int(logits.argmax()) == end:
+            break
         margin = min(margin, (best[0] - best[1]).item())
         steps.append(logits.tolist())
         tokens.append(int(logits.argmax()))

@@ -8,12 +8,13 @@ import sys
 
 import torch
 from common import greedy, rounded, versions, write
+from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 PROMPTS = [
     "The capital of Italy is",
     "<|im_start|>user\nWhat is the capital of France? Answer in one sentence.<|im_end|>\n<|im_start|>assistant\n",
-    "def fibonacci(n):\n    ",
+    "Water boils at a temperature of",
 ]
 STEPS = 24
 # Logits kept of each of the first steps: every 1024th.
@@ -28,15 +29,22 @@ def main():
     cases = []
     for text in PROMPTS:
         prompt = tokenizer(text, add_special_tokens=False).input_ids
-        tokens, steps, margin = greedy(model, prompt, STEPS)
+        tokens, steps, margin = greedy(model, prompt, STEPS, tokenizer.eos_token_id)
         cases.append({
             "text": text, "prompt": prompt, "greedy": tokens, "answer": tokenizer.decode(tokens), "margin": round(margin, 4),
             "every": EVERY, "logits": [rounded(step[::EVERY]) for step in steps[:KEPT]],
         })
     write(target / "smollm2.json", {"made_by": versions(), "model": weights.name, "cases": cases})
     if len(sys.argv) > 3:
-        model.to(torch.float16).save_pretrained(sys.argv[3])
-        tokenizer.save_pretrained(sys.argv[3])
+        folder = pathlib.Path(sys.argv[3])
+        tokenizer.save_pretrained(folder)
+        del model.config.quantization_config
+        model.config.save_pretrained(folder)
+        tensors = {
+            name: tensor.to(torch.float16).contiguous() for name, tensor in model.state_dict().items()
+            if name != "lm_head.weight"
+        }
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 main()

@@ -28,7 +28,7 @@ use crate::halt::Halt;
 pub(super) const NAME: &str = "llama.cpp";
 /// Prompt tokens computed in one go; between two goes a cancel is noticed. It is llama.cpp's own default,
 /// because another number rounds otherwise, and answers would differ from those of llama.cpp itself.
-const BATCH: usize = 512;
+pub(super) const BATCH: usize = 512;
 /// Below this a temperature is taken as 0: dividing by it would only overflow.
 const GREEDY_BELOW: f32 = 1e-4;
 /// The sampler's number that means "any seed".

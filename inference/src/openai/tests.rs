@@ -53,7 +53,7 @@ impl Serving {
         let server = runtime.block_on(Server::start(any, app.clone().router())).unwrap();
         let address = server.address();
         assert_eq!(get(address, "/v1/models").0, 503);
-        let plan = Plan::for_release(&admitted).unwrap();
+        let plan = Plan::for_release(&admitted, None).unwrap();
         let files = gate::open_all(&plan.files(), &|_| {}, &halt).unwrap();
         let running = engine::start(&plan, files, options, Arc::clone(&queue), halt.clone()).unwrap();
         app.loaded(Arc::clone(&running.engine));
@@ -259,7 +259,7 @@ fn a_broken_template_refuses_chat_and_leaves_completions() {
 fn prompts_and_bodies_that_are_too_long_are_refused() {
     let serving = Serving::start(
         Some(tiny::TEMPLATE),
-        Options { threads: Some(1), context: Some(256), max_requests: 4 },
+        Options { threads: Some(1), context: Some(256), max_requests: 4, engine: None },
     );
     for length in [256, 4000, 1_000_000] {
         let body = json!({ "prompt": "x".repeat(length) }).to_string();
@@ -279,8 +279,10 @@ fn prompts_and_bodies_that_are_too_long_are_refused() {
 
 #[test]
 fn one_request_too_many_is_refused_and_those_who_leave_make_room() {
-    let serving =
-        Serving::start(Some(tiny::TEMPLATE), Options { threads: Some(1), context: None, max_requests: 2 });
+    let serving = Serving::start(
+        Some(tiny::TEMPLATE),
+        Options { threads: Some(1), context: None, max_requests: 2, engine: None },
+    );
     let long = r#"{"prompt":"Hello","max_tokens":8000,"temperature":0,"stream":true}"#;
     let connections = [0, 1].map(|_| {
         let before = serving.app.active();

@@ -178,6 +178,7 @@ pub(super) fn default_options(settings: &Settings) -> Options {
         threads: some(settings.threads),
         context: some(settings.context),
         max_requests: settings.max_requests,
+        engine: None,
     }
 }
 

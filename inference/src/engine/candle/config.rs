@@ -88,11 +88,6 @@ impl Architecture {
         (Self::Bert, "BertModel", "bert"),
     ];
 
-    /// As `config.json` names it.
-    pub(super) fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(this, ..)| *this == self).map_or("", |(_, name, _)| name)
-    }
-
     /// All names, for an error.
     pub(super) fn listed() -> String {
         Self::ALL.map(|(_, name, _)| name).join(", ")
@@ -162,14 +157,6 @@ impl Config {
         fields.must_be("add_cross_attention", &Value::Bool(false))?;
         fields.nothing_left(&HARMLESS)?;
         Ok(config)
-    }
-
-    /// The architecture.
-    pub(super) fn architecture(&self) -> Architecture {
-        match self {
-            Self::Decoder(config) => config.architecture,
-            Self::Bert(_) => Architecture::Bert,
-        }
     }
 }
 

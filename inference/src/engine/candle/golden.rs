@@ -34,7 +34,7 @@ pub(super) fn open(folder: &Path) -> Vec<VerifiedFile> {
     gate::open_all(&wanted, &|_| {}, &Halt::default()).unwrap()
 }
 
-pub(super) fn admitted(name: &str, path: &Path) -> AdmittedFile {
+pub(crate) fn admitted(name: &str, path: &Path) -> AdmittedFile {
     let content = std::fs::read(path).unwrap();
     AdmittedFile {
         path: name.to_owned(),
@@ -46,7 +46,7 @@ pub(super) fn admitted(name: &str, path: &Path) -> AdmittedFile {
     }
 }
 
-pub(super) fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
 }
 

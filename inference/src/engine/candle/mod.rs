@@ -16,7 +16,7 @@ mod tokens;
 mod weights;
 
 #[cfg(test)]
-mod golden;
+pub(crate) mod golden;
 #[cfg(test)]
 mod hostile;
 
@@ -34,11 +34,13 @@ use self::serve::{MAX_SEQUENCES, PROMPT_PART, Serving};
 use self::settings::Settings;
 use self::tokens::{Tokens, TokensError};
 use self::weights::{Weights, WeightsError};
+use super::plan::Memory;
 use super::{Card, Engine, EngineError, Failure, Queue, Special, Token};
 use crate::gate::VerifiedFile;
 use crate::halt::Halt;
 
-pub(crate) use self::files::{is_weights, wanted};
+pub(crate) use self::files::{CONFIG, is_weights, wanted};
+pub(crate) use self::weights::parameters;
 
 /// The engine's name.
 pub(super) const NAME: &str = "candle";
@@ -192,6 +194,39 @@ impl Engine for Candle {
 
 fn weights(opened: Opened, index: &serde_json::Value) -> Result<Weights, Refused> {
     Ok(Weights::open(&opened.into_weights(), index, &Device::Cpu)?)
+}
+
+/// What a model of this configuration and so many parameters needs, before it is loaded.
+pub(crate) fn memory(config: &[u8], parameters: u64, options: &Options) -> Result<Memory, EngineError> {
+    let bytes =
+        |sizes: &[usize]| sizes.iter().fold(NUMBER, |product, size| product.saturating_mul(*size as u64));
+    let config = Config::read(config).map_err(unsupported)?;
+    let weights = parameters.saturating_mul(NUMBER);
+    Ok(match &config {
+        Config::Decoder(config) => {
+            let trained = u32::try_from(config.positions).unwrap_or(u32::MAX);
+            let context = super::context(options, trained).get();
+            let positions = context as usize;
+            let scores = bytes(&[3, config.heads, PROMPT_PART, positions]);
+            let wide = bytes(&[PROMPT_PART + MAX_SEQUENCES, 3 * config.intermediate + 8 * config.hidden]);
+            let logits = bytes(&[2 * MAX_SEQUENCES, config.vocabulary]);
+            let turns = bytes(&[positions, 2 * config.head_dim]);
+            let working = [scores, wide, logits, turns].into_iter().fold(0, u64::saturating_add);
+            let cells = cells(config, positions) as u64;
+            Memory { weights, cache: position_bytes(config).saturating_mul(cells), working, context }
+        }
+        Config::Bert(config) => {
+            let scores = bytes(&[3, config.heads, config.positions, config.positions]);
+            let wide = bytes(&[config.positions, 2 * config.intermediate + 8 * config.hidden]);
+            let context = u32::try_from(config.positions).unwrap_or(u32::MAX);
+            Memory { weights, cache: 0, working: scores.saturating_add(wide), context }
+        }
+    })
+}
+
+/// An architecture that is not on the list, or a field that is not understood, is the format's fault.
+fn unsupported(error: config::ConfigError) -> EngineError {
+    EngineError::Unsupported(format!("{NAME}: {error}"))
 }
 
 /// Bytes that one position takes in the caches of all layers.
