@@ -11,12 +11,18 @@ from common import greedy, rounded, versions, write
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+# Tried in this order; kept are those whose closest choice is far enough from the second best for another engine, which
+# rounds otherwise, to make the same ones.
 PROMPTS = [
     "The capital of Italy is",
     "<|im_start|>user\nWhat is the capital of France? Answer in one sentence.<|im_end|>\n<|im_start|>assistant\n",
-    "Water boils at a temperature of",
+    "1, 2, 3, 4, 5, 6,",
+    "Monday, Tuesday, Wednesday,",
+    "<|im_start|>user\nSay hello.<|im_end|>\n<|im_start|>assistant\n",
+    "The opposite of hot is",
 ]
-STEPS = 24
+STEPS = 12
+WIDE_MARGIN = 0.15
 # Logits kept of each of the first steps: every 1024th.
 EVERY = 1024
 KEPT = 2
@@ -30,6 +36,9 @@ def main():
     for text in PROMPTS:
         prompt = tokenizer(text, add_special_tokens=False).input_ids
         tokens, steps, margin = greedy(model, prompt, STEPS, tokenizer.eos_token_id)
+        print(f"{margin:.3f} {text!r}")
+        if margin < WIDE_MARGIN:
+            continue
         cases.append({
             "text": text, "prompt": prompt, "greedy": tokens, "answer": tokenizer.decode(tokens), "margin": round(margin, 4),
             "every": EVERY, "logits": [rounded(step[::EVERY]) for step in steps[:KEPT]],

@@ -107,6 +107,17 @@ def cases(model, length):
     raise SystemExit("no prompt has a safe margin")
 
 
+def spoken(model):
+    """A prompt that can be written as text, for the way through the interface; each letter is one token."""
+    for text in ("Only what was admitted runs.", "A scale for weights.", "Two nations, one log.", "It cannot call out.", "No."):
+        prompt = list(text.encode())
+        tokens, steps, margin = greedy(model, prompt, STEPS)
+        if margin > MARGIN and not {257, 259} & set(tokens):
+            logits = [rounded(step) for step in steps[:KEPT]]
+            return {"text": text, "prompt": prompt, "greedy": tokens, "margin": round(margin, 4), "logits": logits}
+    raise SystemExit("no text has a safe margin")
+
+
 def decoder(name, folder, seed):
     kind, config, dtype, shards = MODELS[name]
     torch.manual_seed(seed)
@@ -114,9 +125,8 @@ def decoder(name, folder, seed):
     model = randomise(kind(config), seed, dtype)
     save(model, folder, dtype, shards, config.tie_word_embeddings)
     published(config, dtype, folder)
-    write(folder / "golden.json", {
-        "made_by": versions(), "architecture": kind.__name__, "cases": [cases(model, length) for length in LENGTHS],
-    })
+    found = [cases(model, length) for length in LENGTHS] + [spoken(model)]
+    write(folder / "golden.json", {"made_by": versions(), "architecture": kind.__name__, "cases": found})
 
 
 def published(config, dtype, folder):

@@ -16,7 +16,7 @@ pub(super) const MAX_INDEX: u64 = 64 * 1024 * 1024;
 pub(super) const MAX_TOKENIZER: u64 = 128 * 1024 * 1024;
 
 /// The architecture and its sizes.
-pub(super) const CONFIG: &str = "config.json";
+pub(crate) const CONFIG: &str = "config.json";
 /// The tokenizer.
 pub(super) const TOKENIZER: &str = "tokenizer.json";
 /// Its special tokens and, in most releases, the chat template.
