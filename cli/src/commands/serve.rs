@@ -146,6 +146,8 @@ pub(super) fn request(
         Some(Options {
             threads: threads.or(some(settings.threads)),
             context: tokens.or(some(settings.context)),
+            parallel: some(settings.parallel),
+            cache: some(settings.cache),
             max_requests: settings.max_requests,
         })
     } else {
