@@ -5,6 +5,7 @@ pub mod cpu;
 pub mod growth;
 pub mod guard;
 pub mod iroh;
+pub mod load;
 pub mod memory;
 pub mod nodes;
 pub mod options;
