@@ -231,36 +231,7 @@ pub struct Worker {
     /// Seconds that a worker may take to become ready, hashing and loading included.
     pub start_secs: u64,
     /// Whose requests need no API key.
-    pub anonymous: Anonymous,
-}
-
-/// Which workers answer requests without an API key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Anonymous {
-    /// Those that only this machine reaches.
-    #[default]
-    Loopback,
-    /// All.
-    Always,
-    /// None.
-    Never,
-}
-
-impl Worker {
-    /// Who may ask a worker that listens on `address`.
-    pub fn access(
-        &self,
-        address: std::net::SocketAddr,
-        keys: Vec<registry::serving::ServeKey>,
-    ) -> registry::serving::Access {
-        let anonymous = match self.anonymous {
-            Anonymous::Loopback => address.ip().is_loopback(),
-            Anonymous::Always => true,
-            Anonymous::Never => false,
-        };
-        registry::serving::Access { anonymous, keys }
-    }
+    pub anonymous: crate::serve_keys::Anonymous,
 }
 
 impl Default for Worker {
@@ -275,7 +246,7 @@ impl Default for Worker {
             max_requests: 64,
             max_workers: 8,
             start_secs: 900,
-            anonymous: Anonymous::Loopback,
+            anonymous: crate::serve_keys::Anonymous::Loopback,
         }
     }
 }

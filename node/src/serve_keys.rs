@@ -6,12 +6,13 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use data_encoding::BASE64URL_NOPAD;
-use registry::serving::ServeKey;
+use registry::serving::{Access, ServeKey};
 use registry::{Digest, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -28,6 +29,31 @@ pub const MAX_NAME: usize = 64;
 const MAX_FILE: u64 = 4 * 1024 * 1024;
 /// How often a running node looks at the file.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// Which workers answer requests without an API key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Anonymous {
+    /// Those that only this machine reaches.
+    #[default]
+    Loopback,
+    /// All.
+    Always,
+    /// None.
+    Never,
+}
+
+impl crate::config::Worker {
+    /// Who may ask a worker that listens on `address`.
+    pub fn access(&self, address: SocketAddr, keys: Vec<ServeKey>) -> Access {
+        let anonymous = match self.anonymous {
+            Anonymous::Loopback => address.ip().is_loopback(),
+            Anonymous::Always => true,
+            Anonymous::Never => false,
+        };
+        Access { anonymous, keys }
+    }
+}
 
 /// Why the keys can't be read or changed.
 #[derive(Debug, thiserror::Error)]

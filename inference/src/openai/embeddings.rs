@@ -6,10 +6,11 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use super::access::{Active, Asked};
 use super::answers::{Answers, Heard};
 use super::error::ApiError;
 use super::fields::{Fields, wrong};
-use super::{Active, App, Asked, Served};
+use super::{App, Served};
 use crate::engine::{Job, Token};
 
 /// Most texts of a request; each is computed for itself.

@@ -11,10 +11,11 @@ use axum::response::{IntoResponse, Response};
 use futures::Stream;
 use serde_json::Value;
 
+use super::App;
+use super::access::Active;
 use super::answers::{Answers, Heard};
 use super::error::ApiError;
 use super::reply::{Reply, Usage};
-use super::{Active, App};
 
 /// What ends a stream that went well.
 const DONE: &str = "[DONE]";

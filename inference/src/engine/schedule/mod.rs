@@ -14,6 +14,7 @@
 
 mod callers;
 mod cells;
+mod step;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,8 @@ use callers::Callers;
 use cells::Cells;
 
 use super::{Caller, Token};
+
+pub(crate) use step::{Entry, Limits, Move, Step};
 
 /// A request's number.
 pub(crate) type Id = u64;
@@ -38,68 +41,6 @@ const AHEAD: u64 = 256;
 /// An answer that goes on gets at least so many tokens further before it makes way: what was computed for it may have to
 /// be computed again each time.
 const TURN: usize = 32;
-
-/// What the engine can do.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    /// Cells of the cache; at least the tokens of the longest request.
-    pub(crate) cells: usize,
-    /// Requests that are computed at once.
-    pub(crate) running: usize,
-    /// Ended ones whose tokens may be kept beside them.
-    pub(crate) kept: usize,
-    /// Most tokens of a step.
-    pub(crate) batch: usize,
-    /// Most prompt tokens of a step in which answers go on: those wait for the whole step.
-    pub(crate) mixed: usize,
-    /// Whether the engine can share and cut sequences; one with a recurrent state can't.
-    pub(crate) share: bool,
-}
-
-/// What is to be done with the cache, in this order, before the tokens are computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Move {
-    /// The tokens of `sequence` from position `length` on are forgotten.
-    Cut {
-        /// Which.
-        sequence: usize,
-        /// How many stay.
-        length: usize,
-    },
-    /// The first `length` tokens of `from` are those of `to`, which is empty.
-    Share {
-        /// Which.
-        from: usize,
-        /// To which.
-        to: usize,
-        /// How many.
-        length: usize,
-    },
-}
-
-/// A token to compute.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Entry {
-    /// For which request.
-    pub(crate) id: Id,
-    /// In which sequence of the cache.
-    pub(crate) sequence: usize,
-    /// The token.
-    pub(crate) token: Token,
-    /// Where in the sequence.
-    pub(crate) position: usize,
-    /// Whether the next token is to be chosen from what comes of it.
-    pub(crate) last: bool,
-}
-
-/// A step.
-#[derive(Debug, Default)]
-pub(crate) struct Step {
-    /// First this.
-    pub(crate) moves: Vec<Move>,
-    /// Then this.
-    pub(crate) entries: Vec<Entry>,
-}
 
 /// Who has a sequence of the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
