@@ -48,7 +48,7 @@ test: build weights python ## Every test: units, specifications' vectors, whole 
 	    [ -x /usr/sbin/$${need%:*} ] || command -v $${need%:*} >/dev/null || scripts/setup.sh --optional $${need#*:}; done
 	STEELYARD_PYTHON="$$(scripts/python-venv.sh)" STEELYARD_WEIGHTS="$$(scripts/fetch-weights.sh smollm2)" cargo test --release --workspace --locked $(ARGS)
 
-bench: bench-pull bench-transfer bench-dedup bench-codec bench-trust ## Every benchmark
+bench: bench-pull bench-transfer bench-dedup bench-codec bench-trust bench-inference ## Every benchmark
 
 bench-pull: build ## Pull a generated model between two local nodes, beside plain TCP and a static HTTP server
 	@scripts/setup.sh --optional nginx curl
@@ -75,6 +75,10 @@ bench-trust: build ## Ten nodes of four nations: recall to the last worker stopp
 	  if [ ! -e "$$venv/.complete" ]; then python3 -m venv "$$venv" && \
 	    "$$venv/bin/pip" --disable-pip-version-check -q install 'tuf==7.0.1' 'securesystemslib[crypto]==1.6.0' && touch "$$venv/.complete"; fi; \
 	  STEELYARD_BENCH_TUF="$$venv/bin/python" $(TARGET)/release/bench-trust $(ARGS)
+
+# ARGS="load" runs that part alone.
+bench-inference: build weights ## What serving costs: verified loading over hashing's own floor
+	@STEELYARD_WEIGHTS="$$(scripts/fetch-weights.sh smollm2)" $(TARGET)/release/bench-inference $(ARGS)
 
 lint: setup ## Formatting, clippy without warnings, dependencies, house rules
 	cargo fmt --all --check

@@ -4,6 +4,7 @@
 //! (`registry::serving`). The worker opens only what was admitted, hashes it again ([`gate`]), gives the very
 //! descriptor that it hashed to an [`engine`], and serves OpenAI's interface ([`openai`]).
 
+pub mod calls;
 pub mod direct;
 pub mod engine;
 pub mod gate;

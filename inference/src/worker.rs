@@ -9,8 +9,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use registry::admitted::Admitted;
-use registry::serving::{FailCode, Launch, MAX_LINE, Order, Report, StopCode};
-use tokio::sync::oneshot;
+use registry::serving::{Access, FailCode, Launch, MAX_LINE, Order, Report, StopCode};
+use tokio::sync::{oneshot, watch};
 
 use crate::engine::{self, EngineError, Failure, Plan, Queue, Running};
 use crate::gate::{self, GateError};
@@ -59,13 +59,15 @@ pub fn main() -> ExitCode {
     let reporter = Reporter::default();
     let halt = Halt::default();
     let leash = Leash::default();
-    let result = read_launch(&halt, &leash).and_then(|launch| {
+    let access = watch::Sender::new(Access::default());
+    let changes = access.subscribe();
+    let result = read_launch(&halt, &leash, access).and_then(|launch| {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(IO_THREADS)
             .enable_all()
             .build()
             .map_err(|error| WorkerError::Protocol(format!("no runtime: {error}")))?;
-        let result = runtime.block_on(run(launch, &halt, &leash, &reporter));
+        let result = runtime.block_on(run(launch, &halt, &leash, changes, &reporter));
         runtime.shutdown_background();
         result
     });
@@ -94,7 +96,7 @@ fn leave_at_once() {
 }
 
 /// Starts the thread that reads the input, and gives the first line.
-fn read_launch(halt: &Halt, leash: &Leash) -> Result<Launch, WorkerError> {
+fn read_launch(halt: &Halt, leash: &Leash, access: watch::Sender<Access>) -> Result<Launch, WorkerError> {
     let (send, receive) = mpsc::sync_channel(1);
     let (halt, leash) = (halt.clone(), leash.clone());
     std::thread::Builder::new()
@@ -108,12 +110,13 @@ fn read_launch(halt: &Halt, leash: &Leash) -> Result<Launch, WorkerError> {
                 if let Some(end) = launch.lease {
                     leash.begin(end, &halt)?;
                 }
+                access.send_replace(launch.access.clone());
                 Ok(launch)
             });
             let launched = launch.is_ok();
             let _ = send.send(launch);
             if launched {
-                obey(&mut input, &halt, &leash);
+                obey(&mut input, &halt, &leash, &access);
             }
         })
         .map_err(|error| WorkerError::Protocol(error.to_string()))?;
@@ -125,7 +128,7 @@ fn read_launch(halt: &Halt, leash: &Leash) -> Result<Launch, WorkerError> {
 }
 
 /// Obeys orders until the input ends, which means that the node is gone.
-fn obey(input: &mut impl BufRead, halt: &Halt, leash: &Leash) {
+fn obey(input: &mut impl BufRead, halt: &Halt, leash: &Leash, access: &watch::Sender<Access>) {
     loop {
         let line = match read_line(input) {
             Ok(Some(line)) => line,
@@ -138,6 +141,9 @@ fn obey(input: &mut impl BufRead, halt: &Halt, leash: &Leash) {
         match serde_json::from_slice(&line) {
             Ok(Order::Stop { code, reason }) => halt.set(Cause { code, reason }),
             Ok(Order::Lease(end)) => leash.renew(end, halt),
+            Ok(Order::Access(now)) => {
+                access.send_replace(now);
+            }
             // An order that can't be understood may have been "stop".
             Err(error) => halt.set(Cause {
                 code: StopCode::Requested,
@@ -177,9 +183,10 @@ async fn run(
     launch: Launch,
     halt: &Halt,
     leash: &Leash,
+    mut access: watch::Receiver<Access>,
     reporter: &Reporter,
 ) -> Result<EngineThread, WorkerError> {
-    let Launch { admitted, listen, options, lease: _ } = launch;
+    let Launch { admitted, listen, options, lease: _, access: _ } = launch;
     // The one place where a hand-off is trusted: it came over the pipe that this process inherited from the
     // node.
     let admitted = Arc::new(Admitted::receive(admitted));
@@ -187,6 +194,13 @@ async fn run(
     let queue = Arc::new(Queue::new(usize::try_from(options.max_requests).unwrap_or(usize::MAX)));
     let app = App::new(identity.clone(), Arc::clone(&queue), halt.clone());
     app.leashed(leash.clone());
+    app.admit(access.borrow_and_update().clone());
+    let keeper = app.clone();
+    tokio::spawn(async move {
+        while access.changed().await.is_ok() {
+            keeper.admit(access.borrow_and_update().clone());
+        }
+    });
     let server = Server::start(listen, app.clone().router())
         .await
         .map_err(|source| WorkerError::Listen { address: listen, source })?;

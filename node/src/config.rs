@@ -220,12 +220,18 @@ pub struct Worker {
     pub threads: u32,
     /// Tokens of context; 0 for the model's own, within the worker's limit.
     pub context: u32,
+    /// Requests computed at once; 0 for the worker's own number.
+    pub parallel: u32,
+    /// Tokens of the cache that all requests share; 0 for the context's.
+    pub cache: u32,
     /// Requests running or waiting at once in one worker.
     pub max_requests: u32,
     /// Most workers at once.
     pub max_workers: u32,
     /// Seconds that a worker may take to become ready, hashing and loading included.
     pub start_secs: u64,
+    /// Whose requests need no API key.
+    pub anonymous: crate::serve_keys::Anonymous,
 }
 
 impl Default for Worker {
@@ -235,9 +241,12 @@ impl Default for Worker {
             listen: "127.0.0.1:4810".to_owned(),
             threads: 0,
             context: 0,
+            parallel: 0,
+            cache: 0,
             max_requests: 64,
             max_workers: 8,
             start_secs: 900,
+            anonymous: crate::serve_keys::Anonymous::Loopback,
         }
     }
 }
@@ -317,6 +326,8 @@ impl Config {
         range("worker.start_secs", self.worker.start_secs, 1, 86_400)?;
         range("worker.threads", self.worker.threads.into(), 0, 4_096)?;
         range("worker.context", self.worker.context.into(), 0, 16 * 1024 * 1024)?;
+        range("worker.parallel", self.worker.parallel.into(), 0, 64)?;
+        range("worker.cache", self.worker.cache.into(), 0, 16 * 1024 * 1024)?;
         range("policy.witnesses", self.policy.witnesses.into(), 0, registry::trust::MAX_MEMBERS as u64)?;
         range("mirroring.pulls", self.mirroring.pulls.into(), 1, 16)?;
         self.lease.check()?;

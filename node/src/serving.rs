@@ -13,12 +13,12 @@ mod process;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use registry::lease::Lease;
 use registry::policy::{Action, RULE_RECALLED};
-use registry::serving::{Launch, Options, StopCode};
+use registry::serving::{Launch, Options, ServeKey, StopCode};
 use registry::statement::Kind;
 use registry::store::Store;
 use registry::{Digest, Timestamp};
@@ -107,6 +107,7 @@ struct Shared {
     settings: Settings,
     leases: Arc<Leases>,
     entries: Mutex<Table>,
+    keys: OnceLock<watch::Receiver<Vec<ServeKey>>>,
     stopping: CancellationToken,
 }
 
@@ -121,10 +122,18 @@ impl Workers {
     pub fn new(store: Store, events: Events, settings: Settings, leases: Arc<Leases>) -> Self {
         let watched = events.subscribe();
         let (entries, stopping) = (Mutex::default(), CancellationToken::new());
-        let shared = Shared { store, events, settings, leases, entries, stopping };
+        let keys = OnceLock::new();
+        let shared = Shared { store, events, settings, leases, entries, keys, stopping };
         let workers = Self { shared: Arc::new(shared) };
         tokio::spawn(watch_decisions(workers.clone(), watched));
         workers
+    }
+
+    /// Workers ask for these keys, as they are at any time. Only the first call counts.
+    pub fn admit_by(&self, keys: watch::Receiver<Vec<ServeKey>>) {
+        if self.shared.keys.set(keys).is_err() {
+            tracing::warn!("there are API keys already");
+        }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -170,7 +179,9 @@ impl Workers {
             }
             held => process::told(held),
         };
-        let launch = Launch { admitted: admitted.handoff().clone(), listen, options, lease };
+        let keys = self.shared.keys.get().map(|keys| keys.borrow().clone()).unwrap_or_default();
+        let access = self.shared.settings.access(listen, keys);
+        let launch = Launch { admitted: admitted.handoff().clone(), listen, options, lease, access };
         let child = process::spawn(&self.shared.settings.command)?;
         let info = WorkerInfo {
             id: 0,
@@ -213,6 +224,8 @@ impl Workers {
             leases: Arc::clone(&self.shared.leases),
             store: self.shared.store.clone(),
             command: self.shared.settings.command.clone(),
+            settings: self.shared.settings.clone(),
+            keys: self.shared.keys.get().cloned().unwrap_or_else(|| watch::channel(Vec::new()).1),
         };
         tokio::spawn(async move {
             run.until_gone(child).await;

@@ -28,6 +28,37 @@ pub struct Launch {
     /// When to stop by itself, unless it is told of a later end; nothing where no lease is needed.
     #[serde(default)]
     pub lease: Option<LeaseEnd>,
+    /// Who may ask.
+    #[serde(default)]
+    pub access: Access,
+}
+
+/// Who may ask a worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Access {
+    /// Whether anybody may, without a key.
+    pub anonymous: bool,
+    /// Keys with which one may.
+    pub keys: Vec<ServeKey>,
+}
+
+impl Default for Access {
+    /// Anybody: what a worker on loopback does.
+    fn default() -> Self {
+        Self { anonymous: true, keys: Vec::new() }
+    }
+}
+
+/// An API key, as its checker knows it: the key itself is nowhere but with whoever uses it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServeKey {
+    /// Tells keys apart; never given twice.
+    pub id: u32,
+    /// Whose it is, for people.
+    pub name: String,
+    /// The key's BLAKE3.
+    pub hash: Digest,
 }
 
 /// An engine, as people name it.
@@ -77,6 +108,11 @@ pub struct Options {
     pub threads: Option<u32>,
     /// Tokens of context; by default the model's own, up to a limit of the worker's.
     pub context: Option<u32>,
+    /// Requests computed at once; by default 8.
+    pub parallel: Option<u32>,
+    /// Tokens that all requests and the beginnings kept of ended ones may have together; by default, and at least, the
+    /// context.
+    pub cache: Option<u32>,
     /// Requests running or waiting at once; one more is answered 503.
     pub max_requests: u32,
     /// The engine that must be taken; by default the first that can.
@@ -85,7 +121,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { threads: None, context: None, max_requests: 64, engine: None }
+        Self { threads: None, context: None, parallel: None, cache: None, max_requests: 64, engine: None }
     }
 }
 
@@ -114,6 +150,8 @@ pub enum Order {
     },
     /// The lease was renewed: its end is this one now. One that has ended already is not renewed.
     Lease(LeaseEnd),
+    /// Other keys from now on.
+    Access(Access),
 }
 
 /// Why a worker could not start.

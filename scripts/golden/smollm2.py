@@ -47,7 +47,8 @@ def main():
     if len(sys.argv) > 3:
         folder = pathlib.Path(sys.argv[3])
         tokenizer.save_pretrained(folder)
-        del model.config.quantization_config
+        del model.config.quantization_config, model.config._model_name_or_path
+        model.config.architectures = [type(model).__name__]
         model.config.save_pretrained(folder)
         tensors = {
             name: tensor.to(torch.float16).contiguous() for name, tensor in model.state_dict().items()

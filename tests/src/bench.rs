@@ -5,6 +5,7 @@ pub mod cpu;
 pub mod growth;
 pub mod guard;
 pub mod iroh;
+pub mod load;
 pub mod memory;
 pub mod nodes;
 pub mod options;
@@ -15,6 +16,7 @@ pub mod resume;
 pub mod space;
 pub mod swarm;
 pub mod talk;
+pub mod throughput;
 pub mod trust;
 
 use std::fs::{self, File};

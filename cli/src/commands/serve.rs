@@ -177,6 +177,8 @@ fn options(client: &Client, context: &Context, chosen: Chosen) -> Result<Options
     Ok(Options {
         threads: chosen.threads.or(some(settings.threads)),
         context: chosen.context.or(some(settings.context)),
+        parallel: some(settings.parallel),
+        cache: some(settings.cache),
         max_requests: settings.max_requests,
         engine: chosen.engine,
     })

@@ -2,14 +2,19 @@
 //!
 //! An [`Engine`] is weights that are loaded: immutable, shared by all threads. Its computing happens in
 //! [`Engine::serve`], on one thread of its own ([`start`]), which takes [`Job`]s from a [`Queue`] and decides
-//! itself how many it works on at once.
+//! itself how many it works on at once: llama.cpp's computes many together (`schedule`). What is common to all engines is
+//! here too: how a token is chosen (`sampler`), and what an answer must look like ([`grammar`]).
 
 mod candle;
+pub mod grammar;
 mod job;
 mod llama;
 mod logs;
+mod metrics;
 mod plan;
 mod queue;
+mod sampler;
+mod schedule;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -19,9 +24,11 @@ use std::thread::JoinHandle;
 use registry::serving::{FailCode, Options};
 
 pub use candle::Candle;
-pub use job::{Done, Event, Failure, Finish, Job, Next};
+use grammar::Words;
+pub use job::{Caller, Done, Event, Failure, Finish, Job, Likelihood, Next, Piece};
 pub use llama::Llama;
-pub(crate) use llama::backend;
+pub(crate) use llama::{backend, devices};
+pub use metrics::Metrics;
 pub use plan::{Considered, Explanation, Memory, Plan, Verdict, available_memory, explain};
 pub use queue::{PushError, Queue};
 
@@ -128,6 +135,8 @@ pub struct Card {
     pub end: Option<Token>,
     /// Texts of the tokens that steer the model. In what a user writes they are only text.
     pub specials: Vec<String>,
+    /// Numbers of a vector, if the model turns texts into vectors; it generates no text then.
+    pub embedding: Option<u32>,
 }
 
 /// What a text's special tokens are.
@@ -154,6 +163,12 @@ pub struct Sampling {
     pub presence_penalty: f32,
 }
 
+impl Sampling {
+    /// The likeliest token each time.
+    pub const GREEDY: Self =
+        Self { temperature: 0.0, top_p: 1.0, seed: 0, frequency_penalty: 0.0, presence_penalty: 0.0 };
+}
+
 /// Loaded weights.
 pub trait Engine: Send + Sync {
     /// What is known of them.
@@ -162,6 +177,11 @@ pub trait Engine: Send + Sync {
     /// The tokens of `text`, without those that begin and end a prompt. Any thread may call it. It needs a
     /// deep stack: see [`crate::prompt::TOKENISER_STACK`].
     fn tokenise(&self, text: &str, special: Special) -> Vec<Token>;
+
+    /// The vocabulary's bytes, for answers that are kept to a form; nothing where the engine can't do that.
+    fn words(&self) -> Option<Words> {
+        None
+    }
 
     /// Answers the queue's jobs until the queue is closed or the worker halts. Called once, on the engine's
     /// own thread. `ready` is called when everything that can fail at the start has succeeded.

@@ -12,6 +12,8 @@ use registry::serving::{FailCode, Launch, MAX_LINE, Options, Order, Report, Stop
 use super::*;
 use crate::tiny::{self, Scratch};
 
+mod soak;
+
 /// Set in the environment of a process that is to be a worker.
 const ROLE: &str = "STEELYARD_TEST_WORKER";
 
@@ -47,7 +49,13 @@ impl Worker {
     }
 
     fn serve(admitted: Handoff, options: Options) -> Self {
-        let launch = Launch { admitted, listen: "127.0.0.1:0".parse().unwrap(), options, lease: None };
+        let launch = Launch {
+            admitted,
+            listen: "127.0.0.1:0".parse().unwrap(),
+            options,
+            lease: None,
+            access: Access::default(),
+        };
         Self::start(&serde_json::to_string(&launch).unwrap())
     }
 
@@ -204,6 +212,7 @@ fn what_can_not_be_served_is_said_with_its_reason() {
         listen: taken.local_addr().unwrap(),
         options: Options::default(),
         lease: None,
+        access: Access::default(),
     };
     let (code, message) = Worker::start(&serde_json::to_string(&launch).unwrap()).failed();
     assert_eq!(code, FailCode::Listen);
@@ -222,6 +231,7 @@ fn a_lease_that_is_not_renewed_ends_a_running_answer_and_the_process() {
         listen: "127.0.0.1:0".parse().unwrap(),
         options: Options::default(),
         lease: Some(end(60_000)),
+        access: Access::default(),
     };
     let mut worker = Worker::start(&serde_json::to_string(&launch).unwrap());
     let address = worker.ready();
@@ -245,7 +255,7 @@ fn a_lease_that_is_not_renewed_ends_a_running_answer_and_the_process() {
 fn orders_are_obeyed_and_the_end_of_the_input_is_one() {
     let stop = |input: &str| {
         let halt = Halt::default();
-        obey(&mut input.as_bytes(), &halt, &Leash::default());
+        obey(&mut input.as_bytes(), &halt, &Leash::default(), &watch::Sender::new(Access::default()));
         halt.cause().unwrap()
     };
     let line = serde_json::to_string(&recall()).unwrap();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use registry::Timestamp;
 use registry::lease::{Lease, LeaseEnd};
-use registry::serving::{Launch, MAX_LINE, Order, Report};
+use registry::serving::{Launch, MAX_LINE, Order, Report, ServeKey};
 use registry::store::Store;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
@@ -71,6 +71,8 @@ pub(super) struct Run {
     pub(super) leases: Arc<Leases>,
     pub(super) store: Store,
     pub(super) command: Vec<String>,
+    pub(super) settings: crate::config::Worker,
+    pub(super) keys: watch::Receiver<Vec<ServeKey>>,
 }
 
 /// What the loop heard.
@@ -79,6 +81,7 @@ enum Heard {
     Silence,
     Order(StopOrder),
     Renewed,
+    Keys,
     LeasePassed,
     TooSlow,
 }
@@ -141,6 +144,7 @@ impl Run {
                     None => Heard::Silence,
                 },
                 Ok(()) = renewals.changed() => Heard::Renewed,
+                Ok(()) = self.keys.changed() => Heard::Keys,
                 () = tokio::time::sleep_until(passes.unwrap_or(deadline)), if passes.is_some() => Heard::LeasePassed,
                 () = tokio::time::sleep_until(deadline), if starting => Heard::TooSlow,
             };
@@ -158,6 +162,12 @@ impl Run {
                         tracing::warn!(worker = id, %error, "a worker could not be told of its lease");
                     }
                     passes = self.passes();
+                }
+                Heard::Keys => {
+                    // A worker that takes no orders is found out by the next stop or lease.
+                    if let Err(error) = self.tell_keys(&mut stdin).await {
+                        tracing::warn!(worker = id, %error, "the worker did not hear of the keys");
+                    }
                 }
                 Heard::LeasePassed => {
                     let reason = "its lease ended, and it did not stop by itself".to_owned();
@@ -188,6 +198,15 @@ impl Run {
     fn passes(&self) -> Option<tokio::time::Instant> {
         let end = self.launch.lease?;
         tokio::time::Instant::now().checked_add(Duration::from_millis(end.left_ms) + OVERDUE)
+    }
+
+    /// Tells the worker which keys there are now.
+    async fn tell_keys(&mut self, stdin: &mut ChildStdin) -> io::Result<()> {
+        let keys = self.keys.borrow_and_update().clone();
+        self.launch.access = self.settings.access(self.launch.listen, keys);
+        let order = Order::Access(self.launch.access.clone());
+        tokio::time::timeout(RENEWAL, send(stdin, &order)).await??;
+        Ok(())
     }
 
     /// Tells the worker the end of its lease as it is now. One that has ended is not told: it knows.

@@ -2,8 +2,8 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 
-/// Positions that a cache grows by at least; it doubles beyond.
-const BLOCK: usize = 64;
+/// Positions that a cache grows by: what it has beyond its length is less.
+pub(super) const BLOCK: usize = 256;
 
 /// The keys and values of one layer.
 #[derive(Debug)]
@@ -80,7 +80,21 @@ impl Cache {
         if needed <= self.capacity {
             return Ok(());
         }
-        self.capacity = needed.max(self.capacity.saturating_mul(2)).next_multiple_of(BLOCK).min(self.limit);
+        self.resize(needed)
+    }
+
+    /// Forgets all but the first `length` positions, and gives their memory back.
+    pub(super) fn cut(&mut self, length: usize) -> Result<()> {
+        if length >= self.length {
+            return Ok(());
+        }
+        self.length = length;
+        self.resize(length)
+    }
+
+    /// Takes memory for `positions`, and copies those that are filled.
+    fn resize(&mut self, positions: usize) -> Result<()> {
+        self.capacity = positions.max(1).next_multiple_of(BLOCK).min(self.limit);
         for index in 0..self.layers.len() {
             let (keys, values) = (self.zeros()?, self.zeros()?);
             if let Some(layer) = self.layers.get_mut(index) {

@@ -110,9 +110,10 @@ fn answer(mut events: Receiver<Event>) -> Result<(String, Finish), Failure> {
     let mut text = String::new();
     loop {
         match events.blocking_recv().expect("an end") {
-            Event::Text(more) => text.push_str(&more),
+            Event::Piece(more) => text.push_str(&more.text),
             Event::Done(done) => return Ok((text, done.finish)),
             Event::Failed(failure) => return Err(failure),
+            Event::Embedding(_) => panic!("a vector"),
         }
     }
 }

@@ -9,7 +9,6 @@ mod config;
 mod decoder;
 mod files;
 mod pooling;
-mod sampler;
 mod serve;
 mod settings;
 mod tokens;
@@ -21,19 +20,22 @@ pub(crate) mod golden;
 mod hostile;
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use candle_core::Device;
 use registry::serving::Options;
 
 use self::bert::Encoder;
+use self::cache::BLOCK;
 use self::config::{Config, DecoderConfig};
 use self::decoder::Decoder;
 use self::files::{FilesError, Opened};
 use self::pooling::{Pooling, PoolingError};
-use self::serve::{MAX_SEQUENCES, PROMPT_PART, Serving};
+use self::serve::{DEFAULT_PARALLEL, MAX_PARALLEL, PROMPT_PART, Serving};
 use self::settings::Settings;
 use self::tokens::{Tokens, TokensError};
 use self::weights::{Weights, WeightsError};
+use super::grammar::Words;
 use super::plan::Memory;
 use super::{Card, Engine, EngineError, Failure, Queue, Special, Token};
 use crate::gate::VerifiedFile;
@@ -57,6 +59,8 @@ struct Speaker {
     context: usize,
     /// Positions of all caches together.
     cells: usize,
+    /// Answers that are computed at once.
+    parallel: usize,
 }
 
 /// What was loaded.
@@ -120,7 +124,8 @@ impl Candle {
                 let pooling = Pooling::read(&modules, &chosen, config.hidden).map_err(Refused::from)?;
                 let tokens = Tokens::read(&tokenizer, config.vocabulary, false).map_err(Refused::from)?;
                 let context = settings.longest.unwrap_or(config.positions).min(config.positions);
-                let card = card(&tokens, &settings, context, config.vocabulary, options);
+                let mut card = card(&tokens, &settings, context, config.vocabulary, options);
+                card.embedding = u32::try_from(config.hidden).ok();
                 let mut weights = weights(opened, &index)?;
                 let encoder =
                     Encoder::load(&config, pooling, &mut weights, &Device::Cpu).map_err(Refused::from)?;
@@ -141,11 +146,11 @@ impl Candle {
         let context = super::context(options, trained).get() as usize;
         let mut ends: BTreeSet<u32> = config.ends.iter().chain(&settings.ends).copied().collect();
         ends.extend(settings.eos.as_deref().and_then(|eos| tokens.number(eos)));
-        let cells = cells(&config, context);
+        let (cells, parallel) = (cells(&config, context, options), parallel(options));
         let card = card(&tokens, &settings, context, config.vocabulary, options);
         let loaded = Decoder::load(config, weights, context, &Device::Cpu, &|| halt.is_set());
         let decoder = loaded.map_err(Refused::from)?.ok_or(EngineError::Halted)?;
-        Ok(Self { model: Model::Speaker(Speaker { decoder, tokens, ends, context, cells }), card })
+        Ok(Self { model: Model::Speaker(Speaker { decoder, tokens, ends, context, cells, parallel }), card })
     }
 
     /// The vector of a text's tokens, those that begin and end it included; `None` if the model makes no vectors.
@@ -178,17 +183,53 @@ impl Engine for Candle {
         self.tokens().encode(text, special)
     }
 
+    fn words(&self) -> Option<Words> {
+        let Model::Speaker(speaker) = &self.model else { return None };
+        Some(speaker.tokens.words(&speaker.ends))
+    }
+
     fn serve(&self, queue: &Queue, halt: &Halt, ready: &mut dyn FnMut()) -> Result<(), EngineError> {
-        ready();
         match &self.model {
-            Model::Speaker(speaker) => Serving::new(speaker, halt).run(queue),
+            Model::Speaker(speaker) => {
+                let serving = Serving::new(speaker, halt);
+                let mut serving = serving.map_err(|error| EngineError::Context {
+                    engine: NAME,
+                    context: self.card.context,
+                    reason: error.to_string(),
+                })?;
+                ready();
+                serving.run(queue);
+            }
             Model::Encoder { .. } => {
-                while let Some(job) = queue.pop() {
-                    job.fail(Failure::Engine("this model makes vectors and generates no text".to_owned()));
-                }
+                ready();
+                self.serve_vectors(queue, halt);
             }
         }
         Ok(())
+    }
+}
+
+impl Candle {
+    /// One text after the other: an encoder gains little from more at once.
+    fn serve_vectors(&self, queue: &Queue, halt: &Halt) {
+        while let Some(job) = queue.pop() {
+            queue.metrics().now(1, queue.len().saturating_sub(1), 0, 0);
+            let vector = if job.embed { self.embed(&job.prompt) } else { None };
+            let failure = match (vector, halt.cause()) {
+                (_, Some(cause)) => Failure::Halted(cause),
+                _ if job.is_late(Instant::now()) => Failure::Late,
+                (None, None) => Failure::Engine("this model makes vectors and generates no text".to_owned()),
+                (Some(Ok(vector)), None) => {
+                    queue.metrics().step(job.prompt.len(), job.prompt.len());
+                    queue.metrics().finished();
+                    job.embedded(vector);
+                    continue;
+                }
+                (Some(Err(failure)), None) => failure,
+            };
+            queue.metrics().failed();
+            job.fail(failure);
+        }
     }
 }
 
@@ -208,11 +249,13 @@ pub(crate) fn memory(config: &[u8], parameters: u64, options: &Options) -> Resul
             let context = super::context(options, trained).get();
             let positions = context as usize;
             let scores = bytes(&[3, config.heads, PROMPT_PART, positions]);
-            let wide = bytes(&[PROMPT_PART + MAX_SEQUENCES, 3 * config.intermediate + 8 * config.hidden]);
-            let logits = bytes(&[2 * MAX_SEQUENCES, config.vocabulary]);
+            let parallel = parallel(options);
+            let wide = bytes(&[PROMPT_PART + parallel, 3 * config.intermediate + 8 * config.hidden]);
+            let logits = bytes(&[2 * parallel, config.vocabulary]);
             let turns = bytes(&[positions, 2 * config.head_dim]);
             let working = [scores, wide, logits, turns].into_iter().fold(0, u64::saturating_add);
-            let cells = cells(config, positions) as u64;
+            // Each cache has a block that is not full.
+            let cells = (cells(config, positions, options) + parallel * BLOCK) as u64;
             Memory { weights, cache: position_bytes(config).saturating_mul(cells), working, context }
         }
         Config::Bert(config) => {
@@ -235,10 +278,19 @@ fn position_bytes(config: &DecoderConfig) -> u64 {
         * [config.layers, config.kv_heads, config.head_dim].map(|size| size as u64).iter().product::<u64>()
 }
 
-/// Positions that all caches may have together: one context at least, what several can use at most.
-fn cells(config: &DecoderConfig, context: usize) -> usize {
+/// Answers that are computed at once.
+fn parallel(options: &Options) -> usize {
+    options.parallel.unwrap_or(DEFAULT_PARALLEL).clamp(1, MAX_PARALLEL) as usize
+}
+
+/// Positions that all caches may have together: as asked for, else what memory allows and several can use; one context at
+/// least.
+fn cells(config: &DecoderConfig, context: usize, options: &Options) -> usize {
+    if let Some(cells) = options.cache {
+        return (cells.min(super::MAX_CONTEXT) as usize).max(context);
+    }
     let affordable = usize::try_from(CACHE_MEMORY / position_bytes(config).max(1)).unwrap_or(usize::MAX);
-    affordable.clamp(context, context.saturating_mul(MAX_SEQUENCES))
+    affordable.clamp(context, context.saturating_mul(parallel(options)))
 }
 
 fn card(tokens: &Tokens, settings: &Settings, context: usize, vocabulary: usize, options: &Options) -> Card {
@@ -255,6 +307,7 @@ fn card(tokens: &Tokens, settings: &Settings, context: usize, vocabulary: usize,
         begin: begin.and_then(signed),
         end: end.and_then(signed),
         specials: tokens.specials().to_vec(),
+        embedding: None,
     }
 }
 

@@ -3,11 +3,12 @@
 //! The crate of the same house does the first. The second is a table of bytes made once, because answers leave token by
 //! token and the crate's decoders want whole sequences.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use serde_json::Value;
 use tokenizers::Tokenizer;
 
+use crate::engine::grammar::Words;
 use crate::engine::{Special, Token};
 
 /// Most bytes that one token may stand for; the longest in use (runs of spaces) have some 500.
@@ -100,6 +101,20 @@ impl Tokens {
     /// The bytes that a token adds to an answer; none for special tokens.
     pub(super) fn piece(&self, token: u32) -> &[u8] {
         usize::try_from(token).ok().and_then(|token| self.pieces.get(token)).map_or(&[], AsRef::as_ref)
+    }
+
+    /// The vocabulary's bytes, for answers that are kept to a form.
+    pub(super) fn words(&self, ends: &BTreeSet<u32>) -> Words {
+        let mut words = Words { words: Vec::new(), steering: Vec::new(), ends: Vec::new() };
+        for (token, piece) in (0u32..).zip(&self.pieces) {
+            let steers = piece.is_empty();
+            let name = || self.parse.id_to_token(token).unwrap_or_default().into_bytes();
+            words.words.push(if steers { name() } else { piece.to_vec() });
+            words.steering.push(steers);
+        }
+        let known = ends.iter().filter(|end| (**end as usize) < self.pieces.len());
+        words.ends = known.filter_map(|end| Token::try_from(*end).ok()).collect();
+        words
     }
 
     /// Most bytes of text that one token stands for.

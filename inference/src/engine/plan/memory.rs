@@ -11,7 +11,7 @@ use registry::serving::Options;
 use serde::Serialize;
 
 use super::{Plan, candle, llama, machine};
-use crate::engine::{EngineError, context};
+use crate::engine::{EngineError, MAX_CONTEXT, context};
 use crate::gate::VerifiedFile;
 
 /// What allocators, tokenizers and the process itself take.
@@ -66,7 +66,7 @@ pub(crate) fn estimate(plan: &Plan<'_>, options: &Options, open: &Open<'_>) -> R
             let (layout, metadata) =
                 gguf::read(reader, weights.size).map_err(|error| refused(weights, error.to_string()))?;
             let trained = u32::try_from(metadata.context_length.unwrap_or(u64::MAX)).unwrap_or(u32::MAX);
-            Ok(llama_memory(&layout, context(options, trained).get()))
+            Ok(llama_memory(&layout, context(options, trained).get(), options))
         }
         Plan::Candle { files } => {
             let mut config = None;
@@ -90,7 +90,7 @@ pub(crate) fn estimate(plan: &Plan<'_>, options: &Options, open: &Open<'_>) -> R
     .map(|memory| Memory { working: memory.working.saturating_add(SLACK), ..memory })
 }
 
-fn llama_memory(layout: &Layout, context: u32) -> Memory {
+fn llama_memory(layout: &Layout, context: u32, options: &Options) -> Memory {
     let rows = |names: &[&str]| -> u64 {
         let found =
             layout.tensors.iter().filter(|tensor| names.iter().any(|name| tensor.name.ends_with(name)));
@@ -100,7 +100,7 @@ fn llama_memory(layout: &Layout, context: u32) -> Memory {
     let batch = u64::try_from(llama::BATCH).unwrap_or(u64::MAX);
     Memory {
         weights: layout.end(),
-        cache: cached.saturating_mul(u64::from(context)),
+        cache: cached.saturating_mul(u64::from(options.cache.unwrap_or(0).clamp(context, MAX_CONTEXT))),
         // The logits of a whole batch are the largest thing that it keeps.
         working: rows(&["token_embd.weight"]).saturating_mul(COMPUTED).saturating_mul(batch),
         context,
