@@ -4,6 +4,7 @@
 //! It shares no code with the worker's engine but the process-wide initialisation: its own loop, its own
 //! choice of the likeliest token, and llama.cpp's own chat templates and detokenisation.
 
+use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -47,35 +48,6 @@ pub fn chat(
     generate(&model, &prompt, max_tokens, threads)
 }
 
-/// How much less likely than the likeliest, by their logits, any of the tokens `answer` is that follow on `prompt`: 0 where
-/// each is the likeliest.
-pub fn worst_gap(path: &Path, prompt: &str, answer: &[i32], threads: u32) -> Result<f32, DirectError> {
-    let model = load(path)?;
-    let prompt = model.vocab().tokenize(prompt.as_bytes(), false, true);
-    let room = u32::try_from(prompt.len() + answer.len()).map_err(because)?;
-    let threads = i32::try_from(threads).map_err(because)?;
-    let params = LlamaContextParams::default()
-        .with_n_ctx(NonZeroU32::new(room))
-        .with_n_batch(room)
-        .with_n_threads(threads)
-        .with_n_threads_batch(threads);
-    let mut context = model.new_context(crate::engine::backend(), params).map_err(because)?;
-    let mut batch = LlamaBatch::new(usize::try_from(room).map_err(because)?, 1);
-    batch.add_sequence(&prompt, 0, false).map_err(because)?;
-    let mut worst = 0f32;
-    let first = i32::try_from(prompt.len()).map_err(because)?;
-    for (position, token) in (first..).zip(answer) {
-        context.decode(&mut batch).map_err(because)?;
-        let logits = context.get_logits_ith(batch.n_tokens() - 1);
-        let best = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let chosen = usize::try_from(*token).ok().and_then(|token| logits.get(token)).copied();
-        worst = worst.max(best - chosen.ok_or_else(|| because("no such token"))?);
-        batch.clear();
-        batch.add(LlamaToken(*token), position, &[0], true).map_err(because)?;
-    }
-    Ok(worst)
-}
-
 fn load(path: &Path) -> Result<LlamaModel, DirectError> {
     let params = LlamaModelParams::default().with_progress_callback(|_| true);
     LlamaModel::load_from_file(crate::engine::backend(), path, &params).map_err(because)
@@ -116,8 +88,8 @@ fn generate(model: &LlamaModel, prompt: &str, max_tokens: u32, threads: u32) -> 
 /// Tokens that llama.cpp computes in one go by default.
 const BATCH: usize = 512;
 
-/// The engine alone on several prompts at once, without a schedule, a cache of beginnings or an interface around it: what a
-/// server's rate is measured by. It goes as llama.cpp's own `batched-bench` does: all prompts, then all answers in step.
+/// The engine alone, without a schedule, a cache of beginnings or an interface around it: what a server's answers and its
+/// rate are measured by.
 #[derive(Debug)]
 pub struct Alone {
     model: LlamaModel,
@@ -135,8 +107,40 @@ impl Alone {
         self.model.vocab().tokenize(prompt.as_bytes(), true, true).len()
     }
 
+    /// How much less likely than the likeliest, by their logits, any token of `answer` is that follows on `prompt` (special
+    /// tokens and all): 0 where each is the likeliest. The answer's tokens are told by their bytes.
+    pub fn worst_gap(&self, prompt: &str, answer: &[Vec<u8>]) -> Result<f32, DirectError> {
+        let vocab = self.model.vocab();
+        let mut known: HashMap<Vec<u8>, LlamaToken> = HashMap::new();
+        for token in vocab.tokens() {
+            known.entry(vocab.token_to_piece(token, false, None)).or_insert(token);
+        }
+        let prompt = vocab.tokenize(prompt.as_bytes(), false, true);
+        let room = u32::try_from(prompt.len() + answer.len()).map_err(because)?;
+        let params = LlamaContextParams::default()
+            .with_n_ctx(NonZeroU32::new(room))
+            .with_n_batch(room)
+            .with_n_threads(self.threads)
+            .with_n_threads_batch(self.threads);
+        let mut context = self.model.new_context(crate::engine::backend(), params).map_err(because)?;
+        let mut batch = LlamaBatch::new(usize::try_from(room).map_err(because)?, 1);
+        batch.add_sequence(&prompt, 0, false).map_err(because)?;
+        let mut worst = 0f32;
+        for (place, bytes) in answer.iter().enumerate() {
+            context.decode(&mut batch).map_err(because)?;
+            let token = *known.get(bytes).ok_or_else(|| because("no token has these bytes"))?;
+            let logits = context.get_logits_ith(batch.n_tokens() - 1);
+            let best = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let chosen = usize::try_from(token.0).ok().and_then(|token| logits.get(token)).copied();
+            worst = worst.max(best - chosen.ok_or_else(|| because("no such token"))?);
+            batch.clear();
+            put(&mut batch, token, prompt.len() + place, 0, true)?;
+        }
+        Ok(worst)
+    }
+
     /// The time that `tokens` tokens for each of `prompts` take, the likeliest each time, ends or not; what is loaded and
-    /// reserved before is not in it.
+    /// reserved before is not in it. It goes as llama.cpp's own `batched-bench` does: all prompts, then all answers in step.
     pub fn generate(&self, prompts: &[String], tokens: usize) -> Result<Duration, DirectError> {
         let vocab = self.model.vocab();
         let prompts: Vec<Vec<LlamaToken>> =

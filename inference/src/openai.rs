@@ -16,7 +16,7 @@ mod tools;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -41,7 +41,7 @@ use reply::{Kind, Reply};
 use request::{Input, Request};
 
 use crate::engine::grammar::{Grammar, GrammarError, Grammars};
-use crate::engine::{Caller, Engine, Failure, Job, PushError, Queue, Token};
+use crate::engine::{Engine, Failure, Job, Queue, Token};
 use crate::halt::Halt;
 use crate::lease::Leash;
 use crate::prompt::{Prompter, TOKENISER_STACK};

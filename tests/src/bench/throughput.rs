@@ -20,16 +20,16 @@ const LIMIT: f64 = 0.95;
 /// Requests at once.
 const AT_ONCE: [usize; 3] = [1, 4, 16];
 /// Each is measured so often, in turn; the fastest counts, since other work on the machine only slows.
-const ROUNDS: u32 = 5;
+const ROUNDS: usize = 3;
 /// Compute threads of both: what the tests' settings give a worker.
 const THREADS: u32 = 2;
 /// Tokens of each answer where answers are measured, and words of a prompt where prompts are.
 const ANSWER: usize = 96;
-const WORDS: usize = 360;
+const WORDS: usize = 40;
 
 /// The part of `bench-inference`.
 pub fn part(folder: &Path) -> Result<Vec<Bar>, String> {
-    let rounds = number("ROUNDS", ROUNDS as usize);
+    let rounds = number("ROUNDS", ROUNDS);
     let (answer, words) = (number("TOKENS", ANSWER), number("WORDS", WORDS));
     let net = Net::under(folder);
     let home = net.nation("alba");
@@ -41,7 +41,7 @@ pub fn part(folder: &Path) -> Result<Vec<Bar>, String> {
     let alone = Alone::load(binary::weights_file(), THREADS).map_err(|error| error.to_string())?;
     let mut table = Table::new(&["what", "at once", "worker, tokens/s", "engine alone, tokens/s", "share"]);
     let mut bars = Vec::new();
-    for (name, words, tokens) in [("decode", 8, answer), ("prompt", words, 1)] {
+    for (name, words, tokens) in [("decode", 2, answer), ("prompt", words, 1)] {
         for at_once in AT_ONCE {
             let (mut worker, mut engine) = (0f64, 0f64);
             for round in 0..rounds {

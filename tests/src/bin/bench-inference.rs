@@ -6,7 +6,7 @@
 //!   load       verified loading over hashing's own floor, and a real model's load with and without it
 //!   throughput tokens a second at 1, 4 and 16 requests, beside the engine alone
 //!
-//! STEELYARD_BENCH_ROUNDS          how often each is measured (5); TOKENS and WORDS: how long answers and prompts are
+//! STEELYARD_BENCH_ROUNDS          how often each is measured (3); TOKENS and WORDS: how long answers and prompts are
 //! STEELYARD_BENCH_LOAD_MIB        how large the generated weights are (1024)
 //! STEELYARD_BENCH_DIR             where they lie (/dev/shm)
 //! STEELYARD_WEIGHTS               a real GGUF file, for the rows that load one

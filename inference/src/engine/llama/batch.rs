@@ -16,6 +16,9 @@ use crate::halt::Halt;
 /// A step that the engine can't compute is tried again from nothing so often; then its requests are told.
 const TRIES: u32 = 3;
 
+/// Steps between two looks at what llama.cpp said meanwhile.
+const STEPS: usize = 256;
+
 /// A job at work or waiting in the schedule.
 struct Work {
     job: Job,
@@ -53,18 +56,21 @@ pub(super) fn serve(llama: &Llama, context: LlamaContext<'_>, queue: &Queue, hal
         last: 0,
         failed: 0,
     };
-    while let Some(jobs) = queue.drain(engine.works.is_empty()) {
-        for job in jobs {
-            engine.take(job, queue);
+    // Catching llama.cpp's lines has its price, so many steps share it.
+    while engine.take_all(queue, true) && !halt.is_set() {
+        if engine.works.is_empty() {
+            engine.tell(queue);
+            continue;
         }
-        engine.sweep(queue);
-        if halt.is_set() {
-            break;
-        }
-        if !engine.works.is_empty() {
-            let ((), _) = logs::caught(|| engine.step(queue));
-        }
-        engine.tell(queue);
+        let ((), _) = logs::caught(|| {
+            for _ in 0..STEPS {
+                engine.step(queue);
+                engine.tell(queue);
+                if !engine.take_all(queue, false) || halt.is_set() || engine.works.is_empty() {
+                    break;
+                }
+            }
+        });
     }
     let failure =
         halt.cause().map_or_else(|| Failure::Engine("the engine ended".to_owned()), Failure::Halted);
@@ -74,6 +80,17 @@ pub(super) fn serve(llama: &Llama, context: LlamaContext<'_>, queue: &Queue, hal
 }
 
 impl Loop<'_> {
+    /// Takes what waits in the queue, and lets go of what is over; waits where there is nothing else to do, if it `may`.
+    /// Whether the queue is open.
+    fn take_all(&mut self, queue: &Queue, may: bool) -> bool {
+        let Some(jobs) = queue.drain(may && self.works.is_empty()) else { return false };
+        for job in jobs {
+            self.take(job, queue);
+        }
+        self.sweep(queue);
+        true
+    }
+
     fn take(&mut self, mut job: Job, queue: &Queue) {
         if job.embed {
             queue.metrics().failed();

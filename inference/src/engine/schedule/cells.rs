@@ -43,6 +43,15 @@ impl Cells {
         }
     }
 
+    /// How many cells nobody but these sequences hold.
+    pub(super) fn only_of<'a>(&self, sequences: impl Iterator<Item = &'a [u32]>) -> usize {
+        let mut held = vec![0u16; self.holders.len()];
+        for cell in sequences.flatten() {
+            held[*cell as usize] += 1;
+        }
+        held.iter().zip(&self.holders).filter(|(held, holders)| **held > 0 && held == holders).count()
+    }
+
     /// Cells that nobody holds.
     pub(super) fn free(&self) -> usize {
         self.free.len()

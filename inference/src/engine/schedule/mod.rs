@@ -249,10 +249,10 @@ impl Schedule {
         let (source, shared) = self.best(&request.tokens);
         let needed = request.tokens.len() - shared + 1;
         let reserve = if self.running() == 0 { 0 } else { RESERVE * (self.running() + 1) };
+        if self.running() > 0 && self.obtainable(source) < needed + reserve {
+            return false;
+        }
         if !self.make_room(needed + reserve, source) {
-            if self.running() > 0 {
-                return false;
-            }
             // Alone it fits, but not beside all of what it shares with.
             if let Some(source) = source {
                 self.cut(source, shared);
@@ -299,6 +299,16 @@ impl Schedule {
             self.clear(oldest);
         }
         true
+    }
+
+    /// Cells that are free or would be without any kept sequence but `source`.
+    fn obtainable(&self, source: Option<usize>) -> usize {
+        let kept = self
+            .sequences
+            .iter()
+            .enumerate()
+            .filter(|(at, sequence)| matches!(sequence.holder, Holder::Kept(_)) && Some(*at) != source);
+        self.cells.free() + self.cells.only_of(kept.map(|(_, sequence)| sequence.cells.as_slice()))
     }
 
     fn oldest_kept(&self, except: Option<usize>) -> Option<usize> {

@@ -22,15 +22,11 @@ const ROUNDING: f32 = 1e-3;
 
 /// How much less likely than the likeliest any token of an answer was when the engine computes it alone.
 fn gap(serving: &Serving, prompt: &str, reply: &Value) -> f32 {
-    let words = serving.engine.words().unwrap().words;
     let told = reply["choices"][0]["logprobs"]["content"].as_array().unwrap();
-    let number = |token: &Value| {
-        let bytes: Vec<u8> = serde_json::from_value(token["bytes"].clone()).unwrap();
-        words.iter().position(|word| *word == bytes).unwrap() as Token
-    };
-    let tokens: Vec<Token> = told.iter().map(number).collect();
+    let bytes = |token: &Value| serde_json::from_value(token["bytes"].clone()).unwrap();
+    let answer: Vec<Vec<u8>> = told.iter().map(bytes).collect();
     let prompt = format!("<s><|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n", prompt.trim());
-    direct::worst_gap(&serving.weights, &prompt, &tokens, 1).unwrap()
+    direct::Alone::load(&serving.weights, 1).unwrap().worst_gap(&prompt, &answer).unwrap()
 }
 
 fn complete(address: SocketAddr, prompt: &str, tokens: u32) -> Value {
