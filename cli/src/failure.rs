@@ -159,6 +159,20 @@ by_problem!(
     registry::envelope::EnvelopeError
 );
 
+impl From<node::serve_keys::ServeKeyError> for Failure {
+    fn from(error: node::serve_keys::ServeKeyError) -> Self {
+        use node::serve_keys::ServeKeyError;
+        let exit = match &error {
+            ServeKeyError::Unknown(_) => Exit::NotFound,
+            ServeKeyError::Name(_) | ServeKeyError::TooMany => Exit::Usage,
+            ServeKeyError::Exposed { .. } => Exit::Policy,
+            ServeKeyError::Malformed { .. } => Exit::Verification,
+            ServeKeyError::Io { .. } | ServeKeyError::Busy { .. } | ServeKeyError::Random(_) => Exit::Other,
+        };
+        Self::new(exit, error)
+    }
+}
+
 impl From<node::config::ConfigError> for Failure {
     fn from(error: node::config::ConfigError) -> Self {
         Self::usage(error)

@@ -23,6 +23,7 @@ use std::path::PathBuf;
 use registry::admitted::AdmittedFile;
 use registry::chunk::{ChunkMap, MAX_ENCODED};
 use registry::digest::Digest;
+use registry::mapped::Mapped;
 use registry::serving::hand;
 
 pub use error::{GateError, Place};
@@ -124,6 +125,11 @@ impl VerifiedFile {
     /// The very file that was hashed.
     pub fn file(&self) -> &File {
         &self.0.file
+    }
+
+    /// Maps the very file that was hashed.
+    pub fn map(&self) -> io::Result<Mapped> {
+        Mapped::new(&self.0.file)
     }
 
     /// Path in the release.

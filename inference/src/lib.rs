@@ -4,6 +4,7 @@
 //! (`registry::serving`). The worker builds walls around itself ([`sealed`]), hashes what the node handed in ([`gate`]),
 //! gives the very descriptor that it hashed to an [`engine`], and serves OpenAI's interface ([`openai`]).
 
+pub mod calls;
 pub mod direct;
 pub mod engine;
 pub mod gate;

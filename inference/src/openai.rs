@@ -1,18 +1,27 @@
-//! The OpenAI interface: `/v1/models`, `/v1/completions`, `/v1/chat/completions`, and `/health`.
+//! The OpenAI interface: `/v1/models`, `/v1/completions`, `/v1/chat/completions`, `/v1/embeddings`, `/health` and
+//! `/metrics`.
 
+mod access;
+mod answers;
+mod embeddings;
 mod error;
+mod fields;
+mod format;
+mod logprobs;
 mod messages;
 mod reply;
 mod request;
 mod stream;
+mod tools;
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -20,14 +29,19 @@ use futures::StreamExt;
 use registry::admitted::Admitted;
 use registry::digest::Digest;
 use registry::reference::{Model, Version};
+use registry::serving::Access;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 
+pub use access::Connection;
+use access::{Active, Asked, Gatekeeper};
+use answers::Answers;
 pub use error::ApiError;
+use format::Form;
 use reply::{Kind, Reply};
 use request::{Input, Request};
 
-use crate::engine::{Done, Engine, Event, Failure, Job, PushError, Queue, Token};
+use crate::engine::grammar::{Grammar, GrammarError, Grammars};
+use crate::engine::{Engine, Failure, Job, Queue, Token};
 use crate::halt::Halt;
 use crate::lease::Leash;
 use crate::prompt::{Prompter, TOKENISER_STACK};
@@ -65,6 +79,16 @@ struct Served {
     engine: Arc<dyn Engine>,
     prompter: Prompter,
     created: i64,
+    /// Made when the first answer is to be kept to a form.
+    grammars: OnceLock<Option<Grammars>>,
+}
+
+impl Served {
+    /// Makes grammars for this model. The first call takes long.
+    fn grammars(&self) -> Result<&Grammars, GrammarError> {
+        let make = || self.engine.words().and_then(|words| Grammars::new(words).ok());
+        self.grammars.get_or_init(make).as_ref().ok_or(GrammarError::Unsupported)
+    }
 }
 
 struct Inner {
@@ -74,28 +98,16 @@ struct Inner {
     halt: Halt,
     leash: OnceLock<Leash>,
     served: OnceLock<Arc<Served>>,
+    gatekeeper: Gatekeeper,
     active: Arc<AtomicU32>,
+    /// Requests at work for each key.
+    by_key: Arc<Mutex<HashMap<u32, usize>>>,
     cut_off: AtomicU32,
 }
 
 /// What the handlers share.
 #[derive(Clone)]
 pub struct App(Arc<Inner>);
-
-/// Counts a request for as long as it is answered.
-struct Active(Arc<AtomicU32>);
-
-impl Drop for Active {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// What comes of a job as long as it goes well.
-enum Heard {
-    Text(String),
-    Done(Done),
-}
 
 impl App {
     /// Answers "loading" until [`App::loaded`].
@@ -108,7 +120,9 @@ impl App {
             halt,
             leash: OnceLock::new(),
             served: OnceLock::new(),
+            gatekeeper: Gatekeeper::new(Access::default()),
             active: Arc::default(),
+            by_key: Arc::default(),
             cut_off: AtomicU32::new(0),
         }))
     }
@@ -120,10 +134,15 @@ impl App {
         }
     }
 
+    /// From now on only those may ask.
+    pub fn admit(&self, access: Access) {
+        self.0.gatekeeper.change(access);
+    }
+
     /// From now on requests are answered. Only the first call counts.
     pub fn loaded(&self, engine: Arc<dyn Engine>) {
         let prompter = Prompter::new(engine.card());
-        let served = Served { engine, prompter, created: reply::now() };
+        let served = Served { engine, prompter, created: reply::now(), grammars: OnceLock::new() };
         if self.0.served.set(Arc::new(served)).is_err() {
             tracing::warn!("a model is served already");
         }
@@ -147,6 +166,8 @@ impl App {
             .route("/v1/models/{*id}", get(model))
             .route("/v1/completions", post(completions))
             .route("/v1/chat/completions", post(chat))
+            .route("/v1/embeddings", post(embed))
+            .route("/metrics", get(metrics))
             .fallback(|method: Method, uri: Uri| async move {
                 ApiError::no_such_path(method.as_str(), uri.path())
             })
@@ -185,16 +206,24 @@ impl App {
         }
     }
 
-    /// Counts a request, unless there are too many already.
-    fn enter(&self) -> Result<Arc<Active>, ApiError> {
-        let before = self.0.active.fetch_add(1, Ordering::Relaxed);
-        let active = Arc::new(Active(Arc::clone(&self.0.active)));
-        let limit = self.0.queue.limit();
-        if usize::try_from(before).is_ok_and(|before| before < limit) {
-            Ok(active)
-        } else {
-            Err(ApiError::refused(&PushError::Full { limit }, self.model()))
+    /// Gives a job to the engine.
+    fn push(&self, job: Job) -> Result<(), ApiError> {
+        self.0.queue.push(job).map_err(|error| {
+            self.0.queue.metrics().refused();
+            ApiError::refused(&error, self.model())
+        })
+    }
+
+    fn halt(&self) -> &Halt {
+        &self.0.halt
+    }
+
+    /// The error for a request that was cut off.
+    fn cut_off_by(&self, failure: &Failure) -> ApiError {
+        if matches!(failure, Failure::Halted(_)) {
+            self.0.cut_off.fetch_add(1, Ordering::Relaxed);
         }
+        ApiError::failed(failure, self.model())
     }
 
     fn describe(&self, served: &Served) -> Value {
@@ -204,33 +233,13 @@ impl App {
             "id": self.model(), "object": "model", "created": served.created, "owned_by": model.nation.as_str(),
             "steelyard": {
                 "release": release, "version": version, "engine": card.engine, "context": card.context,
-                "vocabulary": card.vocabulary,
+                "vocabulary": card.vocabulary, "embedding": card.embedding,
             },
         })
     }
 
-    /// The job's next event, or the order to stop, whichever comes first: an engine in the middle of a long
-    /// prompt hears the order later than the asker should.
-    async fn next(&self, events: &mut mpsc::Receiver<Event>) -> Result<Heard, ApiError> {
-        let event = tokio::select! {
-            biased;
-            cause = self.0.halt.wait() => Some(Event::Failed(Failure::Halted(cause))),
-            event = events.recv() => event,
-        };
-        match event {
-            Some(Event::Text(text)) => Ok(Heard::Text(text)),
-            Some(Event::Done(done)) => Ok(Heard::Done(done)),
-            None => Err(ApiError::internal("the engine ended without an answer")),
-            Some(Event::Failed(failure)) => {
-                if matches!(failure, Failure::Halted(_)) {
-                    self.0.cut_off.fetch_add(1, Ordering::Relaxed);
-                }
-                Err(ApiError::failed(&failure, self.model()))
-            }
-        }
-    }
-
-    async fn answer(self, kind: Kind, body: Body) -> Result<Response, ApiError> {
+    async fn answer(self, kind: Kind, asked: Asked, body: Body) -> Result<Response, ApiError> {
+        let begun = Instant::now();
         // First, because a client that is still sending does not hear what is answered.
         let body = read_body(body).await?;
         self.served()?;
@@ -241,34 +250,71 @@ impl App {
         drop(body);
         self.check_model(request.model.as_deref())?;
         let served = self.served()?;
-        let active = self.enter()?;
-        let Request { input, max_tokens, mut sampling, seeded, mut stops, stream, include_usage, .. } =
+        if served.engine.card().embedding.is_some() {
+            return Err(ApiError::wrong_purpose(self.model(), "makes embeddings and generates no text"));
+        }
+        let asked = asked.within(request.timeout, begun);
+        let active = self.enter(asked.caller)?;
+        let style = served.prompter.style();
+        let finds_calls = !request.tools.told().is_empty();
+        if finds_calls && style == crate::calls::Style::Unknown {
+            return Err(ApiError::no_tools());
+        }
+        let wanted =
+            stream::Wanted { include_usage: request.include_usage, likely: request.logprobs.is_some() };
+        let (streams, asked_for) = (request.stream, request.clone());
+        let prepared = prepare(Arc::clone(&served), request, Arc::clone(&active)).await?;
+        let prompt_tokens = prepared.prompt.len();
+        let events = self.ask(&served, asked_for, asked, prepared)?;
+        let answers = Answers::new(events, finds_calls.then_some(style));
+        let fingerprint = self.0.identity.release.short();
+        let reply = Reply::new(kind, self.model(), &fingerprint, prompt_tokens);
+        if streams {
+            return Ok(stream::respond(self, reply, answers, &wanted, active));
+        }
+        let (answers, usage) = answers.whole(&self, wanted.likely).await?;
+        Ok(Json(reply.whole(answers, usage)).into_response())
+    }
+
+    /// Gives the engine a job for each answer that is wanted.
+    fn ask(
+        &self,
+        served: &Served,
+        request: Request,
+        asked: Asked,
+        prepared: Prepared,
+    ) -> Result<Vec<tokio::sync::mpsc::Receiver<crate::engine::Event>>, ApiError> {
+        let Prepared { prompt, grammar } = prepared;
+        let Request { input, max_tokens, mut sampling, seeded, mut stops, bias, logprobs, choices, .. } =
             request;
+        let vocabulary = served.engine.card().vocabulary;
+        if let Some((token, _)) = bias.iter().find(|(token, _)| token.cast_unsigned() >= vocabulary) {
+            let message = format!("there is no token {token}; the vocabulary has {vocabulary}");
+            return Err(fields::wrong("logit_bias", message));
+        }
         if let Input::Messages(_) = &input {
             stops.extend(served.prompter.stops());
         }
-        let prompt = tokenise(Arc::clone(&served), input, Arc::clone(&active)).await?;
         if !seeded {
             sampling.seed = reply::random() as u32;
         }
-        let prompt_tokens = prompt.len();
-        let room =
-            served.engine.card().context.saturating_sub(u32::try_from(prompt_tokens).unwrap_or(u32::MAX));
+        let length = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
+        let room = served.engine.card().context.saturating_sub(length);
         let max_tokens = max_tokens.unwrap_or(room).min(room);
-        let (job, mut events) = Job::new(prompt, sampling, max_tokens, stops);
-        self.0.queue.push(job).map_err(|error| ApiError::refused(&error, self.model()))?;
-        let fingerprint = self.0.identity.release.short();
-        let reply = Reply::new(kind, self.model(), &fingerprint, prompt_tokens);
-        if stream {
-            return Ok(stream::respond(self, reply, events, include_usage, active));
+        let mut events = Vec::new();
+        for choice in 0..choices {
+            // Each answer is another one, and the same again for the same seed.
+            let sampling = crate::engine::Sampling { seed: sampling.seed.wrapping_add(choice), ..sampling };
+            let (mut job, answer) = Job::new(prompt.clone(), sampling, max_tokens, stops.clone());
+            job.bias.clone_from(&bias);
+            job.logprobs = logprobs;
+            job.grammar = grammar.as_ref().map(Grammar::again);
+            job.caller = asked.caller;
+            job.deadline = Some(asked.deadline);
+            self.push(job)?;
+            events.push(answer);
         }
-        let mut text = String::new();
-        loop {
-            match self.next(&mut events).await? {
-                Heard::Text(more) => text.push_str(&more),
-                Heard::Done(done) => return Ok(Json(reply.whole(&text, &done)).into_response()),
-            }
-        }
+        Ok(events)
     }
 }
 
@@ -295,46 +341,90 @@ async fn read_body(body: Body) -> Result<Vec<u8>, ApiError> {
     tokio::time::timeout(BODY_TIMEOUT, read).await.unwrap_or_else(|_| Err(late()))
 }
 
-/// Renders and tokenises on a thread with a deep stack.
-async fn tokenise(served: Arc<Served>, input: Input, active: Arc<Active>) -> Result<Vec<Token>, ApiError> {
+/// What a job is made of.
+struct Prepared {
+    prompt: Vec<Token>,
+    grammar: Option<Grammar>,
+}
+
+/// Does `work` on a thread with a deep stack.
+async fn on_deep_stack<T: Send + 'static>(
+    active: Arc<Active>,
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
     let (send, receive) = tokio::sync::oneshot::channel();
     let spawned = std::thread::Builder::new().name("tokeniser".to_owned()).stack_size(TOKENISER_STACK).spawn(
         move || {
             // A request whose asker has left counts until its thread ends.
             let _active = active;
-            let engine = served.engine.as_ref();
-            let tokens = match input {
-                Input::Prompt(prompt) => served
-                    .prompter
-                    .completion(engine, &prompt)
-                    .map_err(|error| ApiError::prompt(&error, "prompt")),
-                Input::Messages(messages) => served
-                    .prompter
-                    .chat(engine, messages)
-                    .map_err(|error| ApiError::prompt(&error, "messages")),
-            };
             // The asker may have left.
-            let _ = send.send(tokens);
+            let _ = send.send(work());
         },
     );
     spawned.map_err(|error| ApiError::internal(format!("no thread for the prompt: {error}")))?;
     receive.await.unwrap_or_else(|_| Err(ApiError::internal("the prompt could not be tokenised")))
 }
 
-async fn completions(State(app): State<App>, body: Body) -> Result<Response, ApiError> {
-    app.answer(Kind::Completion, body).await
+/// Renders and tokenises, and compiles what the answer must look like.
+async fn prepare(served: Arc<Served>, request: Request, active: Arc<Active>) -> Result<Prepared, ApiError> {
+    on_deep_stack(active, move || {
+        let engine = served.engine.as_ref();
+        let Request { input, form, tools, .. } = request;
+        let grammar = match form {
+            Form::Json(schema) => {
+                let made = served.grammars().and_then(|grammars| grammars.json(schema));
+                Some(made.map_err(|error| ApiError::form(&error, "response_format"))?)
+            }
+            Form::Text if tools.choice.must() => {
+                let style = served.prompter.style();
+                let made = served
+                    .grammars()
+                    .and_then(|grammars| style.grammar(grammars, &tools.tools, tools.choice, tools.parallel));
+                made.map_err(|error| ApiError::form(&error, "tools"))?
+            }
+            Form::Text => None,
+        };
+        let prompt = match input {
+            Input::Prompt(prompt) => served
+                .prompter
+                .completion(engine, &prompt)
+                .map_err(|error| ApiError::prompt(&error, "prompt")),
+            Input::Messages(messages) => served
+                .prompter
+                .chat(engine, messages, tools.told())
+                .map_err(|error| ApiError::prompt(&error, "messages")),
+        };
+        Ok(Prepared { prompt: prompt?, grammar })
+    })
+    .await
 }
 
-async fn chat(State(app): State<App>, body: Body) -> Result<Response, ApiError> {
-    app.answer(Kind::Chat, body).await
+async fn completions(State(app): State<App>, asked: Asked, body: Body) -> Result<Response, ApiError> {
+    app.answer(Kind::Completion, asked, body).await
 }
 
-async fn models(State(app): State<App>) -> Result<Json<Value>, ApiError> {
+async fn chat(State(app): State<App>, asked: Asked, body: Body) -> Result<Response, ApiError> {
+    app.answer(Kind::Chat, asked, body).await
+}
+
+async fn embed(State(app): State<App>, asked: Asked, body: Body) -> Result<Response, ApiError> {
+    let body = read_body(body).await?;
+    embeddings::answer(app, asked, &body).await
+}
+
+/// For Prometheus.
+async fn metrics(State(app): State<App>, _: Asked) -> Response {
+    let mut text = app.0.queue.metrics().text(app.0.queue.generated());
+    text.push_str(&crate::engine::devices());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+}
+
+async fn models(State(app): State<App>, _: Asked) -> Result<Json<Value>, ApiError> {
     let served = app.served()?;
     Ok(Json(json!({ "object": "list", "data": [app.describe(&served)] })))
 }
 
-async fn model(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+async fn model(State(app): State<App>, _: Asked, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
     let served = app.served()?;
     app.check_model(Some(&id))?;
     Ok(Json(app.describe(&served)))

@@ -10,6 +10,9 @@ use std::collections::HashMap;
 
 use aho_corasick::{AhoCorasick, MatchKind};
 
+use serde_json::Value;
+
+use crate::calls::{self, Style, Tool};
 use crate::engine::{Card, Engine, Special, Token};
 use crate::template::{CHATML, CHATML_END, ChatTemplate, Message, TemplateError};
 
@@ -62,6 +65,7 @@ fn prompt_size(tokens: Option<usize>, bytes: usize) -> String {
 pub struct Prompter {
     template: Result<ChatTemplate, String>,
     is_fallback: bool,
+    style: Style,
     shield: Shield,
     card: Card,
 }
@@ -77,6 +81,7 @@ impl Prompter {
         Self {
             template: template.map_err(|error| error.to_string()),
             is_fallback: card.template.is_none(),
+            style: Style::of(source),
             shield: Shield::new(&card.specials),
             card: card.clone(),
         }
@@ -87,17 +92,37 @@ impl Prompter {
         if self.is_fallback { vec![CHATML_END.to_owned()] } else { Vec::new() }
     }
 
-    /// Tokens of a chat. Call it on a deep stack ([`TOKENISER_STACK`]).
-    pub fn chat(&self, engine: &dyn Engine, messages: Vec<Message>) -> Result<Vec<Token>, PromptError> {
+    /// The form in which the model calls functions.
+    pub fn style(&self) -> Style {
+        self.style
+    }
+
+    /// Tokens of a chat in which `tools` may be called. Call it on a deep stack ([`TOKENISER_STACK`]).
+    pub fn chat(
+        &self,
+        engine: &dyn Engine,
+        mut messages: Vec<Message>,
+        tools: &[Tool],
+    ) -> Result<Vec<Token>, PromptError> {
         let template = self.template.as_ref().map_err(|error| TemplateError::Broken(error.clone()))?;
+        let mut told: &[Tool] = tools;
+        if self.style == (Style::Tagged { known: false }) {
+            messages = calls::spell_out(messages, tools);
+            told = &[];
+        }
         let mut marks = Marks::default();
         let mut shielded = Vec::with_capacity(messages.len());
         for message in messages {
             let content = self.shield.cover(&message.content, &mut marks)?;
             let name = message.name.map(|name| self.shield.cover(&name, &mut marks)).transpose()?;
-            shielded.push(Message { role: message.role, content, name });
+            let call_id = message.call_id.map(|id| self.shield.cover(&id, &mut marks)).transpose()?;
+            let calls = message.calls.into_iter().map(|call| self.shield.cover_json(call, &mut marks));
+            let calls = calls.collect::<Result<_, _>>()?;
+            shielded.push(Message { role: message.role, content, name, calls, call_id });
         }
-        let rendered = template.render(&shielded)?;
+        let told = told.iter().map(|tool| self.shield.cover_json(tool.whole.clone(), &mut marks));
+        let told: Vec<Value> = told.collect::<Result<_, _>>()?;
+        let rendered = template.render(&shielded, &told)?;
         // As llama.cpp's server does: the tokens that begin and end a prompt come from the vocabulary's rule,
         // not twice.
         let mut text = rendered.as_str();
@@ -114,6 +139,12 @@ impl Prompter {
     /// ([`TOKENISER_STACK`]).
     pub fn completion(&self, engine: &dyn Engine, prompt: &str) -> Result<Vec<Token>, PromptError> {
         self.tokens(engine, vec![(prompt, Special::Parse)], prompt.len())
+    }
+
+    /// Tokens of a text that is to be embedded: special tokens in it are only text. Call it on a deep stack
+    /// ([`TOKENISER_STACK`]).
+    pub fn embedding(&self, engine: &dyn Engine, text: &str) -> Result<Vec<Token>, PromptError> {
+        self.tokens(engine, vec![(text, Special::Literal)], text.len())
     }
 
     fn tokens(
@@ -188,6 +219,25 @@ impl Shield {
         }
         covered.push_str(tail.get(trimmed.len()..).unwrap_or_default());
         Ok(covered)
+    }
+
+    /// `value` with all its texts covered, names included. Its depth is bounded by who parsed it.
+    fn cover_json(&self, value: Value, marks: &mut Marks) -> Result<Value, PromptError> {
+        Ok(match value {
+            Value::String(text) => Value::String(self.cover(&text, marks)?),
+            Value::Array(items) => {
+                let items = items.into_iter().map(|item| self.cover_json(item, marks));
+                Value::Array(items.collect::<Result<_, _>>()?)
+            }
+            Value::Object(fields) => {
+                let mut covered = serde_json::Map::new();
+                for (name, value) in fields {
+                    covered.insert(self.cover(&name, marks)?, self.cover_json(value, marks)?);
+                }
+                Value::Object(covered)
+            }
+            plain => plain,
+        })
     }
 
     /// Where the longest end of `text` begins that is the beginning of a special token, white space at the

@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
+
+use crate::openai::Connection;
 
 /// Most connections at once; more wait in the kernel. Each costs a task and buffers, far fewer than this are
 /// at work.
@@ -70,6 +73,7 @@ impl Server {
 async fn accept(listener: TcpListener, router: Router, mut stop: watch::Receiver<bool>) -> JoinSet<()> {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
+    let mut count = 0;
     loop {
         let next = tokio::select! {
             () = told(&mut stop) => return connections,
@@ -79,7 +83,8 @@ async fn accept(listener: TcpListener, router: Router, mut stop: watch::Receiver
         while connections.try_join_next().is_some() {}
         match next {
             Ok((stream, place)) => {
-                connections.spawn(serve(stream, router.clone(), stop.clone(), place));
+                count += 1;
+                connections.spawn(serve(stream, Connection(count), router.clone(), stop.clone(), place));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -105,6 +110,7 @@ async fn next(
 
 async fn serve(
     stream: TcpStream,
+    number: Connection,
     router: Router,
     mut stop: watch::Receiver<bool>,
     _place: OwnedSemaphorePermit,
@@ -113,7 +119,11 @@ async fn serve(
     // Both only make it better: small events are sent at once, and a reader that stalls is noticed.
     let _ = stream.set_nodelay(true);
     let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, stall);
-    let service = TowerToHyperService::new(router);
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(number);
+        router.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)

@@ -1,13 +1,17 @@
 //! Chat templates: Jinja from the release, rendered with bounded time, memory and output.
 //!
 //! Templates are written for Hugging Face's `apply_chat_template` (Jinja2, `trim_blocks` and `lstrip_blocks`
-//! on); the environment here is the same as far as published templates use it. A template sees the messages
-//! and the texts of two tokens; there is no loader, no file and no network behind it.
+//! on); the environment here is the same as far as published templates use it. A template sees the messages,
+//! the functions that may be called and the texts of two tokens; there is no loader, no file and no network behind it.
+
+mod json;
 
 use std::io::{self, Write};
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Error, ErrorKind, Value};
+
+use json::Json;
 
 /// Longest template, in bytes: the longest published ones, with tools, have some 20 KB.
 pub const MAX_TEMPLATE: usize = 256 * 1024;
@@ -63,14 +67,18 @@ pub enum TemplateError {
 }
 
 /// A message as the template sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Message {
-    /// `system`, `user` or `assistant`.
+    /// `system`, `user`, `assistant` or `tool`.
     pub role: &'static str,
     /// What was said.
     pub content: String,
     /// Who said it, where several users take part.
     pub name: Option<String>,
+    /// Functions that an assistant called, as OpenAI has them but with the arguments as an object.
+    pub calls: Vec<serde_json::Value>,
+    /// The call that a tool's message answers.
+    pub call_id: Option<String>,
 }
 
 /// A chat template, ready to render.
@@ -95,6 +103,7 @@ impl ChatTemplate {
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", strftime_now);
+        environment.add_filter("tojson", json::tojson);
         environment
             .add_template_owned(NAME, source.to_owned())
             .map_err(|error| TemplateError::Broken(error.to_string()))?;
@@ -102,8 +111,9 @@ impl ChatTemplate {
         Ok(Self { environment, bos: text(bos), eos: text(eos) })
     }
 
-    /// The prompt for `messages`, up to where the assistant's answer begins.
-    pub fn render(&self, messages: &[Message]) -> Result<String, TemplateError> {
+    /// The prompt for `messages`, up to where the assistant's answer begins. `tools` are the functions that may be called,
+    /// as OpenAI has them.
+    pub fn render(&self, messages: &[Message], tools: &[serde_json::Value]) -> Result<String, TemplateError> {
         let template =
             self.environment.get_template(NAME).map_err(|error| TemplateError::Broken(error.to_string()))?;
         let messages: Vec<Value> = messages.iter().map(to_value).collect();
@@ -112,7 +122,7 @@ impl ChatTemplate {
             add_generation_prompt => true,
             bos_token => self.bos.as_str(),
             eos_token => self.eos.as_str(),
-            tools => Value::from(()),
+            tools => if tools.is_empty() { Value::from(()) } else { Json::array(tools) },
             documents => Value::from(()),
         };
         let mut output = Limited { bytes: Vec::new(), overflowed: false };
@@ -132,6 +142,12 @@ fn to_value(message: &Message) -> Value {
         vec![("role", Value::from(message.role)), ("content", Value::from(message.content.as_str()))];
     if let Some(name) = &message.name {
         fields.push(("name", Value::from(name.as_str())));
+    }
+    if !message.calls.is_empty() {
+        fields.push(("tool_calls", Json::array(&message.calls)));
+    }
+    if let Some(call_id) = &message.call_id {
+        fields.push(("tool_call_id", Value::from(call_id.as_str())));
     }
     Value::from_pairs(fields)
 }
@@ -189,11 +205,11 @@ mod tests {
     use super::*;
 
     fn message(role: &'static str, content: &str) -> Message {
-        Message { role, content: content.to_owned(), name: None }
+        Message { role, content: content.to_owned(), ..Message::default() }
     }
 
     fn render(source: &str, messages: &[Message]) -> Result<String, TemplateError> {
-        ChatTemplate::new(source, Some("<s>"), Some("</s>"))?.render(messages)
+        ChatTemplate::new(source, Some("<s>"), Some("</s>"))?.render(messages, &[])
     }
 
     #[test]

@@ -35,6 +35,11 @@ impl Utf8Stream {
         }
     }
 
+    /// Bytes of a character that is not complete.
+    pub fn held(&self) -> usize {
+        self.pending.len()
+    }
+
     /// The end: an unfinished character becomes U+FFFD.
     pub fn finish(&mut self) -> String {
         let text = String::from_utf8_lossy(&self.pending).into_owned();
@@ -48,12 +53,18 @@ impl Utf8Stream {
 pub struct StopScanner {
     stops: Vec<String>,
     held: String,
+    /// Bytes from the beginning of the stop sequence that was met to the end of what was taken.
+    stopped: Option<usize>,
 }
 
 impl StopScanner {
     /// Looks for `stops`; empty ones are ignored.
     pub fn new(stops: Vec<String>) -> Self {
-        Self { stops: stops.into_iter().filter(|stop| !stop.is_empty()).collect(), held: String::new() }
+        Self {
+            stops: stops.into_iter().filter(|stop| !stop.is_empty()).collect(),
+            held: String::new(),
+            stopped: None,
+        }
     }
 
     /// Takes text; gives what may be sent, and whether a stop sequence was met (it is never sent, nor what
@@ -61,6 +72,7 @@ impl StopScanner {
     pub fn push(&mut self, text: &str) -> (String, bool) {
         self.held.push_str(text);
         if let Some(at) = self.stops.iter().filter_map(|stop| self.held.find(stop.as_str())).min() {
+            self.stopped = Some(self.held.len() - at);
             self.held.truncate(at);
             return (std::mem::take(&mut self.held), true);
         }
@@ -97,6 +109,21 @@ impl AnswerText {
     pub fn push(&mut self, bytes: &[u8]) -> (String, bool) {
         let text = self.utf8.push(bytes);
         if text.is_empty() { (text, false) } else { self.stops.push(&text) }
+    }
+
+    /// Bytes that were taken and not sent.
+    pub fn held(&self) -> usize {
+        self.utf8.held() + self.stops.held.len()
+    }
+
+    /// Whether a stop sequence was met.
+    pub fn is_stopped(&self) -> bool {
+        self.stops.stopped.is_some()
+    }
+
+    /// How many bytes before the end of what was taken the stop sequence began.
+    pub fn stopped_at(&self) -> usize {
+        self.utf8.held() + self.stops.stopped.unwrap_or(0)
     }
 
     /// The end: what is left to send.

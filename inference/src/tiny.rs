@@ -84,6 +84,15 @@ const ALIGNMENT: usize = 32;
 /// A Llama of one layer, 64 wide, on a byte vocabulary: 150 KB, thousands of tokens a second, and never the
 /// end at temperature 0.
 pub(crate) fn gguf(template: Option<&str>) -> Vec<u8> {
+    build(template, None)
+}
+
+/// The same as a model that makes vectors, in this way.
+pub(crate) fn embedder(pooling: u32) -> Vec<u8> {
+    build(None, Some(pooling))
+}
+
+fn build(template: Option<&str>, pooling: Option<u32>) -> Vec<u8> {
     let vocabulary = FIRST_SPECIAL as u64 + SPECIALS.len() as u64;
     let mut pairs = Pairs::default();
     pairs.text("general.architecture", "llama");
@@ -99,6 +108,10 @@ pub(crate) fn gguf(template: Option<&str>) -> Vec<u8> {
     ] {
         pairs.key(&format!("llama.{key}"), 4);
         pairs.bytes.extend(number.to_le_bytes());
+    }
+    if let Some(pooling) = pooling {
+        pairs.key("llama.pooling_type", 4);
+        pairs.bytes.extend(pooling.to_le_bytes());
     }
     pairs.key("llama.attention.layer_norm_rms_epsilon", 6);
     pairs.bytes.extend(1e-5f32.to_le_bytes());
@@ -232,11 +245,16 @@ fn put_text(bytes: &mut Vec<u8>, text: &str) {
 
 /// A connection on which one request was sent.
 pub(crate) fn send(address: SocketAddr, method: &str, path: &str, body: &str) -> TcpStream {
+    send_with(address, method, path, "", body)
+}
+
+/// The same with more lines in the head, each with its end.
+pub(crate) fn send_with(address: SocketAddr, method: &str, path: &str, more: &str, body: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     let length = body.len();
     let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+        "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{more}Content-Length: {length}\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).unwrap();
     // A server that refuses early may close before it has read everything.

@@ -10,9 +10,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use registry::admitted::Admitted;
-use registry::serving::{FailCode, Launch, Proving, Report};
+use registry::serving::{Access, FailCode, Launch, Proving, Report};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::engine::{self, EngineError, Failure, Plan, Queue, Running};
 use crate::gate::{self, GateError, rehash, writers};
@@ -97,7 +97,9 @@ fn begin(reporter: &Reporter) -> Result<EngineThread, WorkerError> {
     }
     let (prove, proofs) = mpsc::channel(1);
     let receipts = Receipts::new(reporter.clone());
-    let desk = Desk { halt: halt.clone(), leash: leash.clone(), prove, receipts: receipts.clone() };
+    let access = watch::Sender::new(begun.launch.access.clone());
+    let changes = access.subscribe();
+    let desk = Desk { halt: halt.clone(), leash: leash.clone(), access, prove, receipts: receipts.clone() };
     orders::obey_from_now_on(begun.input, desk).map_err(WorkerError::protocol)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(IO_THREADS)
@@ -105,7 +107,7 @@ fn begin(reporter: &Reporter) -> Result<EngineThread, WorkerError> {
         .build()
         .map_err(|error| WorkerError::Protocol(format!("no runtime: {error}")))?;
     let Begun { launch, shelf, listener, .. } = begun;
-    let work = Work { launch, shelf, listener, proofs, receipts };
+    let work = Work { launch, shelf, listener, access: changes, proofs, receipts };
     let result = runtime.block_on(run(work, &halt, &leash, reporter));
     runtime.shutdown_background();
     result
@@ -125,6 +127,7 @@ struct Work {
     launch: Launch,
     shelf: Shelf,
     listener: std::net::TcpListener,
+    access: watch::Receiver<Access>,
     proofs: mpsc::Receiver<Proving>,
     receipts: Receipts,
 }
@@ -144,7 +147,7 @@ async fn run(
     leash: &Leash,
     reporter: &Reporter,
 ) -> Result<EngineThread, WorkerError> {
-    let Work { launch, shelf, listener, proofs, receipts } = work;
+    let Work { launch, shelf, listener, mut access, proofs, receipts } = work;
     let Launch { admitted, options, rehash, .. } = launch;
     // The one place where a hand-off is trusted: it came over the pipe that this process inherited from the
     // node.
@@ -153,6 +156,13 @@ async fn run(
     let queue = Arc::new(Queue::new(usize::try_from(options.max_requests).unwrap_or(usize::MAX)));
     let app = App::new(identity.clone(), Arc::clone(&queue), halt.clone());
     app.leashed(leash.clone());
+    app.admit(access.borrow_and_update().clone());
+    let keeper = app.clone();
+    tokio::spawn(async move {
+        while access.changed().await.is_ok() {
+            keeper.admit(access.borrow_and_update().clone());
+        }
+    });
     let server =
         Server::on(listener, receipts.around(app.clone().router())).map_err(WorkerError::protocol)?;
     tokio::spawn(prove(proofs, reporter.clone()));
@@ -225,7 +235,7 @@ struct Loader {
 impl Loader {
     /// Hashes the blobs and loads them.
     fn load(mut self, admitted: &Admitted) -> Result<Loaded, WorkerError> {
-        let plan = Plan::for_release(admitted)?;
+        let plan = Plan::for_release(admitted, self.options.engine)?;
         let wanted = plan.files();
         let total = wanted.iter().map(|file| file.size).fold(0, u64::saturating_add);
         let begun = Instant::now();

@@ -221,6 +221,10 @@ pub struct Worker {
     pub threads: u32,
     /// Tokens of context; 0 for the model's own, within the worker's limit.
     pub context: u32,
+    /// Requests computed at once; 0 for the worker's own number.
+    pub parallel: u32,
+    /// Tokens of the cache that all requests share; 0 for the context's.
+    pub cache: u32,
     /// Requests running or waiting at once in one worker.
     pub max_requests: u32,
     /// Most workers at once.
@@ -233,6 +237,8 @@ pub struct Worker {
     pub rehash_secs: u64,
     /// Most MiB that such a round reads in a second.
     pub rehash_mib_per_sec: u32,
+    /// Whose requests need no API key.
+    pub anonymous: crate::serve_keys::Anonymous,
 }
 
 impl Default for Worker {
@@ -242,12 +248,15 @@ impl Default for Worker {
             listen: "127.0.0.1:4810".to_owned(),
             threads: 0,
             context: 0,
+            parallel: 0,
+            cache: 0,
             max_requests: 64,
             max_workers: 8,
             start_secs: 900,
             allow_missing: Vec::new(),
             rehash_secs: Rehash::default().every_secs,
             rehash_mib_per_sec: Rehash::default().mib_per_sec,
+            anonymous: crate::serve_keys::Anonymous::Loopback,
         }
     }
 }
@@ -332,6 +341,8 @@ impl Config {
         range("worker.rehash_mib_per_sec", self.worker.rehash_mib_per_sec.into(), 1, 1 << 20)?;
         range("worker.threads", self.worker.threads.into(), 0, 4_096)?;
         range("worker.context", self.worker.context.into(), 0, 16 * 1024 * 1024)?;
+        range("worker.parallel", self.worker.parallel.into(), 0, 64)?;
+        range("worker.cache", self.worker.cache.into(), 0, 16 * 1024 * 1024)?;
         range("policy.witnesses", self.policy.witnesses.into(), 0, registry::trust::MAX_MEMBERS as u64)?;
         range("mirroring.pulls", self.mirroring.pulls.into(), 1, 16)?;
         self.lease.check()?;

@@ -121,6 +121,7 @@ impl Host {
         let (home, settings) = (config.home.clone(), config.worker.clone());
         let node = Node::start(config, store.clone()).await?;
         let workers = Workers::new(&home, store, node.events().clone(), settings, Arc::clone(node.leases()));
+        workers.admit_by(crate::serve_keys::ServeKeys::new(layout.serve_keys()).watch());
         let stop = CancellationToken::new();
         let api = Api::new(node.clone(), workers.clone(), running, stop.clone());
         let local = router(api.clone(), Access::Local, &[]);

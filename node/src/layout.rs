@@ -40,6 +40,11 @@ impl Layout {
         self.keys().join(format!("{role}.key"))
     }
 
+    /// Hashes of the API keys of the workers' interface: mode 0600.
+    pub fn serve_keys(&self) -> PathBuf {
+        self.home.join("serve-keys.json")
+    }
+
     /// The node's own key, from which its peer identifier follows.
     pub fn peer_key(&self) -> PathBuf {
         self.keys().join("peer.key")

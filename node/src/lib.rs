@@ -18,6 +18,7 @@ pub mod node;
 pub mod peers;
 pub mod policy;
 pub mod reach;
+pub mod serve_keys;
 pub mod serving;
 pub mod swarm;
 pub mod sync;

@@ -23,12 +23,12 @@ mod stop;
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use registry::lease::Lease;
 use registry::policy::{Action, RULE_RECALLED};
-use registry::serving::{Launch, Options, Rehash, StopCode, Wall};
+use registry::serving::{Launch, Options, Rehash, ServeKey, StopCode, Wall};
 use registry::statement::Kind;
 use registry::store::Store;
 use registry::{Digest, Timestamp};
@@ -154,6 +154,7 @@ struct Shared {
     settings: Settings,
     leases: Arc<Leases>,
     entries: Mutex<Table>,
+    keys: OnceLock<watch::Receiver<Vec<ServeKey>>>,
     stopping: CancellationToken,
 }
 
@@ -169,10 +170,18 @@ impl Workers {
         let layout = Layout::new(home);
         let watched = events.subscribe();
         let (entries, stopping) = (Mutex::default(), CancellationToken::new());
-        let shared = Shared { layout, store, events, settings, leases, entries, stopping };
+        let keys = OnceLock::new();
+        let shared = Shared { layout, store, events, settings, leases, entries, keys, stopping };
         let workers = Self { shared: Arc::new(shared) };
         tokio::spawn(watch_decisions(workers.clone(), watched));
         workers
+    }
+
+    /// Workers ask for these keys, as they are at any time. Only the first call counts.
+    pub fn admit_by(&self, keys: watch::Receiver<Vec<ServeKey>>) {
+        if self.shared.keys.set(keys).is_err() {
+            tracing::warn!("there are API keys already");
+        }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -215,7 +224,7 @@ impl Workers {
         };
         let listener =
             TcpListener::bind(listen).map_err(|source| ServingError::Listen { address: listen, source })?;
-        let launch = self.launch(admitted.handoff().clone(), options, allow_missing, lease);
+        let launch = self.launch(admitted.handoff().clone(), listen, options, allow_missing, lease);
         let info = starting(reference, &admitted, lease_ends);
         let (told, watched) = watch::channel(info);
         // One order is enough: the first one stops it, later ones change nothing. One question at a time, likewise.
@@ -239,6 +248,8 @@ impl Workers {
             command: self.shared.settings.command.clone(),
             deaths: Vec::new(),
             notary: receipt::Notary::open(&self.shared.layout, self.shared.store.own()),
+            settings: self.shared.settings.clone(),
+            keys: self.shared.keys.get().cloned().unwrap_or_else(|| watch::channel(Vec::new()).1),
         };
         let process = run.spawn()?;
         told.send_modify(|info| info.pid = process.child.id());
@@ -259,6 +270,7 @@ impl Workers {
     fn launch(
         &self,
         admitted: registry::admitted::Handoff,
+        listen: SocketAddr,
         options: Options,
         mut allow_missing: Vec<Wall>,
         lease: Option<registry::lease::LeaseEnd>,
@@ -266,7 +278,9 @@ impl Workers {
         let settings = &self.shared.settings;
         allow_missing.extend(&settings.allow_missing);
         let rehash = Rehash { every_secs: settings.rehash_secs, mib_per_sec: settings.rehash_mib_per_sec };
-        Launch { admitted, handed: Vec::new(), options, allow_missing, rehash, lease }
+        let keys = self.shared.keys.get().map(|keys| keys.borrow().clone()).unwrap_or_default();
+        let access = settings.access(listen, keys);
+        Launch { admitted, handed: Vec::new(), options, allow_missing, rehash, lease, access }
     }
 
     /// Tells worker `id` to stop and waits until it is gone.

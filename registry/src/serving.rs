@@ -9,8 +9,10 @@ pub mod hand;
 mod wall;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +44,76 @@ pub struct Launch {
     /// When to stop by itself, unless it is told of a later end; nothing where no lease is needed.
     #[serde(default)]
     pub lease: Option<LeaseEnd>,
+    /// Who may ask.
+    #[serde(default)]
+    pub access: Access,
+}
+
+/// Who may ask a worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Access {
+    /// Whether anybody may, without a key.
+    pub anonymous: bool,
+    /// Keys with which one may.
+    pub keys: Vec<ServeKey>,
+}
+
+impl Default for Access {
+    /// Anybody: what a worker on loopback does.
+    fn default() -> Self {
+        Self { anonymous: true, keys: Vec::new() }
+    }
+}
+
+/// An API key, as its checker knows it: the key itself is nowhere but with whoever uses it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServeKey {
+    /// Tells keys apart; never given twice.
+    pub id: u32,
+    /// Whose it is, for people.
+    pub name: String,
+    /// The key's BLAKE3.
+    pub hash: Digest,
+}
+
+/// An engine, as people name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EngineName {
+    /// llama.cpp, for GGUF.
+    #[serde(rename = "llama.cpp")]
+    LlamaCpp,
+    /// candle, for safetensors.
+    #[serde(rename = "candle")]
+    Candle,
+}
+
+impl EngineName {
+    /// All of them, in the order in which they are considered.
+    pub const ALL: [Self; 2] = [Self::LlamaCpp, Self::Candle];
+
+    /// As people write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::LlamaCpp => "llama.cpp",
+            Self::Candle => "candle",
+        }
+    }
+}
+
+impl fmt::Display for EngineName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for EngineName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|engine| engine.as_str() == text);
+        found.ok_or_else(|| format!("the engines are {}", Self::ALL.map(Self::as_str).join(" and ")))
+    }
 }
 
 /// How a worker runs.
@@ -52,13 +124,20 @@ pub struct Options {
     pub threads: Option<u32>,
     /// Tokens of context; by default the model's own, up to a limit of the worker's.
     pub context: Option<u32>,
+    /// Requests computed at once; by default 8.
+    pub parallel: Option<u32>,
+    /// Tokens that all requests and the beginnings kept of ended ones may have together; by default, and at least, the
+    /// context.
+    pub cache: Option<u32>,
     /// Requests running or waiting at once; one more is answered 503.
     pub max_requests: u32,
+    /// The engine that must be taken; by default the first that can.
+    pub engine: Option<EngineName>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { threads: None, context: None, max_requests: 64 }
+        Self { threads: None, context: None, parallel: None, cache: None, max_requests: 64, engine: None }
     }
 }
 
@@ -142,6 +221,8 @@ pub struct Proving {
     pub read: Vec<PathBuf>,
     /// A folder in which a file is made.
     pub write: PathBuf,
+    /// Other keys from now on.
+    Access(Access),
 }
 
 /// Why a worker could not start.

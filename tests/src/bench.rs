@@ -16,6 +16,7 @@ pub mod resume;
 pub mod space;
 pub mod swarm;
 pub mod talk;
+pub mod throughput;
 pub mod trust;
 
 use std::fs::{self, File};

@@ -168,7 +168,8 @@ impl Chat {
             return Ok((worker, false));
         }
         let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let request = serve::request(client, context, &self.reference, Some(anywhere), self.threads, None)?;
+        let chosen = serve::Chosen { threads: self.threads, ..serve::Chosen::default() };
+        let request = serve::request(client, context, &self.reference, Some(anywhere), chosen)?;
         Ok((serve::start(context, client, &request).await?, true))
     }
 }

@@ -31,6 +31,7 @@ pub(crate) mod pull;
 pub(crate) mod recall;
 pub(crate) mod root;
 pub(crate) mod serve;
+pub(crate) mod serve_key;
 pub(crate) mod show;
 pub(crate) mod sign;
 pub(crate) mod status;
@@ -59,6 +60,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::Show(show) => show.run(context).await,
         Command::Verify(verify) => verify.run(context).await,
         Command::Serve(serve) => serve.run(context).await,
+        Command::ServeKey(key) => key.run(context).await,
         Command::Chat(chat) => chat.run(context).await,
         Command::Attest(attest) => attest.run(context).await,
         Command::Policy(policy) => policy.run(context).await,

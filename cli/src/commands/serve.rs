@@ -1,5 +1,6 @@
 //! `steelyard serve`: a worker that serves an admitted release, watched in the foreground.
 
+mod explain;
 mod proof;
 
 use std::net::SocketAddr;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use node::api::types::{Event, StopCause, WorkerInfo, WorkerRequest, WorkerState, WorkerStop};
 use registry::Reference;
-use registry::serving::{Options, Wall};
+use registry::serving::{EngineName, Options, Wall};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::client::{Client, Happened, Need};
@@ -34,6 +35,7 @@ Examples:
   steelyard serve borea/smollm2
   steelyard serve borea/smollm2@1.0.0 --listen 127.0.0.1:8000 --threads 4
   steelyard serve borea/smollm2 --prove-sealed
+  steelyard serve borea/smollm2 --explain
   curl http://127.0.0.1:4810/v1/models")]
 pub(crate) struct Serve {
     /// nation/name (channel stable), nation/name:channel, nation/name@version or b3:…
@@ -61,6 +63,12 @@ pub(crate) struct Serve {
     /// Serve without this wall where the kernel can't build it: namespaces, mounts, landlock or seccomp (repeatable)
     #[arg(long, value_name = "WALL")]
     allow_missing: Vec<Wall>,
+    /// Insist on an engine: llama.cpp or candle [default: the first that can]
+    #[arg(long, value_name = "ENGINE")]
+    engine: Option<EngineName>,
+    /// Start nothing; say which engine would serve it, why not the others, and whether it fits into memory
+    #[arg(long, conflicts_with_all = ["detach", "listen", "prove_sealed"])]
+    explain: bool,
 }
 
 /// Ctrl-C, SIGTERM, or a terminal that was closed.
@@ -97,8 +105,9 @@ impl Serve {
             return Err(Failure::new(Exit::Network, "--detach needs a running node that keeps the worker")
                 .help(format!("start it with `{} node`, or leave out --detach", context.command())));
         }
+        let need = if self.explain { Need::Folder } else { Need::Network };
         let client = tokio::select! {
-            client = Client::open(context, Need::Network) => client?,
+            client = Client::open(context, need) => client?,
             () = interrupts.next() => return Err(Failure::interrupted()),
         };
         let ended = if self.prove_sealed {
@@ -119,9 +128,13 @@ impl Serve {
         context: &Context,
         listen: Option<SocketAddr>,
     ) -> Result<WorkerRequest, Failure> {
-        let mut request = request(client, context, &self.reference, listen, self.threads, self.context)?;
+        let mut request = request(client, context, &self.reference, listen, self.chosen())?;
         request.allow_missing.clone_from(&self.allow_missing);
         Ok(request)
+    }
+
+    fn chosen(&self) -> Chosen {
+        Chosen { threads: self.threads, context: self.context, engine: self.engine }
     }
 
     async fn serve(
@@ -130,6 +143,10 @@ impl Serve {
         client: &Client,
         interrupts: &mut Interrupts,
     ) -> Result<(), Failure> {
+        if self.explain {
+            let options = options(client, context, self.chosen())?;
+            return explain::explain(context, client, &self.reference, &options).await;
+        }
         let request = self.request(client, context, self.listen)?;
         let worker = tokio::select! {
             worker = start(context, client, &request) => worker?,
@@ -159,35 +176,46 @@ impl Serve {
     }
 }
 
+/// What was given by hand.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Chosen {
+    pub(super) threads: Option<u32>,
+    pub(super) context: Option<u32>,
+    pub(super) engine: Option<EngineName>,
+}
+
 /// The request for a worker; options that were not given are the settings'.
 pub(super) fn request(
     client: &Client,
     context: &Context,
     reference: &Reference,
     listen: Option<SocketAddr>,
-    threads: Option<u32>,
-    tokens: Option<u32>,
+    chosen: Chosen,
 ) -> Result<WorkerRequest, Failure> {
-    let options = if threads.is_some() || tokens.is_some() {
-        // The running node may have other settings than the file by now, but the two that matter were given by hand.
-        let settings = match client {
-            Client::InProcess(host) => host.node().config().worker.clone(),
-            Client::Node(_) => context.config()?.worker,
-        };
-        let some = |value: u32| (value > 0).then_some(value);
-        Some(Options {
-            threads: threads.or(some(settings.threads)),
-            context: tokens.or(some(settings.context)),
-            max_requests: settings.max_requests,
-        })
-    } else {
-        None
-    };
+    let by_hand = chosen != Chosen::default();
     Ok(WorkerRequest {
         reference: reference.to_string(),
         listen: listen.map(|address| address.to_string()),
-        options,
+        options: if by_hand { Some(options(client, context, chosen)?) } else { None },
         allow_missing: Vec::new(),
+    })
+}
+
+/// What was given by hand, and of the rest what the settings say.
+fn options(client: &Client, context: &Context, chosen: Chosen) -> Result<Options, Failure> {
+    // The running node may have other settings than the file by now, but those that matter were given by hand.
+    let settings = match client {
+        Client::InProcess(host) => host.node().config().worker.clone(),
+        Client::Node(_) => context.config()?.worker,
+    };
+    let some = |value: u32| (value > 0).then_some(value);
+    Ok(Options {
+        threads: chosen.threads.or(some(settings.threads)),
+        context: chosen.context.or(some(settings.context)),
+        parallel: some(settings.parallel),
+        cache: some(settings.cache),
+        max_requests: settings.max_requests,
+        engine: chosen.engine,
     })
 }
 

@@ -2,24 +2,34 @@
 //!
 //! An [`Engine`] is weights that are loaded: immutable, shared by all threads. Its computing happens in
 //! [`Engine::serve`], on one thread of its own ([`start`]), which takes [`Job`]s from a [`Queue`] and decides
-//! itself how many it works on at once.
+//! itself how many it works on at once: llama.cpp's computes many together (`schedule`). What is common to all engines is
+//! here too: how a token is chosen (`sampler`), and what an answer must look like ([`grammar`]).
 
+mod candle;
+pub mod grammar;
 mod job;
 mod llama;
 mod logs;
+mod metrics;
+mod plan;
 mod queue;
+mod sampler;
+mod schedule;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
-use registry::admitted::{Admitted, AdmittedFile};
 use registry::serving::{FailCode, Options};
 
-pub use job::{Done, Event, Failure, Finish, Job, Next};
+pub use candle::Candle;
+use grammar::Words;
+pub use job::{Caller, Done, Event, Failure, Finish, Job, Likelihood, Next, Piece};
 pub use llama::Llama;
-pub(crate) use llama::backend;
+pub(crate) use llama::{backend, devices};
+pub use metrics::Metrics;
+pub use plan::{Considered, Explanation, Memory, Plan, Verdict, available_memory, explain};
 pub use queue::{PushError, Queue};
 
 use crate::gate::VerifiedFile;
@@ -64,6 +74,23 @@ pub enum EngineError {
         /// The engine's own words.
         reason: String,
     },
+    /// It does not fit into this machine.
+    #[error(
+        "the model needs about {} of memory ({} for the weights, {} for a context of {} tokens, {} for computing), and this \
+         machine has {} to give. Ask for a smaller context with `--context`, free memory, or serve a smaller quantisation",
+        plan::readable(memory.total()),
+        plan::readable(memory.weights),
+        plan::readable(memory.cache),
+        memory.context,
+        plan::readable(memory.working),
+        plan::readable(*available)
+    )]
+    Memory {
+        /// What it needs.
+        memory: Memory,
+        /// Bytes that there are.
+        available: u64,
+    },
     /// The engine's thread ended without a word.
     #[error("the engine died; the log above says more")]
     Died,
@@ -77,7 +104,9 @@ impl EngineError {
     pub fn code(&self) -> FailCode {
         match self {
             Self::Unsupported(_) => FailCode::UnsupportedFormat,
-            Self::Load { .. } | Self::Context { .. } | Self::Died | Self::Halted => FailCode::Engine,
+            Self::Load { .. } | Self::Context { .. } | Self::Memory { .. } | Self::Died | Self::Halted => {
+                FailCode::Engine
+            }
         }
     }
 }
@@ -106,6 +135,8 @@ pub struct Card {
     pub end: Option<Token>,
     /// Texts of the tokens that steer the model. In what a user writes they are only text.
     pub specials: Vec<String>,
+    /// Numbers of a vector, if the model turns texts into vectors; it generates no text then.
+    pub embedding: Option<u32>,
 }
 
 /// What a text's special tokens are.
@@ -132,6 +163,12 @@ pub struct Sampling {
     pub presence_penalty: f32,
 }
 
+impl Sampling {
+    /// The likeliest token each time.
+    pub const GREEDY: Self =
+        Self { temperature: 0.0, top_p: 1.0, seed: 0, frequency_penalty: 0.0, presence_penalty: 0.0 };
+}
+
 /// Loaded weights.
 pub trait Engine: Send + Sync {
     /// What is known of them.
@@ -141,70 +178,14 @@ pub trait Engine: Send + Sync {
     /// deep stack: see [`crate::prompt::TOKENISER_STACK`].
     fn tokenise(&self, text: &str, special: Special) -> Vec<Token>;
 
+    /// The vocabulary's bytes, for answers that are kept to a form; nothing where the engine can't do that.
+    fn words(&self) -> Option<Words> {
+        None
+    }
+
     /// Answers the queue's jobs until the queue is closed or the worker halts. Called once, on the engine's
     /// own thread. `ready` is called when everything that can fail at the start has succeeded.
     fn serve(&self, queue: &Queue, halt: &Halt, ready: &mut dyn FnMut()) -> Result<(), EngineError>;
-}
-
-/// Which files an engine needs, and which engine. Later engines add variants.
-#[derive(Debug, Clone, Copy)]
-pub enum Plan<'a> {
-    /// llama.cpp, on one GGUF file.
-    Llama {
-        /// The weights.
-        weights: &'a AdmittedFile,
-    },
-}
-
-impl<'a> Plan<'a> {
-    /// Chooses the engine for a release.
-    pub fn for_release(admitted: &'a Admitted) -> Result<Self, EngineError> {
-        let files = admitted.files();
-        let weights: Vec<_> =
-            files.iter().filter(|file| file.path.to_ascii_lowercase().ends_with(".gguf")).collect();
-        match weights[..] {
-            [weights] => Ok(Self::Llama { weights }),
-            [] => Err(EngineError::Unsupported(format!(
-                "no engine here serves `{}`: it has no .gguf file, but {}. Publish the model as one GGUF file \
-                 (llama.cpp's `convert_hf_to_gguf.py` makes one from safetensors)",
-                admitted.model(),
-                listed(files.iter()),
-            ))),
-            _ => Err(EngineError::Unsupported(format!(
-                "`{}` has {} .gguf files, and only a release with exactly one can be served: {}. Publish each \
-                 quantisation as a release of its own; merge the parts of a split file first (`llama-gguf-split --merge`)",
-                admitted.model(),
-                weights.len(),
-                listed(weights.iter().copied()),
-            ))),
-        }
-    }
-
-    /// The engine's name.
-    pub fn engine(&self) -> &'static str {
-        match self {
-            Self::Llama { .. } => llama::NAME,
-        }
-    }
-
-    /// The files to open, in the order in which [`start`] wants them.
-    pub fn files(&self) -> Vec<&'a AdmittedFile> {
-        match self {
-            Self::Llama { weights } => vec![weights],
-        }
-    }
-}
-
-/// Names a few files for an error.
-fn listed<'a>(files: impl ExactSizeIterator<Item = &'a AdmittedFile>) -> String {
-    /// Enough to recognise a release by.
-    const SHOWN: usize = 5;
-    let count = files.len();
-    let mut names: Vec<_> = files.take(SHOWN).map(|file| format!("`{}`", file.path)).collect();
-    if count > SHOWN {
-        names.push(format!("{} more", count - SHOWN));
-    }
-    if names.is_empty() { "no file at all".to_owned() } else { names.join(", ") }
 }
 
 /// Compute threads: as asked for, else one fewer than the cores, because llama.cpp collapses when something
@@ -237,13 +218,15 @@ pub fn start(
     queue: Arc<Queue>,
     halt: Halt,
 ) -> Result<Running, EngineError> {
+    plan::check(plan, &files, &options)?;
     let engine = plan.engine();
+    let load = plan.loader();
     let (ready, loaded) = mpsc::sync_channel(1);
     let thread = std::thread::Builder::new()
         .name("engine".to_owned())
         .spawn(move || {
             let _close = CloseOnExit(Arc::clone(&queue));
-            let engine: Arc<dyn Engine> = Arc::new(Llama::load(files, &options, &halt)?);
+            let engine = load(files, &options, &halt)?;
             engine.serve(&queue, &halt, &mut || {
                 // Nobody waits any more if the worker gave up; the halt ends this thread then.
                 let _ = ready.send(Arc::clone(&engine));
@@ -272,22 +255,7 @@ impl Drop for CloseOnExit {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::tiny;
-
-    #[test]
-    fn a_release_without_gguf_or_with_several_is_refused_with_what_it_has() {
-        let none = tiny::admitted(&["model.safetensors", "config.json"]);
-        let error = Plan::for_release(&none).unwrap_err();
-        assert_eq!(error.code(), FailCode::UnsupportedFormat);
-        assert!(error.to_string().contains("`model.safetensors`, `config.json`"), "{error}");
-        let several = tiny::admitted(&["a-00001-of-00002.gguf", "README.md", "a-00002-of-00002.GGUF"]);
-        let error = Plan::for_release(&several).unwrap_err().to_string();
-        assert!(error.contains("has 2 .gguf files") && error.contains("--merge"), "{error}");
-        assert!(Plan::for_release(&tiny::admitted(&[])).unwrap_err().to_string().contains("no file at all"));
-        assert!(Plan::for_release(&tiny::admitted(&["README.md", "q4.gguf"])).is_ok());
-    }
 
     #[test]
     fn context_and_threads_stay_in_bounds() {

@@ -1,10 +1,10 @@
-//! First come, first served, with a limit.
+//! What waits for the engine, with limits.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::{Failure, Job};
+use super::{Failure, Job, Metrics};
 
 /// Why a job was not taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +24,7 @@ pub struct Queue {
     limit: usize,
     /// Each waiting or running job holds a clone.
     places: Arc<Generated>,
+    metrics: Metrics,
     state: Mutex<State>,
     wake: Condvar,
 }
@@ -48,7 +49,13 @@ struct State {
 impl Queue {
     /// A queue for at most `limit` jobs that run or wait; at least one.
     pub fn new(limit: usize) -> Self {
-        Self { limit: limit.max(1), places: Arc::default(), state: Mutex::default(), wake: Condvar::new() }
+        Self {
+            limit: limit.max(1),
+            places: Arc::default(),
+            metrics: Metrics::default(),
+            state: Mutex::default(),
+            wake: Condvar::new(),
+        }
     }
 
     /// Adds a job at the end.
@@ -83,6 +90,22 @@ impl Queue {
         }
     }
 
+    /// All jobs that wait and whose askers still listen, in the order in which they came. Waits for one where `wait` says
+    /// so. `None` when the queue is closed.
+    pub fn drain(&self, wait: bool) -> Option<Vec<Job>> {
+        let mut state = self.lock();
+        loop {
+            if state.closed.is_some() {
+                return None;
+            }
+            state.waiting.retain(|job| !job.is_cancelled());
+            if !state.waiting.is_empty() || !wait {
+                return Some(state.waiting.drain(..).collect());
+            }
+            state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
     /// Ends it: those that wait are told why, those that come later too. The first reason stands.
     pub fn close(&self, failure: &Failure) {
         let mut state = self.lock();
@@ -92,6 +115,11 @@ impl Queue {
         }
         drop(state);
         self.wake.notify_all();
+    }
+
+    /// The engine's numbers.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Most jobs that run or wait.
@@ -128,9 +156,7 @@ mod tests {
     use crate::engine::{Event, Finish, Next, Sampling};
 
     fn job(first: i32) -> (Job, Receiver<Event>) {
-        let sampling =
-            Sampling { temperature: 0.0, top_p: 1.0, seed: 0, frequency_penalty: 0.0, presence_penalty: 0.0 };
-        Job::new(vec![first], sampling, 3, Vec::new())
+        Job::new(vec![first], Sampling::GREEDY, 3, Vec::new())
     }
 
     #[test]
@@ -163,6 +189,8 @@ mod tests {
         queue.push(two).unwrap();
         queue.push(three).unwrap();
         assert_eq!(queue.pop().unwrap().prompt, [2]);
+        assert_eq!(queue.drain(true).unwrap().len(), 1);
+        assert!(queue.drain(false).unwrap().is_empty());
     }
 
     #[test]
@@ -188,7 +216,7 @@ mod tests {
         let mut text = String::new();
         let done = loop {
             match events.blocking_recv().unwrap() {
-                Event::Text(more) => text.push_str(&more),
+                Event::Piece(more) => text.push_str(&more.text),
                 other => break other,
             }
         };

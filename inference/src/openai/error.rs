@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use registry::serving::StopCode;
 use serde_json::{Value, json};
 
+use crate::engine::grammar::GrammarError;
 use crate::engine::{Failure, PushError};
 use crate::halt::Cause;
 use crate::prompt::PromptError;
@@ -44,6 +45,43 @@ impl ApiError {
         Self::invalid(Some(param), Some("unsupported_parameter"), message)
     }
 
+    /// 401: a key is needed.
+    pub fn no_key() -> Self {
+        let message = "You didn't provide an API key. Send one as `Authorization: Bearer KEY`; the node's operator makes them with `steelyard serve-key add`";
+        Self::new(StatusCode::UNAUTHORIZED, None, message)
+    }
+
+    /// 401: the key is none of ours, or no longer.
+    pub fn wrong_key() -> Self {
+        let message = "Incorrect API key provided. It was revoked, or it is another server's";
+        Self::new(StatusCode::UNAUTHORIZED, Some("invalid_api_key"), message)
+    }
+
+    /// 429: this caller has as many requests as one may have.
+    pub fn greedy(limit: usize) -> Self {
+        let message = format!(
+            "{limit} requests with this key run or wait already, which is the most that one caller may have; wait for one of them"
+        );
+        Self::new(StatusCode::TOO_MANY_REQUESTS, Some("rate_limit_exceeded"), message)
+    }
+
+    /// 400: the model does not do this.
+    pub fn wrong_purpose(model: &str, what: &str) -> Self {
+        let message = format!("`{model}` is a model that {what}; ask another one");
+        Self::invalid(Some("model"), Some("unsupported_model"), message)
+    }
+
+    /// 400: the answer can't be kept to this form.
+    pub fn form(error: &GrammarError, param: &str) -> Self {
+        Self::invalid(Some(param), Some("invalid_json_schema"), format!("Invalid `{param}`: {error}"))
+    }
+
+    /// 400: functions can't be called.
+    pub fn no_tools() -> Self {
+        let message = "this model's chat template tells of functions in a form that is not known here, so its calls could not be read; leave `tools` out";
+        Self::unsupported("tools", message)
+    }
+
     /// 404: another model is asked for.
     pub fn no_such_model(asked: &str, served: &str) -> Self {
         let message = format!("The model `{asked}` is not served here; this worker serves `{served}`");
@@ -54,15 +92,16 @@ impl ApiError {
     /// 404: no such path.
     pub fn no_such_path(method: &str, path: &str) -> Self {
         let message = format!(
-            "Invalid URL ({method} {path}); there are GET /v1/models, POST /v1/chat/completions, POST /v1/completions and GET /health"
+            "Invalid URL ({method} {path}); there are GET /v1/models, POST /v1/chat/completions, POST /v1/completions, POST /v1/embeddings, GET /health and GET /metrics"
         );
         Self::new(StatusCode::NOT_FOUND, Some("unknown_url"), message)
     }
 
     /// 405: another method is needed.
     pub fn wrong_method(method: &str, path: &str) -> Self {
-        let message =
-            format!("Not allowed to {method} on {path}; completions take POST, everything else GET");
+        let message = format!(
+            "Not allowed to {method} on {path}; completions and embeddings take POST, everything else GET"
+        );
         Self::new(StatusCode::METHOD_NOT_ALLOWED, Some("method_not_allowed"), message)
     }
 
@@ -119,6 +158,16 @@ impl ApiError {
         match failure {
             Failure::Halted(cause) => Self::halted(cause, model),
             Failure::Engine(words) => Self::internal(words.as_str()),
+            Failure::Late => {
+                let message = "The request took longer than its `timeout`, or than any request may; ask for fewer tokens or more time";
+                Self::new(StatusCode::GATEWAY_TIMEOUT, Some("deadline_exceeded"), message)
+            }
+            Failure::Grammar(words) => {
+                let message = format!(
+                    "The answer can't be kept to the form that was asked for: {words}. Ask for a simpler one"
+                );
+                Self::invalid(None, Some("grammar_too_complex"), message)
+            }
         }
     }
 
@@ -160,6 +209,12 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = (self.status, axum::Json(self.body())).into_response();
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if self.status == StatusCode::TOO_MANY_REQUESTS {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
+        }
         if self.status == StatusCode::SERVICE_UNAVAILABLE && self.code != Some("server_stopping") {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
         }

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::engine::{Done, Finish};
+use super::logprobs;
+use crate::engine::{Done, Finish, Likelihood};
 
 /// Which interface is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +29,48 @@ pub(super) fn random() -> u64 {
 /// Seconds since 1970.
 pub(super) fn now() -> i64 {
     time::OffsetDateTime::now_utc().unix_timestamp()
+}
+
+/// What a request has cost.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Usage {
+    completion: u64,
+    cached: u64,
+}
+
+impl Usage {
+    /// One more of its answers is complete.
+    pub(super) fn add(&mut self, done: &Done) {
+        self.completion += u64::from(done.completion_tokens);
+        self.cached = self.cached.max(u64::from(done.cached_tokens));
+    }
+}
+
+/// A call of a function.
+#[derive(Debug, Clone)]
+pub(super) struct Call {
+    pub(super) name: String,
+    pub(super) arguments: String,
+}
+
+impl Call {
+    fn function(&self) -> Value {
+        json!({ "name": self.name, "arguments": self.arguments })
+    }
+
+    fn id() -> String {
+        format!("call_{:016x}", random())
+    }
+}
+
+/// One whole answer.
+#[derive(Debug, Default)]
+pub(super) struct Whole {
+    pub(super) text: String,
+    pub(super) calls: Vec<Call>,
+    /// Absent unless likelihoods are wanted.
+    pub(super) tokens: Option<Vec<Likelihood>>,
+    pub(super) done: Option<Done>,
 }
 
 /// What stays the same in all parts of one answer.
@@ -58,55 +101,87 @@ impl Reply {
         }
     }
 
-    /// The whole answer at once.
-    pub(super) fn whole(&self, text: &str, done: &Done) -> Value {
-        let (object, choice) = match self.kind {
-            Kind::Completion => (
-                "text_completion",
-                json!({
-                    "index": 0, "text": text, "logprobs": null, "finish_reason": reason(done),
-                }),
-            ),
-            Kind::Chat => (
-                "chat.completion",
-                json!({
-                    "index": 0, "message": { "role": "assistant", "content": text, "refusal": null }, "logprobs": null,
-                    "finish_reason": reason(done),
-                }),
-            ),
+    /// All answers at once.
+    pub(super) fn whole(&self, answers: Vec<Whole>, usage: Usage) -> Value {
+        let object = match self.kind {
+            Kind::Completion => "text_completion",
+            Kind::Chat => "chat.completion",
         };
-        let mut value = self.object(object, &json!([choice]));
-        insert(&mut value, "usage", self.usage(done));
+        let choices: Vec<Value> =
+            answers.into_iter().enumerate().map(|(i, answer)| self.choice(i, answer)).collect();
+        let mut value = self.object(object, &Value::from(choices));
+        insert(&mut value, "usage", self.usage(usage));
         value
     }
 
-    /// The first part of a streamed chat, which names the speaker; completions have none.
-    pub(super) fn opening(&self) -> Option<Value> {
-        (self.kind == Kind::Chat)
-            .then(|| self.chunk(&json!({ "role": "assistant", "content": "" }), &Value::Null))
+    fn choice(&self, index: usize, answer: Whole) -> Value {
+        let Whole { text, calls, tokens, done } = answer;
+        let logprobs = self.logprobs(tokens.as_deref(), 0);
+        let finish = reason(done.as_ref(), !calls.is_empty());
+        if self.kind == Kind::Completion {
+            return json!({ "index": index, "text": text, "logprobs": logprobs, "finish_reason": finish });
+        }
+        let mut message = json!({ "role": "assistant", "content": text, "refusal": null });
+        if !calls.is_empty() {
+            if text.is_empty() {
+                insert(&mut message, "content", Value::Null);
+            }
+            let call =
+                |call: &Call| json!({ "id": Call::id(), "type": "function", "function": call.function() });
+            insert(&mut message, "tool_calls", calls.iter().map(call).collect());
+        }
+        json!({ "index": index, "message": message, "logprobs": logprobs, "finish_reason": finish })
     }
 
-    /// A part with text.
-    pub(super) fn part(&self, text: &str) -> Value {
-        match self.kind {
-            Kind::Completion => self.chunk(&json!(text), &Value::Null),
-            Kind::Chat => self.chunk(&json!({ "content": text }), &Value::Null),
+    fn logprobs(&self, tokens: Option<&[Likelihood]>, offset: usize) -> Value {
+        match (tokens, self.kind) {
+            (None, _) => Value::Null,
+            (Some(tokens), Kind::Chat) => logprobs::chat(tokens),
+            (Some(tokens), Kind::Completion) => logprobs::completion(tokens, offset),
         }
     }
 
-    /// The last part, which tells why the answer ended.
-    pub(super) fn ending(&self, done: &Done) -> Value {
+    /// The first part of a streamed chat, which names the speaker; completions have none.
+    pub(super) fn opening(&self, index: usize) -> Option<Value> {
+        let delta = json!({ "role": "assistant", "content": "" });
+        (self.kind == Kind::Chat).then(|| self.chunk(index, &delta, &Value::Null, &Value::Null))
+    }
+
+    /// A part with text, which begins `offset` bytes into the answer; with likelihoods where they are wanted.
+    pub(super) fn part(
+        &self,
+        index: usize,
+        text: &str,
+        tokens: Option<&[Likelihood]>,
+        offset: usize,
+    ) -> Value {
+        let logprobs = self.logprobs(tokens, offset);
+        match self.kind {
+            Kind::Completion => self.chunk(index, &json!(text), &logprobs, &Value::Null),
+            Kind::Chat => self.chunk(index, &json!({ "content": text }), &logprobs, &Value::Null),
+        }
+    }
+
+    /// A part with the answer's call `number`.
+    pub(super) fn call(&self, index: usize, number: usize, call: &Call) -> Value {
+        let call =
+            json!({ "index": number, "id": Call::id(), "type": "function", "function": call.function() });
+        self.chunk(index, &json!({ "tool_calls": [call] }), &Value::Null, &Value::Null)
+    }
+
+    /// The last part of an answer, which tells why it ended.
+    pub(super) fn ending(&self, index: usize, done: &Done, called: bool) -> Value {
         let nothing = match self.kind {
             Kind::Completion => json!(""),
             Kind::Chat => json!({}),
         };
-        self.chunk(&nothing, &reason(done))
+        self.chunk(index, &nothing, &Value::Null, &reason(Some(done), called))
     }
 
     /// The part after the last, without choices, for callers who asked for the usage.
-    pub(super) fn usage_part(&self, done: &Done) -> Value {
+    pub(super) fn usage_part(&self, usage: Usage) -> Value {
         let mut value = self.object(self.chunk_object(), &json!([]));
-        insert(&mut value, "usage", self.usage(done));
+        insert(&mut value, "usage", self.usage(usage));
         value
     }
 
@@ -117,12 +192,12 @@ impl Reply {
         }
     }
 
-    fn chunk(&self, delta: &Value, finish: &Value) -> Value {
+    fn chunk(&self, index: usize, delta: &Value, logprobs: &Value, finish: &Value) -> Value {
         let field = match self.kind {
             Kind::Completion => "text",
             Kind::Chat => "delta",
         };
-        let choice = json!({ "index": 0, field: delta, "logprobs": null, "finish_reason": finish });
+        let choice = json!({ "index": index, field: delta, "logprobs": logprobs, "finish_reason": finish });
         self.object(self.chunk_object(), &json!([choice]))
     }
 
@@ -133,19 +208,21 @@ impl Reply {
         })
     }
 
-    fn usage(&self, done: &Done) -> Value {
-        let completion = u64::from(done.completion_tokens);
+    fn usage(&self, usage: Usage) -> Value {
         json!({
-            "prompt_tokens": self.prompt_tokens, "completion_tokens": completion,
-            "total_tokens": self.prompt_tokens as u64 + completion,
+            "prompt_tokens": self.prompt_tokens, "completion_tokens": usage.completion,
+            "total_tokens": self.prompt_tokens as u64 + usage.completion,
+            "prompt_tokens_details": { "cached_tokens": usage.cached },
         })
     }
 }
 
-fn reason(done: &Done) -> Value {
-    match done.finish {
-        Finish::Stop => json!("stop"),
-        Finish::Length => json!("length"),
+fn reason(done: Option<&Done>, called: bool) -> Value {
+    match done.map(|done| done.finish) {
+        Some(Finish::Stop) if called => json!("tool_calls"),
+        Some(Finish::Stop) => json!("stop"),
+        Some(Finish::Length) => json!("length"),
+        None => Value::Null,
     }
 }
 

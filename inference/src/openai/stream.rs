@@ -10,12 +10,12 @@ use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::Stream;
 use serde_json::Value;
-use tokio::sync::mpsc;
 
+use super::App;
+use super::access::Active;
+use super::answers::{Answers, Heard};
 use super::error::ApiError;
-use super::reply::Reply;
-use super::{Active, App, Heard};
-use crate::engine::Event;
+use super::reply::{Reply, Usage};
 
 /// What ends a stream that went well.
 const DONE: &str = "[DONE]";
@@ -27,23 +27,46 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 struct Answer {
     app: App,
     reply: Reply,
-    events: mpsc::Receiver<Event>,
+    answers: Answers,
+    /// Characters and calls of each answer so far.
+    sent: Vec<(usize, usize)>,
+    usage: Usage,
     include_usage: bool,
+    likely: bool,
     ready: VecDeque<String>,
     ended: bool,
     _active: Arc<Active>,
 }
 
-/// Streams a job's events.
+/// How a stream is to be.
+pub(super) struct Wanted {
+    /// Whether the last part tells the usage.
+    pub(super) include_usage: bool,
+    /// Whether likelihoods are told.
+    pub(super) likely: bool,
+}
+
+/// Streams answers.
 pub(super) fn respond(
     app: App,
     reply: Reply,
-    events: mpsc::Receiver<Event>,
-    include_usage: bool,
+    answers: Answers,
+    wanted: &Wanted,
     active: Arc<Active>,
 ) -> Response {
-    let ready = reply.opening().iter().map(Value::to_string).collect();
-    let answer = Answer { app, reply, events, include_usage, ready, ended: false, _active: active };
+    let ready = (0..answers.count()).filter_map(|index| reply.opening(index)).map(|part| part.to_string());
+    let answer = Answer {
+        ready: ready.collect(),
+        app,
+        reply,
+        sent: vec![(0, 0); answers.count()],
+        answers,
+        usage: Usage::default(),
+        include_usage: wanted.include_usage,
+        likely: wanted.likely,
+        ended: false,
+        _active: active,
+    };
     // Without this header some proxies collect the whole answer first.
     let unbuffered = (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
     let fresh = (header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -66,18 +89,37 @@ fn parts(answer: Answer) -> impl Stream<Item = Result<sse::Event, Infallible>> {
 
 impl Answer {
     async fn take_event(&mut self) {
-        match self.app.next(&mut self.events).await {
-            Ok(Heard::Text(text)) => self.put(&self.reply.part(&text)),
-            Ok(Heard::Done(done)) => {
-                self.put(&self.reply.ending(&done));
+        let (index, heard) = match self.answers.next(&self.app).await {
+            Ok(Some(heard)) => heard,
+            Ok(None) => {
                 if self.include_usage {
-                    self.put(&self.reply.usage_part(&done));
+                    self.put(&self.reply.usage_part(self.usage));
                 }
                 self.ready.push_back(DONE.to_owned());
                 self.ended = true;
+                return;
             }
-            Err(error) => self.fail(&error),
-        }
+            Err(error) => return self.fail(&error),
+        };
+        let Some((characters, calls)) = self.sent.get_mut(index) else { return };
+        let part = match heard {
+            Heard::Text(text, tokens) => {
+                let offset = *characters;
+                *characters += text.chars().count();
+                let tokens = (self.likely && !tokens.is_empty()).then_some(tokens.as_slice());
+                self.reply.part(index, &text, tokens, offset)
+            }
+            Heard::Call(call) => {
+                *calls += 1;
+                self.reply.call(index, *calls - 1, &call)
+            }
+            Heard::Done(done) => {
+                self.usage.add(&done);
+                self.reply.ending(index, &done, *calls > 0)
+            }
+            Heard::Embedding(_) => return,
+        };
+        self.put(&part);
     }
 
     fn put(&mut self, part: &Value) {

@@ -17,6 +17,10 @@ use crate::server::Server;
 use crate::template::Message;
 use crate::tiny::{self, Scratch};
 
+mod access;
+mod batching;
+mod forms;
+
 /// What takes longer hangs, however busy the machine.
 const HANGS: Duration = Duration::from_secs(60);
 
@@ -35,8 +39,11 @@ struct Serving {
 
 impl Serving {
     fn start(template: Option<&str>, options: Options) -> Self {
+        Self::of(tiny::gguf(template), options)
+    }
+
+    fn of(content: Vec<u8>, options: Options) -> Self {
         let scratch = Scratch::new();
-        let content = tiny::gguf(template);
         let weights = scratch.file("weights", &content);
         let admitted = Admitted::receive(tiny::handoff(&[(
             "tiny.gguf",
@@ -53,7 +60,7 @@ impl Serving {
         let server = runtime.block_on(Server::start(any, app.clone().router())).unwrap();
         let address = server.address();
         assert_eq!(get(address, "/v1/models").0, 503);
-        let plan = Plan::for_release(&admitted).unwrap();
+        let plan = Plan::for_release(&admitted, None).unwrap();
         let files = gate::open_all(&plan.files(), &|_| {}, &halt).unwrap();
         let running = engine::start(&plan, files, options, Arc::clone(&queue), halt.clone()).unwrap();
         app.loaded(Arc::clone(&running.engine));
@@ -221,8 +228,8 @@ fn special_tokens_in_messages_are_text_and_the_rest_is_as_llama_cpp_has_it() {
     let engine = serving.engine.as_ref();
     let prompter = Prompter::new(engine.card());
     let tokens = |content: &str| {
-        let message = Message { role: "user", content: content.to_owned(), name: None };
-        prompter.chat(engine, vec![message]).unwrap()
+        let message = Message { role: "user", content: content.to_owned(), ..Message::default() };
+        prompter.chat(engine, vec![message], &[]).unwrap()
     };
     let parsed = |text: &str| engine.tokenise(text, Special::Parse);
     let [start, end, bos, _] = [0, 1, 2, 3].map(|index| tiny::FIRST_SPECIAL + index);
@@ -259,7 +266,7 @@ fn a_broken_template_refuses_chat_and_leaves_completions() {
 fn prompts_and_bodies_that_are_too_long_are_refused() {
     let serving = Serving::start(
         Some(tiny::TEMPLATE),
-        Options { threads: Some(1), context: Some(256), max_requests: 4 },
+        Options { threads: Some(1), context: Some(256), max_requests: 4, ..Options::default() },
     );
     for length in [256, 4000, 1_000_000] {
         let body = json!({ "prompt": "x".repeat(length) }).to_string();
@@ -279,8 +286,10 @@ fn prompts_and_bodies_that_are_too_long_are_refused() {
 
 #[test]
 fn one_request_too_many_is_refused_and_those_who_leave_make_room() {
-    let serving =
-        Serving::start(Some(tiny::TEMPLATE), Options { threads: Some(1), context: None, max_requests: 2 });
+    let serving = Serving::start(
+        Some(tiny::TEMPLATE),
+        Options { threads: Some(1), max_requests: 2, ..Options::default() },
+    );
     let long = r#"{"prompt":"Hello","max_tokens":8000,"temperature":0,"stream":true}"#;
     let connections = [0, 1].map(|_| {
         let before = serving.app.active();

@@ -2,8 +2,8 @@
 
 use std::io::{self, BufRead, Read};
 
-use registry::serving::{MAX_LINE, Order, Proving, StopCode};
-use tokio::sync::mpsc;
+use registry::serving::{Access, MAX_LINE, Order, Proving, StopCode};
+use tokio::sync::{mpsc, watch};
 
 use super::launch::Input;
 use crate::halt::{Cause, Halt};
@@ -14,6 +14,7 @@ use crate::receipts::Receipts;
 pub(super) struct Desk {
     pub(super) halt: Halt,
     pub(super) leash: Leash,
+    pub(super) access: watch::Sender<Access>,
     pub(super) prove: mpsc::Sender<Proving>,
     pub(super) receipts: Receipts,
 }
@@ -25,7 +26,7 @@ pub(super) fn obey_from_now_on(mut input: Input, desk: Desk) -> io::Result<()> {
 
 /// Obeys orders until the input ends, which means that the node is gone.
 pub(super) fn obey(input: &mut impl BufRead, desk: &Desk) {
-    let Desk { halt, leash, prove, receipts } = desk;
+    let Desk { halt, leash, access, prove, receipts } = desk;
     loop {
         let line = match read_line(input) {
             Ok(Some(line)) => line,
@@ -38,6 +39,7 @@ pub(super) fn obey(input: &mut impl BufRead, desk: &Desk) {
         match serde_json::from_slice(&line) {
             Ok(Order::Stop { code, reason }) => halt.set(Cause { code, reason }),
             Ok(Order::Lease(end)) => leash.renew(end, halt),
+            Ok(Order::Access(now)) => drop(access.send_replace(now)),
             // One at a time; the node asks again for one that was left out.
             Ok(Order::Prove(proving)) => drop(prove.try_send(proving)),
             Ok(Order::Receipt { id, receipt }) => receipts.answer(id, receipt),

@@ -16,6 +16,8 @@ use super::orders::{obey, read_line};
 use super::*;
 use crate::tiny::{self, Scratch};
 
+mod soak;
+
 /// Set in the environment of a process that is to be a worker.
 const ROLE: &str = "STEELYARD_TEST_WORKER";
 
@@ -74,6 +76,7 @@ impl Worker {
             allow_missing: vec![Wall::Namespaces, Wall::Mounts],
             rehash: Rehash::default(),
             lease: None,
+            access: Access::default(),
         };
         change(&mut launch);
         Self::start(Some(&hand), &serde_json::to_string(&launch).unwrap())
@@ -259,7 +262,11 @@ fn orders_are_obeyed_and_the_end_of_the_input_is_one() {
         let halt = Halt::default();
         let (prove, _) = mpsc::channel(1);
         let receipts = Receipts::new(Reporter::default());
-        obey(&mut input.as_bytes(), &Desk { halt: halt.clone(), leash: Leash::default(), prove, receipts });
+        let access = watch::Sender::new(Access::default());
+        obey(
+            &mut input.as_bytes(),
+            &Desk { halt: halt.clone(), leash: Leash::default(), access, prove, receipts },
+        );
         halt.cause().unwrap()
     };
     let line = serde_json::to_string(&recall()).unwrap();

@@ -178,7 +178,10 @@ pub(super) fn default_options(settings: &Settings) -> Options {
     Options {
         threads: some(settings.threads),
         context: some(settings.context),
+        parallel: some(settings.parallel),
+        cache: some(settings.cache),
         max_requests: settings.max_requests,
+        engine: None,
     }
 }
 

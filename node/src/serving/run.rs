@@ -9,7 +9,7 @@ use registry::Timestamp;
 use registry::admitted::AdmittedFile;
 use registry::lease::{Lease, LeaseEnd};
 use registry::serving::hand::Hand;
-use registry::serving::{Launch, Order, Report, Signing};
+use registry::serving::{Launch, Order, Report, ServeKey, Signing};
 use registry::store::Store;
 use tokio::process::Child;
 use tokio::sync::{mpsc, watch};
@@ -51,6 +51,8 @@ pub(super) struct Run {
     pub(super) deaths: Vec<Instant>,
     /// What signs receipts, or why nothing does.
     pub(super) notary: Result<Notary, String>,
+    pub(super) settings: crate::config::Worker,
+    pub(super) keys: watch::Receiver<Vec<ServeKey>>,
 }
 
 /// What the loop heard.
@@ -60,6 +62,7 @@ enum Heard {
     Stop(StopOrder),
     Asked(Asked),
     Renewed,
+    Keys,
     LeasePassed,
     TooSlow,
 }
@@ -138,6 +141,7 @@ impl Run {
                 },
                 Some(asked) = self.asked.recv() => Heard::Asked(asked),
                 Ok(()) = renewals.changed() => Heard::Renewed,
+                Ok(()) = self.keys.changed() => Heard::Keys,
                 () = tokio::time::sleep_until(passes.unwrap_or(deadline)), if passes.is_some() => Heard::LeasePassed,
                 () = tokio::time::sleep_until(deadline), if !served => Heard::TooSlow,
             };
@@ -168,6 +172,12 @@ impl Run {
                         tracing::warn!(worker = id, %error, "a worker could not be told of its lease");
                     }
                     passes = self.passes();
+                }
+                Heard::Keys => {
+                    // A worker that takes no orders is found out by the next stop or lease.
+                    if let Err(error) = self.tell_keys(&mut orders).await {
+                        tracing::warn!(worker = id, %error, "the worker did not hear of the keys");
+                    }
                 }
                 Heard::LeasePassed => {
                     let reason = "its lease ended, and it did not stop by itself".to_owned();
@@ -203,6 +213,15 @@ impl Run {
     fn passes(&self) -> Option<tokio::time::Instant> {
         let end = self.launch.lease?;
         tokio::time::Instant::now().checked_add(Duration::from_millis(end.left_ms) + OVERDUE)
+    }
+
+    /// Tells the worker which keys there are now.
+    async fn tell_keys(&mut self, orders: &mut Orders) -> io::Result<()> {
+        let keys = self.keys.borrow_and_update().clone();
+        if let Some(listen) = self.listener.as_ref().and_then(|listener| listener.local_addr().ok()) {
+            self.launch.access = self.settings.access(listen, keys);
+        }
+        orders.send_soon(&Order::Access(self.launch.access.clone())).await
     }
 
     /// Tells the worker the end of its lease as it is now. One that has ended is not told: it knows.

@@ -333,8 +333,8 @@ fn note_key(key: &str) -> String {
     format!("note/{key}")
 }
 
-/// The path of a blob's file.
-fn blob_path(home: &Path, blob: &Digest) -> PathBuf {
+/// Where the file of a blob lies, or would, in the store at `home`.
+pub fn blob_path(home: &Path, blob: &Digest) -> PathBuf {
     let hex = blob.to_hex();
     home.join("blobs").join(&hex[..2]).join(hex)
 }

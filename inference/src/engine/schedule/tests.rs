@@ -1,0 +1,251 @@
+//! The schedule against a cache that is modelled cell by cell: whatever comes in whatever order, every answer is the one
+//! that the request gets alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+
+const LIMITS: Limits = Limits { cells: 600, running: 4, kept: 4, batch: 64, mixed: 16, share: true };
+
+/// A random number of a seed.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+}
+
+/// What comes after `tokens`: depends on all of them.
+fn next(tokens: &[Token]) -> Token {
+    let mixed = tokens.iter().fold(17u64, |sum, token| (sum ^ *token as u64).wrapping_mul(0x100_0000_01B3));
+    (mixed >> 40) as Token % 50
+}
+
+fn alone(prompt: &[Token], count: usize) -> Vec<Token> {
+    let mut tokens = prompt.to_vec();
+    for _ in 0..count {
+        tokens.push(next(&tokens));
+    }
+    tokens.split_off(prompt.len())
+}
+
+struct Asked {
+    prompt: Vec<Token>,
+    count: usize,
+    answer: Vec<Token>,
+    since: usize,
+}
+
+/// An engine's cache, and requests.
+struct World {
+    schedule: Schedule,
+    limits: Limits,
+    cache: BTreeMap<usize, Vec<(Token, u64)>>,
+    asked: BTreeMap<Id, Asked>,
+    last_id: Id,
+    last_cell: u64,
+    steps: usize,
+    longest_wait: usize,
+    computed: usize,
+}
+
+impl World {
+    fn new(limits: Limits) -> Self {
+        Self {
+            schedule: Schedule::new(limits),
+            limits,
+            cache: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            last_id: 0,
+            last_cell: 0,
+            steps: 0,
+            longest_wait: 0,
+            computed: 0,
+        }
+    }
+
+    fn ask(&mut self, caller: u64, prompt: Vec<Token>, count: usize) -> Id {
+        self.last_id += 1;
+        self.schedule.push(self.last_id, Caller::Connection(caller), prompt.clone());
+        let asked = Asked { prompt, count, answer: Vec::new(), since: self.steps };
+        self.asked.insert(self.last_id, asked);
+        self.last_id
+    }
+
+    fn step(&mut self) {
+        self.steps += 1;
+        let step = self.schedule.step();
+        for change in &step.moves {
+            match *change {
+                Move::Cut { sequence, length } => {
+                    self.cache.entry(sequence).or_default().truncate(length);
+                }
+                Move::Share { from, to, length } => {
+                    assert!(self.cache.get(&to).is_none_or(Vec::is_empty), "{to} is not empty");
+                    let shared = self.cache[&from][..length].to_vec();
+                    self.cache.insert(to, shared);
+                }
+            }
+        }
+        assert!(step.entries.len() <= self.limits.batch);
+        assert!(!step.entries.is_empty() || self.asked.is_empty(), "nothing moves");
+        self.computed += step.entries.len();
+        for entry in &step.entries {
+            let sequence = self.cache.entry(entry.sequence).or_default();
+            assert_eq!(sequence.len(), entry.position);
+            self.last_cell += 1;
+            sequence.push((entry.token, self.last_cell));
+        }
+        let used: BTreeSet<u64> = self.cache.values().flatten().map(|(_, cell)| *cell).collect();
+        assert!(used.len() <= self.limits.cells);
+        assert_eq!(used.len(), self.schedule.cells().0, "a cell was lost");
+        for entry in step.entries.iter().filter(|entry| entry.last) {
+            let tokens: Vec<Token> = self.cache[&entry.sequence].iter().map(|(token, _)| *token).collect();
+            let asked = self.asked.get_mut(&entry.id).unwrap();
+            assert_eq!(tokens, [&asked.prompt[..], &asked.answer].concat(), "another's tokens");
+            asked.answer.push(next(&tokens));
+            if asked.answer.len() < asked.count {
+                self.schedule.token(entry.id, *asked.answer.last().unwrap());
+            } else {
+                assert_eq!(asked.answer, alone(&asked.prompt, asked.count));
+                self.end(entry.id);
+            }
+        }
+    }
+
+    fn end(&mut self, id: Id) {
+        self.schedule.finish(id);
+        let asked = self.asked.remove(&id).unwrap();
+        self.longest_wait = self.longest_wait.max(self.steps - asked.since);
+    }
+
+    fn drain(&mut self) {
+        let limit = self.steps + 100_000;
+        while !self.asked.is_empty() {
+            self.step();
+            assert!(self.steps < limit, "{} never end", self.asked.len());
+        }
+    }
+}
+
+#[test]
+fn whatever_comes_every_answer_is_the_one_it_gets_alone_and_nothing_is_lost() {
+    for seed in 0..300 {
+        let mut dice = Dice(seed);
+        let share = dice.roll(5) > 0;
+        let cells = 150 + dice.roll(600) as usize;
+        let running = 1 + dice.roll(6) as usize;
+        let mut world = World::new(Limits { cells, running, share, ..LIMITS });
+        let beginnings: Vec<Vec<Token>> =
+            (0..3).map(|_| (0..20 + dice.roll(60)).map(|_| dice.roll(50) as Token).collect()).collect();
+        for _ in 0..60 {
+            for _ in 0..dice.roll(4) {
+                let mut prompt = beginnings[dice.roll(3) as usize].clone();
+                prompt.truncate(1 + dice.roll(prompt.len() as u64) as usize);
+                prompt.extend((0..dice.roll(40)).map(|_| dice.roll(50) as Token));
+                let room = cells - prompt.len();
+                let count = 1 + dice.roll(room.min(60) as u64) as usize;
+                world.ask(dice.roll(5), prompt, count);
+            }
+            for _ in 0..dice.roll(12) {
+                world.step();
+            }
+            if dice.roll(3) == 0 && !world.asked.is_empty() {
+                let at = dice.roll(world.asked.len() as u64) as usize;
+                let id = *world.asked.keys().nth(at).unwrap();
+                world.end(id);
+            }
+            if dice.roll(40) == 0 {
+                world.schedule.lost();
+                world.cache.clear();
+            }
+        }
+        world.drain();
+        assert!(world.schedule.is_idle() && world.schedule.waiting() == 0);
+        // What is left is kept, and all of it can be had back.
+        world.ask(9, vec![1; cells - 1], 1);
+        world.drain();
+    }
+}
+
+#[test]
+fn a_common_beginning_is_computed_once_also_by_those_who_come_together() {
+    let mut world = World::new(LIMITS);
+    let beginning: Vec<Token> = (0..120).collect();
+    for last in 0..4 {
+        world.ask(last as u64, [&beginning[..], &[last, last]].concat(), 3);
+    }
+    world.drain();
+    assert!(world.computed < 120 + 4 * 5 + 1, "{} tokens were computed", world.computed);
+    let before = world.computed;
+    let id = world.ask(7, [&beginning[..], &[9, 9]].concat(), 1);
+    world.step();
+    assert_eq!(world.schedule.reused(id), 0, "it has ended");
+    assert!(world.computed - before <= 3);
+}
+
+#[test]
+fn whoever_asks_for_much_does_not_keep_others_waiting() {
+    let mut world = World::new(LIMITS);
+    for _ in 0..50 {
+        world.ask(1, (0..100).map(|token| token % 50).collect(), 400);
+    }
+    for _ in 0..2000 {
+        world.step();
+    }
+    let small = world.ask(2, vec![1, 2, 3], 5);
+    let begun = world.steps;
+    while world.asked.contains_key(&small) {
+        world.step();
+    }
+    assert!(world.steps - begun <= 40, "it waited for {} steps", world.steps - begun);
+    // More callers than places, all greedy: all go on.
+    let mut world = World::new(LIMITS);
+    for caller in 0..12 {
+        world.ask(caller, vec![caller as Token; 40], 500);
+    }
+    let fair = 12 * 500;
+    world.drain();
+    assert!(world.longest_wait <= fair, "{} steps", world.longest_wait);
+}
+
+#[test]
+fn prompts_are_taken_in_parts_and_answers_go_on_meanwhile() {
+    let mut world = World::new(LIMITS);
+    let first = world.ask(1, vec![1, 2], 50);
+    world.step();
+    world.ask(2, vec![3; 400], 1);
+    for _ in 0..10 {
+        let before = world.asked[&first].answer.len();
+        let computed = world.computed;
+        world.step();
+        assert_eq!(world.asked[&first].answer.len(), before + 1);
+        assert!(world.computed - computed <= 1 + LIMITS.mixed);
+    }
+}
+
+#[test]
+fn without_sharing_nothing_is_kept() {
+    let mut world = World::new(Limits { share: false, ..LIMITS });
+    world.ask(1, (0..50).collect(), 5);
+    world.drain();
+    world.step();
+    assert_eq!(world.schedule.cells().0, 0);
+}
+
+#[test]
+fn a_sequence_that_lost_its_beginning_is_not_shared() {
+    let mut world = World::new(LIMITS);
+    world.ask(1, (0..100).collect(), 2);
+    world.drain();
+    let kept: Vec<_> = world.schedule.shareable().collect();
+    for sequence in kept {
+        world.schedule.not_whole(sequence);
+    }
+    let before = world.computed;
+    world.ask(1, (0..100).collect(), 1);
+    world.drain();
+    assert_eq!(world.computed - before, 100);
+}
