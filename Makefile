@@ -18,7 +18,7 @@ PEERS ?=
 # KEEP=1 leaves the demo's three nodes up.
 KEEP ?=
 
-.PHONY: help setup build weights demo clean-demo test python bench bench-pull bench-transfer bench-dedup bench-codec bench-trust lint deny
+.PHONY: help setup build weights demo clean-demo test python bench bench-pull bench-transfer bench-dedup bench-codec bench-trust bench-dropin lint deny
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,13 +42,15 @@ clean-demo: ## Stop the nodes that `make demo KEEP=1` left up and remove their d
 
 python: setup ## Make the Python environment of the tests, once, in the cache
 	@scripts/python-venv.sh
+	@scripts/python-venv.sh requirements-hub.txt
+	@scripts/python-venv.sh requirements-hub-0.36.txt
 
 test: build weights python ## Every test: units, specifications' vectors, whole systems with real processes
 	@for need in ip:iproute2 nft:nftables softhsm2-util:softhsm2; do \
 	    [ -x /usr/sbin/$${need%:*} ] || command -v $${need%:*} >/dev/null || scripts/setup.sh --optional $${need#*:}; done
 	STEELYARD_PYTHON="$$(scripts/python-venv.sh)" STEELYARD_WEIGHTS="$$(scripts/fetch-weights.sh smollm2)" cargo test --release --workspace --locked $(ARGS)
 
-bench: bench-pull bench-transfer bench-dedup bench-codec bench-trust ## Every benchmark
+bench: bench-pull bench-transfer bench-dedup bench-codec bench-trust bench-dropin ## Every benchmark
 
 bench-pull: build ## Pull a generated model between two local nodes, beside plain TCP and a static HTTP server
 	@scripts/setup.sh --optional nginx curl
@@ -75,6 +77,11 @@ bench-trust: build ## Ten nodes of four nations: recall to the last worker stopp
 	  if [ ! -e "$$venv/.complete" ]; then python3 -m venv "$$venv" && \
 	    "$$venv/bin/pip" --disable-pip-version-check -q install 'tuf==7.0.1' 'securesystemslib[crypto]==1.6.0' && touch "$$venv/.complete"; fi; \
 	  STEELYARD_BENCH_TUF="$$venv/bin/python" $(TARGET)/release/bench-trust $(ARGS)
+
+# STEELYARD_BENCH_MODELS=10 STEELYARD_BENCH_DROPIN_MIB=256 is quick. ARGS="throughput" runs that part alone.
+bench-dropin: build ## What the hub interface costs: what is not here, throughput beside nginx, 200 clients
+	@scripts/setup.sh --optional nginx curl
+	@$(TARGET)/release/bench-dropin $(ARGS)
 
 lint: setup ## Formatting, clippy without warnings, dependencies, house rules
 	cargo fmt --all --check

@@ -21,5 +21,6 @@ pub mod reach;
 pub mod serving;
 pub mod swarm;
 pub mod sync;
+pub mod tokens;
 pub mod transfer;
 pub mod wire;

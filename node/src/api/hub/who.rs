@@ -1,0 +1,55 @@
+//! Who somebody is, and whether they may read a model.
+
+use axum::Json;
+use axum::extract::State;
+use serde_json::{Value, json};
+
+use super::super::Api;
+use super::super::guard::Path;
+use super::caller::Caller;
+use super::find;
+use super::names::MAIN;
+use super::refusal::Refusal;
+use crate::error::Problem;
+use crate::tokens::Scope;
+
+/// `GET /api/whoami-v2`.
+pub(super) async fn whoami(State(api): State<Api>, caller: Caller) -> Result<Json<Value>, Refusal> {
+    let bearer = caller.bearer.ok_or(Refusal::BadToken)?;
+    let role = match bearer.scope {
+        Scope::Read => "read",
+        Scope::Stage | Scope::Admin => "write",
+    };
+    let nation = api.store().own();
+    Ok(Json(json!({
+        "type": "user",
+        "id": bearer.id,
+        "name": nation,
+        "fullname": bearer.name,
+        "email": null,
+        "emailVerified": false,
+        "isPro": false,
+        "canPay": false,
+        "orgs": [],
+        "auth": {
+            "type": "access_token",
+            "accessToken": { "displayName": bearer.name, "role": role, "scope": bearer.scope.as_str() },
+        },
+    })))
+}
+
+/// `GET /api/models/{nation}/{name}/auth-check`.
+pub(super) async fn auth_check(
+    State(api): State<Api>,
+    caller: Caller,
+    path: Result<Path<(String, String)>, Problem>,
+) -> Result<Json<Value>, Refusal> {
+    let Path((nation, name)) = path?;
+    find(&api, &caller, &nation, &name, MAIN).await?;
+    Ok(Json(json!({})))
+}
+
+/// What is no model of a nation: other kinds of repositories, and names without a nation.
+pub(super) async fn no_model(caller: Caller) -> Refusal {
+    caller.no_model("this node has models only, each called `nation/name`")
+}
