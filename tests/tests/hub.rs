@@ -150,6 +150,11 @@ fn transformers_reads_real_weights_through_the_node() {
     assert_eq!(run.code, 0, "{run}");
     let ours = fs::read(cache.path().join("out/model.safetensors")).unwrap();
     assert!(ours == fs::read(folder.join("model.safetensors")).unwrap(), "the weights are the same");
+    // The client's own check of what it downloaded.
+    for args in [&["download", "alba/minilm"][..], &["cache", "verify", "alba/minilm"]] {
+        let run = client.run("hf", &three.endpoint(), cache.path(), args);
+        assert_eq!(run.code, 0, "{run}");
+    }
     match with_torch() {
         Some(client) => client.passes(&three.endpoint(), &["model", "alba/minilm", text(&folder)]),
         None => eprintln!("STEELYARD_TORCH_PYTHON is not set: AutoModel was not run"),

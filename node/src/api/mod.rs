@@ -207,7 +207,7 @@ pub fn router(api: Api, access: Access, hosts: &[String]) -> Router {
         router = router.merge(hub::routes());
     }
     let api = Api(api.0, access);
-    let router = router.fallback(unknown).method_not_allowed_fallback(wrong_method).with_state(api);
+    let router = router.fallback(hub::unknown).method_not_allowed_fallback(wrong_method).with_state(api);
     let router = match access {
         Access::Local => router.layer(DefaultBodyLimit::max(MAX_BODY)),
         Access::Public => {
@@ -235,7 +235,7 @@ fn forbidden(method: &str) -> MethodRouter<Api> {
     })
 }
 
-async fn unknown() -> Problem {
+fn unknown() -> Problem {
     Problem::new(Code::NotFound, "there is no such route").hint("GET /v1/openapi.json lists every one")
 }
 

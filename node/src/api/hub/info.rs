@@ -15,7 +15,7 @@ use super::caller::Caller;
 use super::names::{MAIN, Names, commit};
 use super::refusal::{REPO_COMMIT, Refusal};
 use super::text::{encode, first};
-use super::tree::file_json;
+use super::tree::pointer;
 use super::{Found, find, meaning, names_of};
 use crate::error::Problem;
 
@@ -68,11 +68,13 @@ async fn describe(
         if !blobs {
             return json!({ "rfilename": file.path });
         }
-        let mut entry = file_json(file);
-        entry["rfilename"] = json!(file.path);
-        entry["blobId"] = entry["oid"].take();
-        entry["lfs"]["sha256"] = entry["lfs"]["oid"].take();
-        entry
+        let (oid, len) = pointer(file);
+        json!({
+            "rfilename": file.path,
+            "size": file.size,
+            "blobId": oid,
+            "lfs": { "sha256": file.sha256.to_hex(), "size": file.size, "pointerSize": len },
+        })
     });
     all.insert("siblings".to_owned(), siblings.collect());
     // Only what is asked for, where something is.

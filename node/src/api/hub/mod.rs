@@ -29,6 +29,8 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 use registry::{Digest, Model, Reference};
 
+pub(super) use self::who::unknown;
+
 use self::caller::Caller;
 use self::names::{Catalogue, Meaning, Names};
 use self::pulls::Pulls;
@@ -117,7 +119,7 @@ async fn names_of(
         Ok(asked.hub().catalogue.model(store, &wanted)?)
     });
     match names.await? {
-        Some(names) => Ok((model, Arc::new(names))),
+        Some(names) => Ok((model, names)),
         None => Err(caller.no_model(format!(
             "`{shown}` is not known to this node, or not for those who read here; its operator can `steelyard pull` it"
         ))),

@@ -2,7 +2,7 @@
 //! a digest, which no index finds.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use registry::reference::DEFAULT_CHANNEL;
 use registry::statement::Statement;
@@ -105,7 +105,7 @@ fn main(revision: &str, of_channel: &impl Fn(&str) -> Option<Digest>) -> Option<
 struct State {
     /// The last statement that was looked at.
     seen: u64,
-    models: BTreeMap<Model, Names>,
+    models: BTreeMap<Model, Arc<Names>>,
 }
 
 /// Every model that our nation may have something of.
@@ -133,7 +133,7 @@ impl Catalogue {
     }
 
     /// The names of one model.
-    pub(super) fn model(&self, store: &Store, model: &Model) -> Result<Option<Names>, StoreError> {
+    pub(super) fn model(&self, store: &Store, model: &Model) -> Result<Option<Arc<Names>>, StoreError> {
         self.with(store, |state| state.models.get(model).filter(|names| !names.releases.is_empty()).cloned())
     }
 
@@ -144,7 +144,7 @@ impl Catalogue {
         after: Option<&Model>,
         limit: usize,
         wanted: impl Fn(&Model) -> bool,
-    ) -> Result<Vec<(Model, Names)>, StoreError> {
+    ) -> Result<Vec<(Model, Arc<Names>)>, StoreError> {
         use std::ops::Bound;
         self.with(store, |state| {
             let from = after.map_or(Bound::Unbounded, Bound::Excluded);
@@ -160,12 +160,13 @@ impl State {
         match statement {
             Statement::Release(release) if release.releasable_to(own) => {
                 let entry = Entry { release: digest, version: release.version, issued: release.issued };
-                let releases = &mut self.models.entry(release.model).or_default().releases;
+                let names = Arc::make_mut(self.models.entry(release.model).or_default());
+                let releases = &mut names.releases;
                 let at = releases.partition_point(|known| known.issued <= entry.issued);
                 releases.insert(at, entry);
             }
             Statement::Channel(channel) => {
-                self.models.entry(channel.model).or_default().channels.insert(channel.channel);
+                Arc::make_mut(self.models.entry(channel.model).or_default()).channels.insert(channel.channel);
             }
             _ => {}
         }

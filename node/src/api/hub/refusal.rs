@@ -42,6 +42,8 @@ pub(super) enum Refusal {
     BadToken,
     #[error("this node gives models only to those who show a token; ask its operator for one")]
     NeedsToken,
+    #[error("this node answers the hub's clients for reading only")]
+    ReadOnly,
     #[error("{0}")]
     Wrong(String),
     #[error("the file has {size} bytes; {why}")]
@@ -66,7 +68,7 @@ impl Refusal {
                 StatusCode::UNAUTHORIZED
             }
             Self::NoModel { .. } | Self::NoRevision(_) | Self::NoFile { .. } => StatusCode::NOT_FOUND,
-            Self::Refused(_) | Self::Recalled { .. } => StatusCode::FORBIDDEN,
+            Self::Refused(_) | Self::Recalled { .. } | Self::ReadOnly => StatusCode::FORBIDDEN,
             Self::Wrong(_) => StatusCode::BAD_REQUEST,
             Self::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::Precondition => StatusCode::PRECONDITION_FAILED,

@@ -35,7 +35,7 @@ enum Entry<'a> {
 }
 
 /// The text that git holds in the place of a large file (the LFS pointer): its hash and length stand in listings.
-fn pointer(file: &File) -> (String, usize) {
+pub(super) fn pointer(file: &File) -> (String, usize) {
     let text = format!(
         "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize {}\n",
         file.sha256.to_hex(),
@@ -48,7 +48,7 @@ fn pointer(file: &File) -> (String, usize) {
 }
 
 /// A file as listings show it.
-pub(super) fn file_json(file: &File) -> Value {
+fn file_json(file: &File) -> Value {
     let (oid, len) = pointer(file);
     json!({
         "type": "file",

@@ -17,7 +17,7 @@ use crate::error::Problem;
 
 /// A verdict holds so long, and no longer than trust, policy and recalls stay as they were.
 const FRESH: Duration = Duration::from_secs(5);
-/// One about a release that is not whole here: it may become whole any moment.
+/// One about a release that is not whole here, or not given: evidence may come any moment.
 const FRESH_PARTIAL: Duration = Duration::from_secs(1);
 /// Verdicts remembered. The largest release's takes a few MiB, an ordinary one's some KiB.
 const MAX_VERDICTS: usize = 64;
@@ -97,8 +97,8 @@ impl Verdicts {
         let generation = api.node().generation();
         if let Some((at, then, verdict)) = &slot.known {
             let fresh = match verdict {
-                Verdict::Given(known) if !known.whole => FRESH_PARTIAL,
-                _ => FRESH,
+                Verdict::Given(known) if known.whole => FRESH,
+                _ => FRESH_PARTIAL,
             };
             if *then == generation && at.elapsed() < fresh {
                 return Ok(verdict.clone());
