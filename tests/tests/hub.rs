@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::hub::{Client, Cutter, both, endpoint, newest, older, with_torch};
+use tests::hub::{Cutter, both, endpoint, newest, with_torch};
 use tests::net::Settings;
 use tests::{Daemon, Home, Http, Net, generate, until};
 
@@ -283,7 +283,7 @@ fn a_recall_is_the_clients_disabled_and_a_warning_for_who_fetched_it() {
     let reply = a.public().request("GET", "/alba/small/resolve/1/config.json", None);
     assert_eq!(reply.status, 200, "{}", reply.text());
     assert_eq!(reply.header("x-hf-warning"), None);
-    alba.ok(&["recall", "alba/small@1", "--reason", "leaks its training data", "--severity", "high"]);
+    alba.ok(&["recall", "alba/small@1", "--reason", "leaks its training data", "--severity", "high", "--yes"]);
     for client in both() {
         client.passes(&url, &["recalled", "alba/small", "config.json", "1", "2"]);
     }
@@ -509,5 +509,4 @@ fn files_of_every_length_come_as_they_are() {
             }
         }
     }
-    let _ = older as fn() -> Client;
 }
