@@ -1,7 +1,7 @@
 //! Who somebody is, and whether they may read a model.
 
 use axum::Json;
-use axum::extract::{Request, State};
+use axum::extract::{FromRequestParts, Request, State};
 use axum::http::Method;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
@@ -60,21 +60,16 @@ const MODELS_ONLY: &str = "this node has models only, each called `nation/name`"
 
 /// The answer for a route that is not there, where it is the hub's: a file of a repository without a namespace, or something
 /// that changes.
-pub(in super::super) async fn unknown(
-    State(api): State<Api>,
-    caller: Result<Caller, Refusal>,
-    request: Request,
-) -> Response {
+pub(in super::super) async fn unknown(State(api): State<Api>, request: Request) -> Response {
     let path = request.uri().path();
     let file = path.split('/').nth(2).is_some_and(|word| matches!(word, "resolve" | "raw"));
     if !api.node().config().hub.enabled || !(file || path.starts_with("/api/")) {
         return super::super::unknown().into_response();
     }
-    match caller {
+    let (mut parts, _) = request.into_parts();
+    match Caller::from_request_parts(&mut parts, &api).await {
         Err(refusal) => refusal.into_response(),
-        Ok(_) if !matches!(*request.method(), Method::GET | Method::HEAD) => {
-            Refusal::ReadOnly.into_response()
-        }
+        Ok(_) if !matches!(parts.method, Method::GET | Method::HEAD) => Refusal::ReadOnly.into_response(),
         Ok(caller) => caller.no_model(MODELS_ONLY).into_response(),
     }
 }

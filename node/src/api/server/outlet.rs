@@ -66,11 +66,13 @@ pub(super) struct Sending {
     /// When the reader must have taken enough; `None` while nothing waits for it.
     until: Option<Pin<Box<Sleep>>>,
     taken: u64,
+    /// [`SLOW`], but in tests.
+    slow: Duration,
 }
 
 impl Sending {
     pub(super) fn new(io: TcpStream, outlet: Outlet) -> Self {
-        Self { io, outlet, until: None, taken: 0 }
+        Self { io, outlet, until: None, taken: 0, slow: SLOW }
     }
 
     /// The reader takes nothing now: whether it took too little for too long.
@@ -78,12 +80,13 @@ impl Sending {
         if self.until.is_none() {
             self.taken = 0;
         }
-        let until = self.until.get_or_insert_with(|| Box::pin(sleep(SLOW)));
+        let slow = self.slow;
+        let until = self.until.get_or_insert_with(|| Box::pin(sleep(slow)));
         while until.as_mut().poll(context).is_ready() {
             if std::mem::take(&mut self.taken) < MIN_TAKEN {
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the reader is too slow")));
             }
-            until.as_mut().reset(Instant::now() + SLOW);
+            until.as_mut().reset(Instant::now() + slow);
         }
         Poll::Pending
     }
@@ -231,7 +234,7 @@ mod tests {
         assert_eq!(got[4..got.len() - 4], content[7..7 + PIECE + MIN_PIECE]);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn who_takes_nothing_is_cut_off() {
         let file = tempfile::tempfile().unwrap();
         file.set_len(256 << 20).unwrap();
@@ -239,6 +242,7 @@ mod tests {
         let (here, _there) = pair().await;
         let outlet = Outlet::default();
         let mut sending = Sending::new(here, outlet.clone());
+        sending.slow = Duration::from_millis(300);
         let error = loop {
             let blank = outlet.stand_in(&file, 0, PIECE);
             if let Err(error) = sending.write_all(&blank).await {
