@@ -18,7 +18,7 @@ PEERS ?=
 # KEEP=1 leaves the demo's three nodes up.
 KEEP ?=
 
-.PHONY: help setup build weights demo clean-demo test python bench bench-pull bench-transfer bench-dedup bench-codec bench-trust lint deny
+.PHONY: help setup build weights demo clean-demo test python bench bench-pull bench-transfer bench-dedup bench-codec bench-trust bench-inference bench-dropin lint deny
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,13 +42,15 @@ clean-demo: ## Stop the nodes that `make demo KEEP=1` left up and remove their d
 
 python: setup ## Make the Python environment of the tests, once, in the cache
 	@scripts/python-venv.sh
+	@scripts/python-venv.sh requirements-hub.txt
+	@scripts/python-venv.sh requirements-hub-0.36.txt
 
 test: build weights python ## Every test: units, specifications' vectors, whole systems with real processes
 	@for need in ip:iproute2 nft:nftables softhsm2-util:softhsm2; do \
 	    [ -x /usr/sbin/$${need%:*} ] || command -v $${need%:*} >/dev/null || scripts/setup.sh --optional $${need#*:}; done
 	STEELYARD_PYTHON="$$(scripts/python-venv.sh)" STEELYARD_WEIGHTS="$$(scripts/fetch-weights.sh smollm2)" cargo test --release --workspace --locked $(ARGS)
 
-bench: bench-pull bench-transfer bench-dedup bench-codec bench-trust bench-inference ## Every benchmark
+bench: bench-pull bench-transfer bench-dedup bench-codec bench-trust bench-inference bench-dropin ## Every benchmark
 
 bench-pull: build ## Pull a generated model between two local nodes, beside plain TCP and a static HTTP server
 	@scripts/setup.sh --optional nginx curl
@@ -79,6 +81,10 @@ bench-trust: build ## Ten nodes of four nations: recall to the last worker stopp
 # ARGS="load" runs that part alone.
 bench-inference: build weights ## What serving costs: verified loading over hashing's own floor
 	@STEELYARD_WEIGHTS="$$(scripts/fetch-weights.sh smollm2)" $(TARGET)/release/bench-inference $(ARGS)
+# STEELYARD_BENCH_MODELS=10 STEELYARD_BENCH_DROPIN_MIB=256 is quick. ARGS="throughput" runs that part alone.
+bench-dropin: build ## What the hub interface costs: what is not here, throughput beside nginx, 200 clients
+	@scripts/setup.sh --optional nginx curl
+	@$(TARGET)/release/bench-dropin $(ARGS)
 
 lint: setup ## Formatting, clippy without warnings, dependencies, house rules
 	cargo fmt --all --check

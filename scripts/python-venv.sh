@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# Makes the Python environment of the tests, once, and prints its interpreter's path. It lies in the cache, named by the pinned
+# Makes a Python environment of the tests, once, and prints its interpreter's path. It lies in the cache, named by the pinned
 # versions that it holds; nothing is written into the repository.
+#
+#   scripts/python-venv.sh                           what most tests need: tests/python/requirements.txt
+#   scripts/python-venv.sh requirements-hub.txt      another list of tests/python
 set -euo pipefail
 
 say() { printf 'python: %s\n' "$*" >&2; }
 
-requirements="$(cd "$(dirname "$0")/.." && pwd)/tests/python/requirements.txt"
+requirements="$(cd "$(dirname "$0")/.." && pwd)/tests/python/${1:-requirements.txt}"
 venv="${XDG_CACHE_HOME:-$HOME/.cache}/steelyard/venv-$(sha256sum "$requirements" | cut -c1-16)"
 if [ ! -e "$venv/.complete" ]; then
     # One at a time: tests ask for it in parallel.

@@ -155,6 +155,7 @@ pub(crate) enum Command {
     Transfers(commands::transfers::Transfers),
     Mirror(commands::mirror::Mirror),
     Limits(commands::limits::Limits),
+    Token(commands::token::Token),
     Log(commands::log::Log),
     Evidence(commands::evidence::Evidence),
     Doctor(commands::doctor::Doctor),

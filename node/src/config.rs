@@ -59,6 +59,8 @@ pub struct Config {
     pub p2p: P2p,
     /// The HTTP interface.
     pub http: Http,
+    /// The Hugging Face Hub's interface.
+    pub hub: Hub,
     /// Which rules decide.
     pub policy: PolicySettings,
     /// Fetching and serving chunks.
@@ -137,13 +139,13 @@ pub struct Http {
     pub listen: String,
     /// Names that a request's `Host` may have besides this machine's loopback names and `listen` itself.
     pub hosts: Vec<String>,
-    /// Most connections at once; further ones wait.
+    /// Most connections at once; further ones wait, and those that nobody uses make room.
     pub max_connections: u32,
 }
 
 impl Default for Http {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:4800".to_owned(), hosts: Vec::new(), max_connections: 256 }
+        Self { listen: "127.0.0.1:4800".to_owned(), hosts: Vec::new(), max_connections: 1024 }
     }
 }
 
@@ -157,6 +159,38 @@ impl Http {
             setting: "http.listen",
             rule: format!("`{}` is not an address and port such as `127.0.0.1:4800`", shown(&self.listen)),
         })
+    }
+}
+
+/// The Hugging Face Hub's interface, on the HTTP interface's port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Hub {
+    /// Whether it is there.
+    pub enabled: bool,
+    /// Whether models are given to those who show no token.
+    pub anonymous: bool,
+    /// Whether what is known but not here is fetched from allies when somebody reads it.
+    pub pull_through: bool,
+    /// Most releases fetched at once because somebody reads them.
+    pub max_pulls: u32,
+    /// Seconds for which a reader waits for the next bytes of what is being fetched before it is cut off.
+    pub wait_secs: u64,
+    /// Requests a minute, and at once, from each address and with each token; 0 for no limit.
+    pub requests_per_minute: u32,
+}
+
+impl Default for Hub {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            anonymous: true,
+            pull_through: true,
+            max_pulls: 4,
+            wait_secs: 60,
+            // A snapshot of the largest models takes two requests for each of some hundred files.
+            requests_per_minute: 6000,
+        }
     }
 }
 
@@ -325,6 +359,9 @@ impl Config {
         range("p2p.redial_secs", self.p2p.redial_secs, 1, 86_400)?;
         range("p2p.sync_secs", self.p2p.sync_secs, 1, 86_400)?;
         range("http.max_connections", self.http.max_connections.into(), 1, 65_536)?;
+        range("hub.max_pulls", self.hub.max_pulls.into(), 1, 64)?;
+        range("hub.wait_secs", self.hub.wait_secs, 1, 3_600)?;
+        range("hub.requests_per_minute", self.hub.requests_per_minute.into(), 0, 10_000_000)?;
         range("transfer.streams_per_peer", self.transfer.streams_per_peer.into(), 1, 64)?;
         range("transfer.window", self.transfer.window.into(), 1, 256)?;
         range("transfer.max_peers", self.transfer.max_peers.into(), 1, 256)?;

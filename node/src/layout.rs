@@ -70,6 +70,11 @@ impl Layout {
         self.home.join("steelyard.sock")
     }
 
+    /// The hashes of the hub interface's tokens, mode 0600 ([`crate::tokens::Tokens`]).
+    pub fn tokens(&self) -> PathBuf {
+        self.home.join("tokens.json")
+    }
+
     /// The store ([`registry::store::Store::open`]).
     pub fn store(&self) -> PathBuf {
         self.home.join("store")

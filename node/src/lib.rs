@@ -22,5 +22,6 @@ pub mod serve_keys;
 pub mod serving;
 pub mod swarm;
 pub mod sync;
+pub mod tokens;
 pub mod transfer;
 pub mod wire;

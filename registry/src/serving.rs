@@ -184,6 +184,8 @@ pub enum Order {
     },
     /// The lease was renewed: its end is this one now. One that has ended already is not renewed.
     Lease(LeaseEnd),
+    /// Other keys from now on.
+    Access(Access),
     /// Try to break out, and report every attempt.
     Prove(Proving),
     /// The receipt that was asked for.
@@ -221,8 +223,6 @@ pub struct Proving {
     pub read: Vec<PathBuf>,
     /// A folder in which a file is made.
     pub write: PathBuf,
-    /// Other keys from now on.
-    Access(Access),
 }
 
 /// Why a worker could not start.

@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod cpu;
+pub mod dropin;
 pub mod growth;
 pub mod guard;
 pub mod iroh;

@@ -7,6 +7,7 @@
 //! http      a client for the Unix socket and for TCP, with server-sent events
 //! netns     namespaces on a public segment, some behind routers that translate addresses
 //! craft     nations that no command would make
+//! hub       the stock clients of the Hugging Face Hub
 //! hostile   a libp2p peer that misbehaves on the wire
 //! generate  files of weights of any size, and header bombs
 //! meter     CPU time and memory of processes
@@ -22,6 +23,7 @@ pub mod craft;
 pub mod generate;
 pub mod hostile;
 pub mod http;
+pub mod hub;
 pub mod meter;
 pub mod net;
 pub mod netns;

@@ -18,6 +18,14 @@ pub fn interpreter() -> &'static Path {
     })
 }
 
+/// An interpreter with what a further list of `tests/python` names, such as `requirements-hub.txt`.
+pub fn with_requirements(list: &str) -> PathBuf {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/python-venv.sh");
+    let output = Command::new(&script).arg(list).output().expect("run scripts/python-venv.sh");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    PathBuf::from(String::from_utf8(output.stdout).expect("a path in UTF-8").trim())
+}
+
 /// The command that starts the verifier, for the shell.
 pub fn verifier() -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("python");

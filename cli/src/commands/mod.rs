@@ -35,6 +35,7 @@ pub(crate) mod serve_key;
 pub(crate) mod show;
 pub(crate) mod sign;
 pub(crate) mod status;
+pub(crate) mod token;
 pub(crate) mod transfers;
 pub(crate) mod trust;
 pub(crate) mod verify;
@@ -76,6 +77,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::Peers(peers) => peers.run(context).await,
         Command::Transfers(transfers) => transfers.run(context).await,
         Command::Mirror(mirror) => mirror.run(context).await,
+        Command::Token(token) => token.run(context).await,
         Command::Limits(limits) => limits.run(context).await,
         Command::Log(log) => log.run(context).await,
         Command::Evidence(evidence) => evidence.run(context).await,

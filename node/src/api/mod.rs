@@ -7,7 +7,7 @@
 //! ```
 //!
 //! **Who reads.** Nobody proves a nation over TCP: whoever reaches the port is taken for somebody of this node's own nation,
-//! whose operator decided who may. So it shows what is releasable to that nation and nothing else; a release that another
+//! whose operator decided who may. (The hub interface may be set to ask for a token besides.) So it shows what is releasable to that nation and nothing else; a release that another
 //! nation let slip here is shown to the operator alone.
 //!
 //! Answers are JSON; failures are problem details (RFC 9457, [`crate::error::Problem`]); long jobs are server-sent events.
@@ -17,6 +17,7 @@ mod admin;
 mod attach;
 mod catalogue;
 mod guard;
+mod hub;
 mod jobs;
 mod log;
 mod policy;
@@ -24,6 +25,7 @@ mod problem;
 mod read;
 pub mod server;
 mod stream;
+mod tokens;
 pub mod types;
 
 use std::net::SocketAddr;
@@ -72,6 +74,7 @@ struct Inner {
     running: bool,
     http: OnceLock<SocketAddr>,
     stop: CancellationToken,
+    hub: hub::Hub,
 }
 
 impl Api {
@@ -79,7 +82,9 @@ impl Api {
     /// cancelled by `POST /v1/shutdown` and ends live streams.
     pub fn new(node: Node, workers: Workers, running: bool, stop: CancellationToken) -> Self {
         let started = Timestamp::now();
-        let inner = Inner { node, workers, started, running, http: OnceLock::new(), stop };
+        let tokens = crate::layout::Layout::new(&node.config().home).tokens();
+        let hub = hub::Hub::new(tokens, node.config().hub.requests_per_minute);
+        let inner = Inner { node, workers, started, running, http: OnceLock::new(), stop, hub };
         Self(Arc::new(inner), Access::Local)
     }
 
@@ -98,6 +103,10 @@ impl Api {
 
     fn access(&self) -> Access {
         self.1
+    }
+
+    fn hub(&self) -> &hub::Hub {
+        &self.0.hub
     }
 
     fn workers(&self) -> &Workers {
@@ -157,6 +166,9 @@ fn routes() -> Vec<Route> {
     route("post", "/v1/log/recover", Local, post(log::recover));
     route("get", "/v1/bandwidth", Local, get(admin::bandwidth));
     route("put", "/v1/bandwidth", Local, put(admin::set_bandwidth));
+    route("get", "/v1/tokens", Local, get(tokens::list));
+    route("post", "/v1/tokens", Local, post(tokens::create));
+    route("delete", "/v1/tokens/{which}", Local, delete(tokens::revoke));
     route("get", "/v1/memberships", Local, get(read::memberships));
     route("get", "/v1/sequences", Local, get(admin::sequences));
     route("post", "/v1/pull", Local, post(jobs::pull));
@@ -193,8 +205,11 @@ pub fn router(api: Api, access: Access, hosts: &[String]) -> Router {
         };
         router = router.route(route.path, handler);
     }
+    if api.node().config().hub.enabled {
+        router = router.merge(hub::routes());
+    }
     let api = Api(api.0, access);
-    let router = router.fallback(unknown).method_not_allowed_fallback(wrong_method).with_state(api);
+    let router = router.fallback(hub::unknown).method_not_allowed_fallback(wrong_method).with_state(api);
     let router = match access {
         Access::Local => router.layer(DefaultBodyLimit::max(MAX_BODY)),
         Access::Public => {
@@ -222,7 +237,7 @@ fn forbidden(method: &str) -> MethodRouter<Api> {
     })
 }
 
-async fn unknown() -> Problem {
+fn unknown() -> Problem {
     Problem::new(Code::NotFound, "there is no such route").hint("GET /v1/openapi.json lists every one")
 }
 

@@ -1,6 +1,9 @@
 //! The listeners: the Unix socket with everything, and TCP with what may be read. Connections are bounded in number and
 //! in how long they may dawdle; a stop lets running requests end, within limits.
 
+mod connections;
+mod outlet;
+
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -10,6 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, Response};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -19,9 +25,14 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use self::connections::Client;
+use self::connections::{Connections, Reception};
+use self::outlet::Sending;
+pub(crate) use self::outlet::{MIN_PIECE, Outlet, PIECE};
+
 /// A client may take so long to send a request's head; between two requests of a connection too.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Largest head of a request, in bytes. Nothing here needs cookies or tokens.
+/// Largest head of a request, in bytes.
 const MAX_HEAD: usize = 64 * 1024;
 /// Most headers of a request.
 const MAX_HEADERS: usize = 64;
@@ -95,11 +106,10 @@ impl Listeners {
     ) -> Server {
         let http = self.http();
         let tasks = TaskTracker::new();
-        let places = Arc::new(Semaphore::new(MAX_LOCAL));
-        tasks.spawn(accept(Accept::Unix(self.unix), local, places, tasks.clone(), stop.clone()));
+        tasks.spawn(accept_local(self.unix, local, tasks.clone(), stop.clone()));
         if let Some((listener, _)) = self.tcp {
-            let places = Arc::new(Semaphore::new(max_connections as usize));
-            tasks.spawn(accept(Accept::Tcp(listener), public, places, tasks.clone(), stop.clone()));
+            let connections = Connections::new(max_connections as usize);
+            tasks.spawn(accept_public(listener, public, connections, tasks.clone(), stop.clone()));
         }
         tasks.close();
         Server { http, socket: self.socket, tasks, stop }
@@ -131,52 +141,80 @@ impl Server {
     }
 }
 
-enum Accept {
-    Unix(UnixListener),
-    Tcp(TcpListener),
-}
-
-async fn accept(
-    listener: Accept,
-    router: Router,
-    places: Arc<Semaphore>,
-    tasks: TaskTracker,
-    stop: CancellationToken,
-) {
+async fn accept_local(listener: UnixListener, router: Router, tasks: TaskTracker, stop: CancellationToken) {
+    let places = Arc::new(Semaphore::new(MAX_LOCAL));
     loop {
         // A place first: further clients wait in the system's queue.
-        let place = tokio::select! {
-            place = places.clone().acquire_owned() => place,
-            () = stop.cancelled() => return,
-        };
-        let Ok(place) = place else { return };
-        let stopped = stop.clone();
-        let router = router.clone();
         let accepted = tokio::select! {
             accepted = async {
-                match &listener {
-                    Accept::Unix(listener) => listener.accept().await.map(|(io, _)| {
-                        tasks.spawn(async move { serve(io, router, stopped).await; drop(place) });
-                    }),
-                    Accept::Tcp(listener) => listener.accept().await.map(|(io, _)| {
-                        // Answers are small and complete; waiting for more to send only delays them.
-                        let _ = io.set_nodelay(true);
-                        tasks.spawn(async move { serve(io, router, stopped).await; drop(place) });
-                    }),
-                }
+                let place = places.clone().acquire_owned().await;
+                (place, listener.accept().await)
             } => accepted,
             () = stop.cancelled() => return,
         };
-        if let Err(error) = accepted {
-            tracing::warn!(%error, "a connection could not be accepted");
-            tokio::time::sleep(ACCEPT_PAUSE).await;
+        match accepted {
+            (Ok(place), Ok((io, _))) => {
+                let (service, stop) = (TowerToHyperService::new(router.clone()), stop.clone());
+                tasks.spawn(async move {
+                    serve(io, service, stop).await;
+                    drop(place);
+                });
+            }
+            (Ok(_), Err(error)) => pause(error).await,
+            (Err(_), _) => return,
         }
     }
 }
 
-async fn serve<S>(io: S, router: Router, stop: CancellationToken)
+async fn accept_public(
+    listener: TcpListener,
+    router: Router,
+    connections: Arc<Connections>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = async {
+                let place = connections.place().await;
+                (place, listener.accept().await)
+            } => accepted,
+            () = stop.cancelled() => return,
+        };
+        match accepted {
+            (Some(permit), Ok((io, from))) => {
+                // Answers are complete; waiting for more to send only delays them.
+                let _ = io.set_nodelay(true);
+                let place = connections.take(permit);
+                let client = Client { address: from.ip().to_canonical(), outlet: Outlet::default() };
+                let io = Sending::new(io, client.outlet.clone());
+                let connection = Arc::clone(&place.connection);
+                let service = Reception { router: router.clone(), client, connection };
+                let stop = stop.clone();
+                tasks.spawn(async move {
+                    tokio::select! {
+                        () = serve(io, service, stop) => {}
+                        () = place.connection.give_way.cancelled() => {}
+                    }
+                });
+            }
+            (Some(_), Err(error)) => pause(error).await,
+            (None, _) => return,
+        }
+    }
+}
+
+async fn pause(error: io::Error) {
+    tracing::warn!(%error, "a connection could not be accepted");
+    tokio::time::sleep(ACCEPT_PAUSE).await;
+}
+
+async fn serve<S, T>(io: S, service: T, stop: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: hyper::service::Service<Request<Incoming>, Response = Response<Body>> + Send,
+    T::Future: Send,
+    T::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let mut builder = http1::Builder::new();
     builder
@@ -184,7 +222,7 @@ where
         .header_read_timeout(HEADER_TIMEOUT)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), TowerToHyperService::new(router)));
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = stop.cancelled() => {

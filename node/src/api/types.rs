@@ -7,6 +7,7 @@ mod log;
 mod mirror;
 mod policy;
 mod status;
+mod tokens;
 
 pub use self::attach::*;
 pub use self::catalogue::*;
@@ -15,6 +16,7 @@ pub use self::log::*;
 pub use self::mirror::*;
 pub use self::policy::*;
 pub use self::status::*;
+pub use self::tokens::*;
 pub use registry::store::{GcReason, GcRelease};
 
 pub use crate::error::{Code, Problem};

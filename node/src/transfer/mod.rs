@@ -204,6 +204,22 @@ pub(crate) enum Outside {
     Up(libp2p::PeerId),
     /// A recall or a change of trust: the decision is made again.
     Reconsider,
+    /// Somebody reads these bytes of the release's file of that number while they come.
+    Want {
+        /// Who; the same again replaces what it wanted.
+        reader: u64,
+        /// The file, by its place in the release.
+        file: u32,
+        /// The first byte.
+        from: u64,
+        /// One past the last.
+        to: u64,
+    },
+    /// The reader is gone.
+    Unwant {
+        /// Who.
+        reader: u64,
+    },
 }
 
 #[derive(Default)]
@@ -266,6 +282,13 @@ impl Transfers {
                     "a transfer is too busy to hear of a peer or a recall; it asks again by itself"
                 );
             }
+        }
+    }
+
+    /// Tells the job that fetches `release`, if there is one that is not too busy: whoever waits says it again.
+    pub(crate) fn tell_one(&self, release: &Digest, what: Outside) {
+        if let Some((_, job)) = self.inner().running.get(release) {
+            let _ = job.try_send(what);
         }
     }
 

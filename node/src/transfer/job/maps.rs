@@ -112,7 +112,8 @@ impl Running<'_> {
     pub(super) fn add_map(&mut self, file: FileKey, map: Arc<ChunkMap>) -> Result<(), PullError> {
         self.maps.insert(file, map);
         let lens = self.lens(file);
-        self.happened(Happened::File { file, rank: self.rank(file), lens })
+        self.happened(Happened::File { file, rank: self.rank(file), lens })?;
+        self.tell_readers(file)
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod act;
 mod maps;
+mod read;
 mod show;
 mod sources;
 
@@ -19,6 +20,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use self::maps::MapError;
+use self::read::Readers;
 use self::show::Shown;
 use self::sources::Sources;
 use super::fetch::Told;
@@ -79,6 +81,8 @@ struct Running<'a> {
     /// Peers that did not have a map.
     without: HashMap<FileKey, BTreeSet<PeerKey>>,
     partials: BTreeMap<FileKey, Partial>,
+    /// Who reads what while it comes.
+    readers: Readers,
     /// Files that are not whole yet.
     left: BTreeSet<FileKey>,
     verifying: BTreeSet<FileKey>,
@@ -214,6 +218,7 @@ impl<'a> Running<'a> {
             wanted_maps: VecDeque::new(),
             without: HashMap::new(),
             partials: BTreeMap::new(),
+            readers: Readers::default(),
             left: BTreeSet::new(),
             verifying: BTreeSet::new(),
             whole: HashSet::new(),
@@ -299,6 +304,8 @@ impl<'a> Running<'a> {
                     Outside::Reconsider => {
                         decide(self.node, self.digest).await?;
                     }
+                    Outside::Want { reader, file, from, to } => self.want(reader, file, from, to)?,
+                    Outside::Unwant { reader } => self.unwant(reader)?,
                 },
                 _ = tick.tick() => self.on_tick()?,
             }

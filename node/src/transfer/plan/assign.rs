@@ -9,23 +9,23 @@ use super::{Action, FileKey, Now, PeerKey, Plan, Request, RequestId};
 use crate::wire::MAX_RANGE;
 
 /// Pieces looked at for one request. Beyond it the choice is a little worse, never wrong.
-const SCAN: usize = 512;
+pub(super) const SCAN: usize = 512;
 /// Requests open with one peer at once, so that many short runs do not make a long queue.
-const MAX_REQUESTS: usize = 64;
+pub(super) const MAX_REQUESTS: usize = 64;
 /// A request may be given to a second peer when nothing else is left to ask for, and when it is older than this and than twice
 /// what the first peer's backlog should have taken.
-const DUPLICATE_AGE: Duration = Duration::from_millis(750);
+pub(super) const DUPLICATE_AGE: Duration = Duration::from_millis(750);
 /// A seed is asked for what another peer has too when that one is busy for so long.
 const SEED_HELPS: Duration = Duration::from_secs(2);
 /// The share of a window that one request takes, so that several are always on their way.
-const REQUESTS_A_WINDOW: u64 = 4;
+pub(super) const REQUESTS_A_WINDOW: u64 = 4;
 
 /// What a peer is to be asked for.
-struct Choice {
-    file: FileKey,
-    run: Run,
+pub(super) struct Choice {
+    pub(super) file: FileKey,
+    pub(super) run: Run,
     /// Whether another peer was asked for it too.
-    twice: bool,
+    pub(super) twice: bool,
 }
 
 impl Plan {
@@ -33,7 +33,8 @@ impl Plan {
     pub(super) fn assign(&mut self, now: Now, actions: &mut Vec<Action>) {
         let mut idle: BTreeSet<PeerKey> = self.peers.keys().copied().collect();
         while let Some(key) = self.emptiest(&idle) {
-            match self.choose(key).or_else(|| self.repeat(key, now)) {
+            let choice = self.choose_wanted(key).or_else(|| self.choose(key));
+            match choice.or_else(|| self.repeat(key, now)) {
                 Some(choice) => actions.push(self.request(key, choice, now)),
                 None => {
                     idle.remove(&key);
@@ -42,7 +43,7 @@ impl Plan {
         }
     }
 
-    fn request(&mut self, peer: PeerKey, choice: Choice, now: Now) -> Action {
+    pub(super) fn request(&mut self, peer: PeerKey, choice: Choice, now: Now) -> Action {
         let Choice { file, run: Run { first, count, bytes }, twice } = choice;
         let request = self.next;
         self.next += 1;

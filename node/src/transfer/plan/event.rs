@@ -10,6 +10,8 @@ pub type PeerKey = u32;
 pub type FileKey = u32;
 /// A request, numbered over the whole transfer.
 pub type RequestId = u64;
+/// Somebody who reads a file while it comes, numbered by whoever runs the transfer.
+pub type ReaderKey = u64;
 /// Time since the transfer began.
 pub type Now = Duration;
 
@@ -104,6 +106,23 @@ pub enum Event {
         peer: PeerKey,
         /// How many.
         bytes: u64,
+    },
+    /// Somebody reads these chunks while they come: they are asked for before all others, in their order. The same reader
+    /// again replaces what it wanted.
+    Wanted {
+        /// Who.
+        reader: ReaderKey,
+        /// The file.
+        file: FileKey,
+        /// The first chunk.
+        first: u32,
+        /// How many.
+        count: u32,
+    },
+    /// The reader is gone or has all.
+    Unwanted {
+        /// Who.
+        reader: ReaderKey,
     },
     /// Time passed; a few times a second.
     Tick,

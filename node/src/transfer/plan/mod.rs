@@ -6,20 +6,22 @@
 //! for what no other has, as long as those others keep up; peers start at different places, so that mirrors which fetch the
 //! same release soon have something to give each other. A peer's window follows its measured rate and round trip. A silent
 //! peer is choked and its work given to others; at the end the slowest requests are given to a second peer, and what
-//! becomes needless is taken back.
+//! becomes needless is taken back. What somebody reads while it comes goes before all of this, in its order.
 
 mod assign;
 mod event;
 mod file;
 mod peer;
+mod want;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::wire::{Have, News};
 
-pub use event::{Action, Event, FileKey, Limits, Now, PeerKey, RequestId};
+pub use event::{Action, Event, FileKey, Limits, Now, PeerKey, ReaderKey, RequestId};
 use file::File;
 use peer::{Health, Peer};
+use want::Wants;
 
 /// Files that are open at once: enough that small files do not wait for each other, few enough that each is soon done.
 const MAX_OPEN: usize = 4;
@@ -47,6 +49,7 @@ pub struct Plan {
     complete: BTreeSet<FileKey>,
     peers: BTreeMap<PeerKey, Peer>,
     requests: BTreeMap<RequestId, Request>,
+    wants: Wants,
     next: RequestId,
     last_tick: Now,
 }
@@ -62,6 +65,7 @@ impl Plan {
             complete: BTreeSet::new(),
             peers: BTreeMap::new(),
             requests: BTreeMap::new(),
+            wants: Wants::default(),
             next: 0,
             last_tick: Now::ZERO,
         }
@@ -96,6 +100,8 @@ impl Plan {
                 }
             }
             Event::File { file, rank, lens } => {
+                // Before all ranks is the place of what somebody reads.
+                let rank = if self.wants.has(file) { 0 } else { rank.saturating_add(1) };
                 self.waiting.insert((rank, file), lens);
             }
             Event::Opened { file, missing } => self.opened(file, &missing, &mut actions),
@@ -109,7 +115,12 @@ impl Plan {
                     peer.brought(bytes, now);
                 }
             }
-            Event::Tick => self.tick(now, &mut actions),
+            Event::Wanted { reader, file, first, count } => self.want(reader, file, first, count),
+            Event::Unwanted { reader } => self.wants.remove(reader),
+            Event::Tick => {
+                self.tick(now, &mut actions);
+                self.hasten(now, &mut actions);
+            }
         }
         self.open(&mut actions);
         self.assign(now, &mut actions);
@@ -184,6 +195,7 @@ impl Plan {
         }
         self.settle(key, index);
         let Some(file) = self.files.get(&key) else { return };
+        self.wants.came(key, file);
         if file.left == 0 {
             self.finish(key, actions);
         }
@@ -277,8 +289,12 @@ impl Plan {
     }
 
     fn open(&mut self, actions: &mut Vec<Action>) {
-        while self.files.len() + self.opening.len() < MAX_OPEN {
-            let Some(((_, file), lens)) = self.waiting.pop_first() else { return };
+        while let Some((&(rank, file), _)) = self.waiting.first_key_value() {
+            let most = if rank == 0 { want::MAX_WANTED_OPEN } else { MAX_OPEN };
+            if self.files.len() + self.opening.len() >= most {
+                return;
+            }
+            let Some(lens) = self.waiting.remove(&(rank, file)) else { return };
             self.opening.insert(file, lens);
             actions.push(Action::Open { file });
         }

@@ -134,7 +134,8 @@ impl Source {
         self.changed.send_modify(|version| *version += 1);
     }
 
-    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+    /// Told whenever something came.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
 

@@ -118,6 +118,23 @@ impl Store {
         journal.map(|(_, have)| have)
     }
 
+    /// Whether chunk `index` of a blob is verified and written; nothing when no transfer has the blob open. Asks the memory alone.
+    pub fn is_chunk_here(&self, blob: &Digest, index: usize) -> Option<bool> {
+        let inner = self.open_partial(blob)?;
+        let state = locked(&inner.state);
+        Some(state.have.get(index))
+    }
+
+    /// The file of a blob that is whole or that a transfer has open, for reading what is here of it
+    /// ([`Self::is_chunk_here`]). It stays the blob's file when the blob becomes whole.
+    pub fn open_growing(&self, blob: &Digest) -> Result<Option<File>> {
+        if let Some(inner) = self.open_partial(blob) {
+            let file = File::open(&inner.path).or_else(|_| inner.file.try_clone());
+            return file.map(Some).map_err(io("could not open", &inner.path));
+        }
+        if self.present(blob)?.is_some() { self.open_blob(blob).map(Some) } else { Ok(None) }
+    }
+
     /// Whether a blob is being fetched, or was.
     pub(super) fn partial_record(&self, blob: &Digest) -> Result<bool> {
         journal::is_known(&self.inner.index, blob)
