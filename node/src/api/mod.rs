@@ -11,7 +11,8 @@
 //! nation let slip here is shown to the operator alone.
 //!
 //! Answers are JSON; failures are problem details (RFC 9457, [`crate::error::Problem`]); long jobs are server-sent events.
-//! `openapi.json` beside this file describes every route, and a test holds the two together.
+//! `openapi.json` beside this file describes every route, and a test holds the two together; the OCI interface (`oci/`) is described by
+//! its own specification, and answers and fails as that says.
 
 mod admin;
 mod attach;
@@ -19,6 +20,7 @@ mod catalogue;
 mod guard;
 mod jobs;
 mod log;
+mod oci;
 mod policy;
 mod problem;
 mod read;
@@ -72,6 +74,7 @@ struct Inner {
     running: bool,
     http: OnceLock<SocketAddr>,
     stop: CancellationToken,
+    oci: Arc<oci::Oci>,
 }
 
 impl Api {
@@ -79,7 +82,8 @@ impl Api {
     /// cancelled by `POST /v1/shutdown` and ends live streams.
     pub fn new(node: Node, workers: Workers, running: bool, stop: CancellationToken) -> Self {
         let started = Timestamp::now();
-        let inner = Inner { node, workers, started, running, http: OnceLock::new(), stop };
+        let (http, oci) = (OnceLock::new(), Arc::default());
+        let inner = Inner { node, workers, started, running, http, stop, oci };
         Self(Arc::new(inner), Access::Local)
     }
 
@@ -98,6 +102,10 @@ impl Api {
 
     fn access(&self) -> Access {
         self.1
+    }
+
+    fn oci(&self) -> Arc<oci::Oci> {
+        Arc::clone(&self.0.oci)
     }
 
     fn workers(&self) -> &Workers {
@@ -191,6 +199,8 @@ pub fn router(api: Api, access: Access, hosts: &[String]) -> Router {
         };
         router = router.route(route.path, handler);
     }
+    // What another specification describes is not in `openapi.json`.
+    let router = router.merge(oci::router());
     let api = Api(api.0, access);
     let router = router.fallback(unknown).method_not_allowed_fallback(wrong_method).with_state(api);
     let router = match access {
