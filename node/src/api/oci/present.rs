@@ -302,9 +302,19 @@ mod tests {
     fn the_bytes_are_a_format() {
         let release = release(&["README.md", "model.gguf"]);
         let it = modelpack(&Digest::of(b"release"), &release);
-        assert_eq!(it.digest.to_hex(), "MODELPACK", "{}", String::from_utf8_lossy(&it.manifest));
+        assert_eq!(
+            it.digest.to_hex(),
+            "8978aa9508806794ef5283aeaa20e9f43e6266e70a1ff7e5052cbdf03203c470",
+            "{}",
+            String::from_utf8_lossy(&it.manifest)
+        );
         let it = ollama(&release).unwrap();
-        assert_eq!(it.digest.to_hex(), "OLLAMA", "{}", String::from_utf8_lossy(&it.manifest));
+        assert_eq!(
+            it.digest.to_hex(),
+            "a83f1ab05ac04ad1778eb074028e89a54928ff6fa6f0f3d4ac08fb4778cc84ed",
+            "{}",
+            String::from_utf8_lossy(&it.manifest)
+        );
     }
 
     #[test]
