@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use node::api::types::{AttachRequest, Drafted};
-use registry::attachment::{FOLDER, ImportRecord, Kind, MAX_SIZE};
+use registry::attachment::{FOLDER, ImportRecord, Kind, MAX_SIZE, Origin};
+use registry::key::Key;
 use registry::oms::{self, FILE_NAME, MAX_BUNDLE, Manifest, PublicKey, SigningKey, sign_release};
 use registry::statement::File;
-use registry::{Model, Nation};
+use registry::{Model, Nation, Signed};
+use serde_json::value::RawValue;
 
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
@@ -95,10 +97,15 @@ impl Prepared {
         client: &Client,
         model: &Model,
         draft: &mut Drafted,
+        origin: Option<&Origin>,
+        signer: Option<&Key>,
     ) -> Result<(), Failure> {
         let mut requests = Vec::new();
         if let Some(imported) = self.imported {
             requests = imported.check(&model.nation, draft)?;
+        }
+        if let Some(origin) = origin {
+            requests.extend(provenance(origin, draft, signer)?);
         }
         requests.extend(self.attach);
         for request in requests {
@@ -139,6 +146,38 @@ impl Imported {
             },
         ])
     }
+}
+
+/// The record of an import and its provenance, which the release's own key signs by itself too, so that it can be shown without the
+/// release. What was drafted must be what was verified on its way here.
+fn provenance(origin: &Origin, draft: &Drafted, signer: Option<&Key>) -> Result<Vec<AttachRequest>, Failure> {
+    let drafted: Vec<_> = draft.files.iter().map(|file| (file.path.clone(), file.sha256)).collect();
+    if drafted != origin.files {
+        return Err(Failure::new(
+            Exit::Verification,
+            "what was read is not what was verified on its way here",
+        )
+        .help("somebody changed the files in between; run the command again"));
+    }
+    let statement = origin.statement();
+    let content = match signer {
+        Some(key) => {
+            let envelopes = Signed::over(&statement, key)?.to_json();
+            let envelopes: Vec<Box<RawValue>> =
+                serde_json::from_slice(&envelopes).map_err(anyhow::Error::from)?;
+            envelopes.first().map(|envelope| envelope.get().to_owned()).unwrap_or_default()
+        }
+        // Whoever signs the draft signs a release that holds this one's digest.
+        None => text(statement)?,
+    };
+    Ok(vec![
+        AttachRequest { kind: Kind::Slsa, path: format!("{FOLDER}/provenance.json"), content },
+        AttachRequest {
+            kind: Kind::Import,
+            path: format!("{FOLDER}/import.json"),
+            content: text(origin.record())?,
+        },
+    ])
 }
 
 async fn put(client: &Client, draft: &mut Drafted, request: AttachRequest) -> Result<(), Failure> {
