@@ -9,8 +9,7 @@ use registry::attachment::{FOLDER, ImportRecord, Kind, MAX_SIZE, Origin};
 use registry::key::Key;
 use registry::oms::{self, FILE_NAME, MAX_BUNDLE, Manifest, PublicKey, SigningKey, sign_release};
 use registry::statement::File;
-use registry::{Model, Nation, Signed};
-use serde_json::value::RawValue;
+use registry::{Model, Nation};
 
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
@@ -159,17 +158,11 @@ fn provenance(origin: &Origin, draft: &Drafted, signer: Option<&Key>) -> Result<
         )
         .help("somebody changed the files in between; run the command again"));
     }
-    let statement = origin.statement();
-    let content = match signer {
-        Some(key) => {
-            let envelopes = Signed::over(&statement, key)?.to_json();
-            let envelopes: Vec<Box<RawValue>> =
-                serde_json::from_slice(&envelopes).map_err(anyhow::Error::from)?;
-            envelopes.first().map(|envelope| envelope.get().to_owned()).unwrap_or_default()
-        }
+    let content = text(match signer {
+        Some(key) => origin.signed(key)?,
         // Whoever signs the draft signs a release that holds this one's digest.
-        None => text(statement)?,
-    };
+        None => origin.statement(),
+    })?;
     Ok(vec![
         AttachRequest { kind: Kind::Slsa, path: format!("{FOLDER}/provenance.json"), content },
         AttachRequest {

@@ -17,18 +17,6 @@ use crate::progress::Bar;
 
 /// Take in a model from a file, a folder, a hub, a hub's cache or a registry
 ///
-/// SOURCE is one of these:
-///
-///   FILE                           a bundle that `steelyard export` wrote: another nation's release, with its evidence
-///
-///   FOLDER                         a folder, published as your nation's own release, as `steelyard publish` does
-///
-///   hf:ORG/NAME[@REVISION]         a model of a hub of Hugging Face's kind: the one that --endpoint or HF_ENDPOINT names
-///
-///   hf-cache:FOLDER[@REVISION]     the same from a client's cache: its folder models--ORG--NAME
-///
-///   oci:HOST/NAME[:TAG|@DIGEST]    a model in a registry: a ModelPack artifact with raw layers, or one of Ollama's
-///
 /// Of a bundle nothing is believed: signatures are checked against the nations trusted here, the policy is asked, every byte is
 /// hashed, and only when all of it is right is anything kept. What was recalled after the bundle was made it can't know: --max-age
 /// refuses one that is too old.
@@ -40,18 +28,22 @@ use crate::progress::Bar;
 /// With --oms it takes in a folder that was signed with OpenSSF Model Signing, and the release keeps that signature and says by whose key
 /// it was checked. It must cover every file of the folder.
 #[derive(Debug, Args)]
-#[command(
-    verbatim_doc_comment,
-    after_help = "\
+#[command(after_help = "\
+Sources:
+  FILE                         a bundle of `steelyard export`: another nation's release, with its evidence
+  FOLDER                       published as your nation's own release, as `steelyard publish` does
+  hf:ORG/NAME[@REVISION]       a model of the hub that --endpoint or HF_ENDPOINT names
+  hf-cache:FOLDER[@REVISION]   the same from the cache of a hub's client: its folder models--ORG--NAME
+  oci:HOST/NAME[:TAG|@DIGEST]  a model in a registry: a ModelPack artifact with raw layers, or one of Ollama's
+
 Examples:
   steelyard import smollm2.steelyard --max-age 7d
   steelyard import ./model --as alba/model --model-version 1.0.0 -- --licence MIT
   steelyard import hf:org/model@main --endpoint https://hub.example --dry-run
   steelyard import hf:org/model --as alba/model --model-version 1.0.0 --exclude '*.bin'
-  steelyard import hf-cache:~/.cache/huggingface/hub/models--org--model --as alba/model --model-version 1.0.0
+  steelyard import hf-cache:./models--org--model --as alba/model --model-version 1.0.0
   steelyard import oci:registry.example/org/model:1.0 --as alba/model --model-version 1.0.0
-  steelyard import --oms ./model --signature model.sig --public-key signer.pub --as alba/model --model-version 1.0.0"
-)]
+  steelyard import --oms ./model --signature model.sig --public-key signer.pub --as alba/model --model-version 1.0.0")]
 pub(crate) struct Import {
     /// What to take in
     #[arg(value_name = "SOURCE", required_unless_present = "oms")]

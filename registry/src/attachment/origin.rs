@@ -1,9 +1,12 @@
 //! From where a release was taken in that nobody had signed in a way that is read here: a hub, a cache of one, a registry.
 
+use data_encoding::BASE64;
 use serde::Serialize;
 use serde_json::json;
 
 use crate::digest::Sha256;
+use crate::envelope::{self, PAYLOAD_TYPE};
+use crate::key::{KeyError, Signer};
 use crate::reference::Nation;
 use crate::statement::STATEMENT_TYPE;
 use crate::timestamp::Timestamp;
@@ -92,6 +95,19 @@ impl Origin {
         });
         serde_json::to_vec(&statement).unwrap_or_default()
     }
+
+    /// That statement in a DSSE envelope, signed with a key of the nation's. It is none of this program's own statements: whoever
+    /// reads those refuses its predicate type.
+    pub fn signed(&self, signer: &dyn Signer) -> Result<Vec<u8>, KeyError> {
+        let payload = self.statement();
+        let signature = signer.try_sign(&envelope::pae(&payload))?;
+        let envelope = json!({
+            "payload": BASE64.encode(&payload),
+            "payloadType": PAYLOAD_TYPE,
+            "signatures": [{ "keyid": signer.id(), "sig": BASE64.encode(&signature) }],
+        });
+        Ok(serde_json::to_vec(&envelope).unwrap_or_default())
+    }
 }
 
 #[cfg(test)]
@@ -99,6 +115,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::super::{Kind, Summary, describe};
     use super::*;
+    use crate::key::SecretKey;
 
     #[test]
     fn both_forms_are_read_as_attachments() {
@@ -126,5 +143,10 @@ mod tests {
         assert_eq!(signer, "", "nobody had signed it");
         let said = describe(Kind::Slsa, &origin.statement(), None).unwrap();
         assert!(matches!(said, Summary::Slsa { materials: 1, subjects: 1, .. }), "{said:?}");
+        let key = SecretKey::generate().unwrap();
+        let signed = origin.signed(&key).unwrap();
+        assert_eq!(describe(Kind::Slsa, &signed, None).unwrap(), said);
+        // It can't be taken for a statement that decides anything.
+        assert!(crate::envelope::Signed::parse(&signed).and_then(|it| Ok(it.peek()?)).is_err());
     }
 }
