@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use node::api::types::{ImportRequest, Imported};
 
-use super::import_from::{Fetching, From};
+use super::import_from::{Fetching, Remote};
 use super::import_oms::{NewRelease, OmsImport};
 use super::pull;
 use crate::client::{Client, Need};
@@ -64,7 +64,7 @@ impl Import {
         let Some(source) = self.source else {
             return self.oms.run(context, &self.release).await;
         };
-        if let Some(from) = From::parse(&source)? {
+        if let Some(from) = Remote::parse(&source)? {
             return self.fetching.run(context, from, &self.release).await;
         }
         if self.fetching.is_named() {

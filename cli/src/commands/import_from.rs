@@ -39,13 +39,13 @@ pub(super) struct Fetching {
 
 /// Where a model is taken in from.
 #[derive(Debug)]
-pub(super) enum From {
+pub(super) enum Remote {
     Hub(HubModel),
     Cache(String),
     Registry(Artifact),
 }
 
-impl From {
+impl Remote {
     /// The source that `text` names; nothing where it is a file or a folder.
     pub(super) fn parse(text: &str) -> Result<Option<Self>, Failure> {
         Ok(match text.split_once(':') {
@@ -112,18 +112,18 @@ impl Fetching {
         }
     }
 
-    async fn plan(&self, from: &From) -> Result<(Plan, Option<Client>), Failure> {
+    async fn plan(&self, from: &Remote) -> Result<(Plan, Option<Client>), Failure> {
         let (plan, client) = match from {
-            From::Hub(model) => {
+            Remote::Hub(model) => {
                 let endpoint = self.endpoint()?;
                 let client = self.client(&endpoint, named("HF_TOKEN_PATH").map(PathBuf::from))?;
                 (hub::plan(&client, &endpoint, model).await?, Some(client))
             }
-            From::Registry(artifact) => {
+            Remote::Registry(artifact) => {
                 let client = self.client(&artifact.endpoint(), None)?;
                 (oci::plan(&client, artifact).await?, Some(client))
             }
-            From::Cache(text) => {
+            Remote::Cache(text) => {
                 let (folder, revision) = cache::parse(text);
                 (cache::plan(&folder, revision)?, None)
             }
@@ -134,7 +134,7 @@ impl Fetching {
     pub(super) async fn run(
         self,
         context: &Context,
-        from: From,
+        from: Remote,
         release: &NewRelease,
     ) -> Result<(), Failure> {
         // What would not be published is not fetched.
@@ -220,7 +220,7 @@ fn show(context: &Context, plan: &Plan) -> Result<(), Failure> {
     output::print(&table.render())
 }
 
-impl std::convert::From<ImportError> for Failure {
+impl From<ImportError> for Failure {
     fn from(error: ImportError) -> Self {
         let exit = match &error {
             ImportError::Source { .. } | ImportError::TooMany { .. } | ImportError::Empty(_) => Exit::Usage,
