@@ -188,7 +188,9 @@ impl Plan {
     pub fn narrowed(mut self, exclude: &[String]) -> Result<Self, ImportError> {
         let mut kept = Vec::new();
         for file in self.files {
-            let hidden = file.path.split('/').any(|component| component.starts_with('.'));
+            // What leads out of the folder is refused below, not passed over.
+            let hidden =
+                file.path.split('/').any(|part| part.starts_with('.') && !matches!(part, "." | ".."));
             if exclude.iter().any(|pattern| matches(pattern, &file.path)) {
                 self.left_out.push((file.path, "--exclude"));
             } else if hidden {
