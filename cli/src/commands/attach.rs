@@ -163,13 +163,20 @@ fn provenance(origin: &Origin, draft: &Drafted, signer: Option<&Key>) -> Result<
         // Whoever signs the draft signs a release that holds this one's digest.
         None => origin.statement(),
     })?;
+    // What was taken in may be an import of another nation's, with such files of its own.
+    let free = |name: &str| {
+        let path = |number: usize| match number {
+            1 => format!("{FOLDER}/{name}.json"),
+            more => format!("{FOLDER}/{name}-{more}.json"),
+        };
+        let taken = |path: &str| draft.files.iter().any(|file| file.path == path);
+        // One of so many is free.
+        (1..=draft.files.len() + 1).map(path).find(|path| !taken(path)).unwrap_or_default()
+    };
+    let record = text(origin.record())?;
     Ok(vec![
-        AttachRequest { kind: Kind::Slsa, path: format!("{FOLDER}/provenance.json"), content },
-        AttachRequest {
-            kind: Kind::Import,
-            path: format!("{FOLDER}/import.json"),
-            content: text(origin.record())?,
-        },
+        AttachRequest { kind: Kind::Slsa, path: free("provenance"), content },
+        AttachRequest { kind: Kind::Import, path: free("import"), content: record },
     ])
 }
 
