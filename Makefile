@@ -46,7 +46,7 @@ python: setup ## Make the Python environment of the tests, once, in the cache
 	@scripts/python-venv.sh requirements-hub-0.36.txt
 
 test: build weights python ## Every test: units, specifications' vectors, whole systems with real processes
-	@for need in ip:iproute2 nft:nftables softhsm2-util:softhsm2; do \
+	@for need in ip:iproute2 nft:nftables softhsm2-util:softhsm2 skopeo:skopeo podman:podman; do \
 	    [ -x /usr/sbin/$${need%:*} ] || command -v $${need%:*} >/dev/null || scripts/setup.sh --optional $${need#*:}; done
 	STEELYARD_PYTHON="$$(scripts/python-venv.sh)" STEELYARD_WEIGHTS="$$(scripts/fetch-weights.sh smollm2)" cargo test --release --workspace --locked $(ARGS)
 

@@ -11,6 +11,7 @@
 //! hostile   a libp2p peer that misbehaves on the wire
 //! generate  files of weights of any size, and header bombs
 //! meter     CPU time and memory of processes
+//! standin   an HTTP server that says what it is told to
 //! bench     samples, their table, and the yardsticks to compare with
 //! ```
 //!
@@ -28,6 +29,7 @@ pub mod meter;
 pub mod net;
 pub mod netns;
 pub mod python;
+pub mod standin;
 /// The smallest model that can be served, as the worker's own tests use it.
 #[path = "../../inference/src/tiny.rs"]
 #[allow(dead_code, missing_docs)]

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use node::api::types::{AttachRequest, Drafted};
-use registry::attachment::{FOLDER, ImportRecord, Kind, MAX_SIZE};
+use registry::attachment::{FOLDER, ImportRecord, Kind, MAX_SIZE, Origin};
+use registry::key::Key;
 use registry::oms::{self, FILE_NAME, MAX_BUNDLE, Manifest, PublicKey, SigningKey, sign_release};
 use registry::statement::File;
 use registry::{Model, Nation};
@@ -95,10 +96,15 @@ impl Prepared {
         client: &Client,
         model: &Model,
         draft: &mut Drafted,
+        origin: Option<&Origin>,
+        signer: Option<&Key>,
     ) -> Result<(), Failure> {
         let mut requests = Vec::new();
         if let Some(imported) = self.imported {
             requests = imported.check(&model.nation, draft)?;
+        }
+        if let Some(origin) = origin {
+            requests.extend(provenance(origin, draft, signer)?);
         }
         requests.extend(self.attach);
         for request in requests {
@@ -139,6 +145,39 @@ impl Imported {
             },
         ])
     }
+}
+
+/// The record of an import and its provenance, which the release's own key signs by itself too, so that it can be shown without the
+/// release. What was drafted must be what was verified on its way here.
+fn provenance(origin: &Origin, draft: &Drafted, signer: Option<&Key>) -> Result<Vec<AttachRequest>, Failure> {
+    let drafted: Vec<_> = draft.files.iter().map(|file| (file.path.clone(), file.sha256)).collect();
+    if drafted != origin.files {
+        return Err(Failure::new(
+            Exit::Verification,
+            "what was read is not what was verified on its way here",
+        )
+        .help("somebody changed the files in between; run the command again"));
+    }
+    let content = text(match signer {
+        Some(key) => origin.signed(key)?,
+        // Whoever signs the draft signs a release that holds this one's digest.
+        None => origin.statement(),
+    })?;
+    // What was taken in may be an import of another nation's, with such files of its own.
+    let free = |name: &str| {
+        let path = |number: usize| match number {
+            1 => format!("{FOLDER}/{name}.json"),
+            more => format!("{FOLDER}/{name}-{more}.json"),
+        };
+        let taken = |path: &str| draft.files.iter().any(|file| file.path == path);
+        // One of so many is free.
+        (1..=draft.files.len() + 1).map(path).find(|path| !taken(path)).unwrap_or_default()
+    };
+    let record = text(origin.record())?;
+    Ok(vec![
+        AttachRequest { kind: Kind::Slsa, path: free("provenance"), content },
+        AttachRequest { kind: Kind::Import, path: free("import"), content: record },
+    ])
 }
 
 async fn put(client: &Client, draft: &mut Drafted, request: AttachRequest) -> Result<(), Failure> {

@@ -49,6 +49,9 @@ fn essentials(summary: &Summary) -> String {
                 human::count(*components as u64, "component")
             )
         }
+        Summary::Import { nation, signer, name, format } if signer.is_empty() => {
+            format!("imported by {} from {}, called {name} there", or(nation), or(format))
+        }
         Summary::Import { nation, signer, name, .. } => {
             let signer: String = signer.chars().take(12).collect();
             format!("imported by {} as signed by key {}…, called {name} there", or(nation), or(&signer))

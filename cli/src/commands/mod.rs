@@ -15,6 +15,7 @@ pub(crate) mod export;
 pub(crate) mod gc;
 pub(crate) mod have;
 pub(crate) mod import;
+pub(crate) mod import_from;
 pub(crate) mod import_oms;
 pub(crate) mod init;
 pub(crate) mod key;

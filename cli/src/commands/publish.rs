@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use node::api::types::{Accepted, DraftRequest, Drafted, LogPlace, Resolved, Sequences, Status, Work};
+use registry::attachment::Origin;
 use registry::key::Key;
 use registry::statement::{Channel, DerivedFrom, Relation, Releasable, Release, RoleName, Statement};
 use registry::{ChannelName, Digest, Model, Nation, Signed, Timestamp, Version};
@@ -64,6 +65,9 @@ pub(crate) struct Publish {
     extras: Extras,
     #[command(flatten)]
     signing: Signing,
+    /// From where the folder was taken in, for `steelyard import`.
+    #[arg(skip)]
+    pub(super) origin: Option<Origin>,
 }
 
 #[derive(Serialize)]
@@ -98,6 +102,11 @@ fn parse_releasable(text: &str) -> Result<Releasable, String> {
 }
 
 impl Publish {
+    /// The model's name.
+    pub(super) fn model(&self) -> &Model {
+        &self.model
+    }
+
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         let folder = absolute(&self.folder)?;
         if !folder.exists() {
@@ -134,7 +143,7 @@ impl Publish {
         let derived_from = self.lineage(client).await?;
         let extras = self.extras.prepare(folder)?;
         let mut draft = self.draft(context, client, folder).await?;
-        extras.add(client, &self.model, &mut draft).await?;
+        extras.add(client, &self.model, &mut draft, self.origin.as_ref(), key.as_ref()).await?;
         let licence = self.licence(&draft)?;
 
         let release = Release {
@@ -186,6 +195,17 @@ impl Publish {
             draft: self.signing.draft.clone(),
         };
         Ok((published, draft))
+    }
+
+    /// Fails where publishing would, before anything is fetched that would be published.
+    pub(super) async fn refuse_early(&self, context: &Context) -> Result<(), Failure> {
+        let client = Client::open(context, Need::Folder).await?;
+        let checked = match self.refuse_other_nation(&client).await {
+            Ok(()) => self.refuse_taken(&client).await,
+            failed => failed,
+        };
+        client.close().await;
+        checked
     }
 
     async fn refuse_other_nation(&self, client: &Client) -> Result<(), Failure> {
@@ -248,7 +268,8 @@ impl Publish {
     }
 
     fn licence(&self, draft: &Drafted) -> Result<String, Failure> {
-        self.licence.clone().or_else(|| draft.licence.clone()).ok_or_else(|| {
+        let source = || self.origin.as_ref().and_then(|origin| origin.licence.clone());
+        self.licence.clone().or_else(|| draft.licence.clone()).or_else(source).ok_or_else(|| {
             Failure::usage("neither the model card nor the weights name a licence")
                 .help("say it with --licence, such as --licence Apache-2.0")
         })

@@ -11,7 +11,8 @@
 //! nation let slip here is shown to the operator alone.
 //!
 //! Answers are JSON; failures are problem details (RFC 9457, [`crate::error::Problem`]); long jobs are server-sent events.
-//! `openapi.json` beside this file describes every route, and a test holds the two together.
+//! `openapi.json` beside this file describes every route, and a test holds the two together; the OCI interface (`oci/`) is described by
+//! its own specification, and answers and fails as that says.
 
 mod admin;
 mod attach;
@@ -20,6 +21,7 @@ mod guard;
 mod hub;
 mod jobs;
 mod log;
+mod oci;
 mod policy;
 mod problem;
 mod read;
@@ -75,6 +77,7 @@ struct Inner {
     http: OnceLock<SocketAddr>,
     stop: CancellationToken,
     hub: hub::Hub,
+    oci: Arc<oci::Oci>,
 }
 
 impl Api {
@@ -84,7 +87,8 @@ impl Api {
         let started = Timestamp::now();
         let tokens = crate::layout::Layout::new(&node.config().home).tokens();
         let hub = hub::Hub::new(tokens, node.config().hub.requests_per_minute);
-        let inner = Inner { node, workers, started, running, http: OnceLock::new(), stop, hub };
+        let (http, oci) = (OnceLock::new(), Arc::default());
+        let inner = Inner { node, workers, started, running, http, stop, hub, oci };
         Self(Arc::new(inner), Access::Local)
     }
 
@@ -107,6 +111,10 @@ impl Api {
 
     fn hub(&self) -> &hub::Hub {
         &self.0.hub
+    }
+
+    fn oci(&self) -> Arc<oci::Oci> {
+        Arc::clone(&self.0.oci)
     }
 
     fn workers(&self) -> &Workers {
@@ -208,6 +216,8 @@ pub fn router(api: Api, access: Access, hosts: &[String]) -> Router {
     if api.node().config().hub.enabled {
         router = router.merge(hub::routes());
     }
+    // What another specification describes is not in `openapi.json`.
+    router = router.merge(oci::router());
     let api = Api(api.0, access);
     let router = router.fallback(hub::unknown).method_not_allowed_fallback(wrong_method).with_state(api);
     let router = match access {

@@ -6,6 +6,7 @@
 
 mod cyclonedx;
 mod import;
+mod origin;
 mod slsa;
 
 use std::fmt;
@@ -19,6 +20,7 @@ use crate::oms;
 use crate::statement::Release;
 
 pub use import::ImportRecord;
+pub use origin::Origin;
 
 /// Most attachments of one release: one or two of each kind are usual.
 pub const MAX_ATTACHMENTS: usize = 16;
@@ -41,7 +43,7 @@ pub enum Kind {
     Slsa,
     /// A CycloneDX bill of materials of a model.
     Mlbom,
-    /// From whom a release was imported that another tool had signed.
+    /// From whom or from where a release was imported.
     Import,
 }
 
@@ -168,9 +170,9 @@ pub enum Summary {
     Import {
         /// Who imported it.
         nation: String,
-        /// In which format it was signed.
+        /// In which format it was signed, or what kind of source it came from.
         format: String,
-        /// SHA-256 of the signer's public key in PEM.
+        /// SHA-256 of the signer's public key in PEM; empty where nobody had signed it.
         signer: String,
         /// Its name there.
         name: String,
