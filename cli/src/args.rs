@@ -131,7 +131,7 @@ pub(crate) enum Command {
     Key(commands::key::Key),
     Root(commands::root::Root),
     Sign(commands::sign::Sign),
-    Publish(commands::publish::Publish),
+    Publish(Box<commands::publish::Publish>),
     Channel(commands::channel::Channel),
     Pull(commands::pull::Pull),
     Ls(commands::ls::Ls),

@@ -57,10 +57,13 @@ impl Gatekeeper {
     }
 }
 
+/// How many requests each key has at the moment.
+type ByKey = Arc<Mutex<HashMap<u32, usize>>>;
+
 /// Counts a request for as long as it is answered.
 pub(super) struct Active {
     all: Arc<AtomicU32>,
-    key: Option<(u32, Arc<Mutex<HashMap<u32, usize>>>)>,
+    key: Option<(u32, ByKey)>,
 }
 
 impl Drop for Active {

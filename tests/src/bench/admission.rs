@@ -107,7 +107,7 @@ fn store(home: &Path, own: &str, now: Timestamp) -> Store {
 
 /// Makes a store of cora's with `count` releases of alba: each of a file of its own, derived from a base, with attestations by two
 /// allies and recalls of other releases beside it, and logged by alba.
-fn prepare(home: &Path, count: usize) {
+pub fn prepare(home: &Path, count: usize) {
     let now = Timestamp::now();
     let store = store(&home.join("store"), "cora", now);
     let learn = |statement: Statement| {

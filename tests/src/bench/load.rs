@@ -62,7 +62,7 @@ fn real(table: &mut Table, weights: &Path) -> Result<Bar, String> {
     let file = named(weights, "model.gguf");
     let handoff = handoff(&file);
     let admitted = Admitted::receive(handoff);
-    let plan = Plan::for_release(&admitted).map_err(|error| error.to_string())?;
+    let plan = Plan::for_release(&admitted, None).map_err(|error| error.to_string())?;
     let wanted = plan.files();
     let (mut plain, mut floor, mut whole) = (f64::MAX, f64::MAX, f64::MAX);
     for _ in 0..ROUNDS {

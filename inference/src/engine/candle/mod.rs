@@ -15,8 +15,10 @@ mod tokens;
 mod weights;
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
 pub(crate) mod golden;
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
 mod hostile;
 
 use std::collections::BTreeSet;

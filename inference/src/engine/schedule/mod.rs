@@ -16,6 +16,7 @@ mod callers;
 mod cells;
 mod step;
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests;
 
 use std::collections::BTreeMap;
