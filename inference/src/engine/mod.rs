@@ -29,6 +29,7 @@ pub use job::{Caller, Done, Event, Failure, Finish, Job, Likelihood, Next, Piece
 pub use llama::Llama;
 pub(crate) use llama::{backend, devices};
 pub use metrics::Metrics;
+pub(crate) use plan::memory_at_start;
 pub use plan::{Considered, Explanation, Memory, Plan, Verdict, available_memory, explain};
 pub use queue::{PushError, Queue};
 
@@ -218,7 +219,7 @@ pub fn start(
     queue: Arc<Queue>,
     halt: Halt,
 ) -> Result<Running, EngineError> {
-    plan::check(plan, &files, &options)?;
+    plan::check(plan, &files, &options, memory_at_start())?;
     let engine = plan.engine();
     let load = plan.loader();
     let (ready, loaded) = mpsc::sync_channel(1);

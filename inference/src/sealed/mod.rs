@@ -101,6 +101,7 @@ pub fn seal(weights: &[BorrowedFd<'_>], missing: &[Wall]) -> Result<Sealed, Seal
 /// used, and the number of processors is read from files.
 fn warm() {
     crate::cores();
+    crate::engine::memory_at_start();
     drop(tokio::runtime::Builder::new_current_thread().enable_all().build());
 }
 

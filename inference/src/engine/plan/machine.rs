@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::sync::OnceLock;
 
 /// Longest of the kernel's files that are read here.
 const MAX_READ: u64 = 64 * 1024;
@@ -13,6 +14,12 @@ const CGROUPS: &str = "/sys/fs/cgroup";
 pub fn available_memory() -> Option<u64> {
     let available = mem_available(&read("/proc/meminfo")?)?;
     Some(cgroup_left().map_or(available, |left| available.min(left)))
+}
+
+/// The same as it was when this was asked first: a sealed worker can't read the kernel's files any more.
+pub(crate) fn memory_at_start() -> Option<u64> {
+    static MEMORY: OnceLock<Option<u64>> = OnceLock::new();
+    *MEMORY.get_or_init(available_memory)
 }
 
 fn read(path: &str) -> Option<String> {

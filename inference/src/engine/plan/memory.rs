@@ -10,7 +10,7 @@ use registry::format::{Layout, gguf};
 use registry::serving::Options;
 use serde::Serialize;
 
-use super::{Plan, candle, llama, machine};
+use super::{Plan, candle, llama};
 use crate::engine::{EngineError, MAX_CONTEXT, context};
 use crate::gate::VerifiedFile;
 
@@ -107,9 +107,14 @@ fn llama_memory(layout: &Layout, context: u32, options: &Options) -> Memory {
     }
 }
 
-/// Refuses a plan that can't fit into what this machine has to give.
-pub(crate) fn check(plan: &Plan<'_>, files: &[VerifiedFile], options: &Options) -> Result<(), EngineError> {
-    let Some(available) = machine::available_memory() else {
+/// Refuses a plan that can't fit into `available` bytes.
+pub(crate) fn check(
+    plan: &Plan<'_>,
+    files: &[VerifiedFile],
+    options: &Options,
+    available: Option<u64>,
+) -> Result<(), EngineError> {
+    let Some(available) = available else {
         tracing::debug!("the memory of this machine can't be read; whether the model fits will be seen");
         return Ok(());
     };
@@ -157,5 +162,10 @@ mod tests {
         assert_eq!((memory.context, memory.cache), (1000, 1000 * 2 * 64 * 2));
         assert!(memory.weights <= weights.len() as u64 && memory.weights > weights.len() as u64 - 64);
         assert_eq!(memory.working, 261 * 4 * 512 + SLACK);
+        let files = crate::gate::open_all(&plan.files(), &|_| {}, &crate::halt::Halt::default()).unwrap();
+        assert!(check(&plan, &files, &options, Some(memory.total())).is_ok());
+        assert!(check(&plan, &files, &options, None).is_ok());
+        let error = check(&plan, &files, &options, Some(memory.total() - 1)).unwrap_err();
+        assert!(error.to_string().contains("--context"), "{error}");
     }
 }

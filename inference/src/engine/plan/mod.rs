@@ -15,6 +15,7 @@ use crate::halt::Halt;
 
 pub use explain::{Considered, Explanation, Verdict, explain};
 pub use machine::available_memory;
+pub(crate) use machine::memory_at_start;
 pub use memory::Memory;
 pub(crate) use memory::{check, readable};
 
