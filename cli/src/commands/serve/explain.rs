@@ -49,7 +49,7 @@ pub(super) async fn explain(
             size: file.file.size,
             media_type: file.file.media_type.clone(),
             chunk_map: file.file.chunk_map,
-            location: registry::store::blob_path(context.home(), &file.file.blake3),
+            location: registry::store::blob_path(&context.layout.store(), &file.file.blake3),
         })
         .collect();
     let name = entry.model.to_string();
