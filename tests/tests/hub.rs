@@ -120,7 +120,11 @@ fn a_download_that_was_cut_goes_on_where_it_stopped() {
     let size = fs::metadata(folder.join("model.safetensors")).unwrap().len();
     for client in both() {
         let cutter = Cutter::new(three.c.public(), 3, 6 << 20);
-        client.passes(&cutter.endpoint(), &["snapshot", "alba/small", text(&folder), "main"]);
+        let (cache, args) = (tempfile::tempdir().unwrap(), ["snapshot", "alba/small", text(&folder), "main"]);
+        let run = || client.scenario_in(&cutter.endpoint(), cache.path(), &args).code == 0;
+        // The newest goes on by itself; the older one ends, and goes on when it is called again.
+        let runs = (1..=4).find(|_| run()).unwrap_or_else(|| panic!("{} never ends", client.name));
+        assert!(runs == 1 || client.name.contains("0.36"), "{}: {runs} runs", client.name);
         use std::sync::atomic::Ordering::Relaxed;
         assert_eq!(cutter.cut.load(Relaxed), 3, "{}", client.name);
         let passed = cutter.passed.load(Relaxed);
