@@ -1,5 +1,7 @@
 //! Every setting of a node, with its default. Flags and environment are merged over it by the command line.
 
+mod hub;
+
 use std::fs::File;
 use std::io::Read;
 use std::net::SocketAddr;
@@ -8,6 +10,7 @@ use std::path::{Path, PathBuf};
 use registry::serving::{Rehash, Wall};
 use serde::{Deserialize, Serialize};
 
+pub use self::hub::Hub;
 use crate::mirror::rule::{MAX_LIST, MAX_RULE_NAME, MAX_RULES, Mirroring, Rule};
 use crate::transfer::limit::Bandwidth;
 
@@ -159,38 +162,6 @@ impl Http {
             setting: "http.listen",
             rule: format!("`{}` is not an address and port such as `127.0.0.1:4800`", shown(&self.listen)),
         })
-    }
-}
-
-/// The Hugging Face Hub's interface, on the HTTP interface's port.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Hub {
-    /// Whether it is there.
-    pub enabled: bool,
-    /// Whether models are given to those who show no token.
-    pub anonymous: bool,
-    /// Whether what is known but not here is fetched from allies when somebody reads it.
-    pub pull_through: bool,
-    /// Most releases fetched at once because somebody reads them.
-    pub max_pulls: u32,
-    /// Seconds for which a reader waits for the next bytes of what is being fetched before it is cut off.
-    pub wait_secs: u64,
-    /// Requests a minute, and at once, from each address and with each token; 0 for no limit.
-    pub requests_per_minute: u32,
-}
-
-impl Default for Hub {
-    fn default() -> Self {
-        Self {
-            enabled: true,
-            anonymous: true,
-            pull_through: true,
-            max_pulls: 4,
-            wait_secs: 60,
-            // A snapshot of the largest models takes two requests for each of some hundred files.
-            requests_per_minute: 6000,
-        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The stock clients of the Hugging Face Hub, each run in a fresh cache against one node; and a proxy that cuts connections.
 
+pub mod world;
+
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};

@@ -6,7 +6,7 @@
 //! oci:HOST/NAME[:TAG|@DIGEST]         oci.rs     SHA-256 of each layer, as the manifest lists them
 //! ```
 //!
-//! First a [`Plan`] is made: what would come, and what it must be. Then [`folder::fetch`] brings it into a private folder, verified file
+//! First a [`Plan`] is made: what would come, and what it must be. Then [`folder::Folder::fetch`] brings it into a private folder, verified file
 //! by file; a run that was cut off goes on where it stopped. What comes of it is published like any folder. None of this is done by
 //! a node by itself: a person runs the command, and names whom it asks.
 

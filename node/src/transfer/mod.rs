@@ -4,12 +4,14 @@ pub(crate) mod cache;
 mod fetch;
 mod job;
 pub mod limit;
+mod outside;
 pub mod plan;
 pub(crate) mod serve;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod simulation;
 
+pub(crate) use outside::Outside;
 pub use serve::permission;
 
 use std::collections::{HashMap, VecDeque};
@@ -195,31 +197,6 @@ impl Transfer {
         });
         self.outcome.send_replace(Some(report));
     }
-}
-
-/// What a running job is told from outside.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Outside {
-    /// A peer connected.
-    Up(libp2p::PeerId),
-    /// A recall or a change of trust: the decision is made again.
-    Reconsider,
-    /// Somebody reads these bytes of the release's file of that number while they come.
-    Want {
-        /// Who; the same again replaces what it wanted.
-        reader: u64,
-        /// The file, by its place in the release.
-        file: u32,
-        /// The first byte.
-        from: u64,
-        /// One past the last.
-        to: u64,
-    },
-    /// The reader is gone.
-    Unwant {
-        /// Who.
-        reader: u64,
-    },
 }
 
 #[derive(Default)]

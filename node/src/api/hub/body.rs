@@ -27,6 +27,8 @@ use crate::transfer::Outside;
 const READ: usize = 256 * 1024;
 /// A reader looks again so often, should it have missed that something came.
 const LOOK: Duration = Duration::from_millis(250);
+/// The same before the pull has begun, when nobody tells of what comes.
+const LOOK_AT_FIRST: Duration = Duration::from_millis(20);
 
 /// Where the bytes come from.
 pub(super) struct Source {
@@ -189,10 +191,11 @@ impl Reading {
             let file = self.source.place;
             let want = Outside::Want { reader, file, from, to };
             api.node().transfers_state().tell_one(&self.source.release, want);
+            let pause = if changes.is_some() { LOOK } else { LOOK_AT_FIRST };
             tokio::select! {
                 () = changed(&mut changes) => {}
                 _ = outcome.changed() => {}
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(pause) => {}
             }
         }
     }

@@ -1,0 +1,35 @@
+//! Settings of the hub interface.
+
+use serde::{Deserialize, Serialize};
+
+/// The Hugging Face Hub's interface, on the HTTP interface's port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Hub {
+    /// Whether it is there.
+    pub enabled: bool,
+    /// Whether models are given to those who show no token.
+    pub anonymous: bool,
+    /// Whether what is known but not here is fetched from allies when somebody reads it.
+    pub pull_through: bool,
+    /// Most releases fetched at once because somebody reads them.
+    pub max_pulls: u32,
+    /// Seconds for which a reader waits for the next bytes of what is being fetched before it is cut off.
+    pub wait_secs: u64,
+    /// Requests a minute, and at once, from each address and with each token; 0 for no limit.
+    pub requests_per_minute: u32,
+}
+
+impl Default for Hub {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            anonymous: true,
+            pull_through: true,
+            max_pulls: 4,
+            wait_secs: 60,
+            // A snapshot of the largest models takes two requests for each of some hundred files.
+            requests_per_minute: 6000,
+        }
+    }
+}
