@@ -171,10 +171,11 @@ fn the_asked_range_comes_first_and_two_readers_cost_one_fetch() {
     let (head, body) = raw(three.c.public(), &range(from));
     assert!(head.starts_with("http/1.1 206") && body == content[from..], "{head}");
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    let public = three.c.public();
     std::thread::scope(|scope| {
         let readers: Vec<_> = [0, 0, 20 << 20]
             .into_iter()
-            .map(|from| (from, scope.spawn(move || raw(three_public(&three), &range(from)).1)))
+            .map(|from| (from, scope.spawn(move || raw(public, &range(from)).1)))
             .collect();
         for (from, reader) in readers {
             assert!(reader.join().unwrap() == content[from..], "from {from}");
@@ -184,10 +185,6 @@ fn the_asked_range_comes_first_and_two_readers_cost_one_fetch() {
     assert_eq!(transfers.as_array().unwrap().len(), 1, "{transfers}");
     let wire = transfers[0]["bytes_wire"].as_u64().unwrap();
     assert!(wire < content.len() as u64 * 11 / 10, "{wire} of {} bytes", content.len());
-}
-
-fn three_public(three: &Three) -> &Http {
-    three.c.public()
 }
 
 #[test]
