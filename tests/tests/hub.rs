@@ -340,7 +340,7 @@ fn the_calls_of_llama_cpp_are_answered() {
     let head = a.public().request("HEAD", &path, None);
     assert_eq!((head.status, head.header("accept-ranges")), (200, Some("bytes")));
     assert_eq!(head.header("etag"), Some(&*format!("\"{}\"", file["lfs"]["oid"].as_str().unwrap())));
-    let mut whole = Vec::new();
+    let mut whole: Vec<u8> = Vec::new();
     let size = file["size"].as_u64().unwrap();
     while (whole.len() as u64) < size {
         let range = format!("bytes={}-{}", whole.len(), whole.len() + 50_000);
