@@ -166,14 +166,14 @@ impl Desk {
         self.oci.shelf.read(&self.store, |known| known.holders(model, digest, self.access))
     }
 
-    /// Whether a list names the release: it is admitted, or our own nation's and not recalled. What is asked for by name passes the
+    /// Whether a list names the release: it is admitted or our own nation's, and not recalled. What is asked for by name passes the
     /// door besides.
     pub(super) fn offered(&self, model: &Model, entry: &Entry) -> Result<bool, OciError> {
-        if self.store.admission(&entry.release)?.is_some() {
-            return Ok(true);
+        if self.store.admission(&entry.release)?.is_none() && model.nation != self.store.own() {
+            return Ok(false);
         }
-        let own = model.nation == self.store.own();
-        Ok(own && registry::admit::binding_recall(&self.store, &entry.release)?.is_none())
+        // Also of what is admitted: a recall is known a moment before it ends the admission.
+        Ok(registry::admit::binding_recall(&self.store, &entry.release)?.is_none())
     }
 
     /// The one release of `model` among those that may be known of.
