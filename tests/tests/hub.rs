@@ -113,13 +113,14 @@ fn transformers_reads_real_weights_through_the_node() {
 #[test]
 fn a_download_that_was_cut_goes_on_where_it_stopped() {
     let three = Three::new("", |net, alba| {
-        alba.publish(&model(net, "first", 1, 24), "small", "1", &["--releasable-to", "all"]);
+        alba.publish(&model(net, "first", 1, 48), "small", "1", &["--releasable-to", "all"]);
     });
     three.known("alba/small");
     let folder = three.net.path().join("first");
     let size = fs::metadata(folder.join("model.safetensors")).unwrap().len();
     for client in both() {
-        let cutter = Cutter::new(three.c.public(), 3, 6 << 20);
+        // What the clients keep are pieces of 10 MB: of each cut a part of one is lost.
+        let cutter = Cutter::new(three.c.public(), 3, 12 << 20);
         let (cache, args) = (tempfile::tempdir().unwrap(), ["snapshot", "alba/small", text(&folder), "main"]);
         let run = || client.scenario_in(&cutter.endpoint(), cache.path(), &args).code == 0;
         // The newest goes on by itself; the older one ends, and goes on when it is called again.
@@ -128,7 +129,7 @@ fn a_download_that_was_cut_goes_on_where_it_stopped() {
         use std::sync::atomic::Ordering::Relaxed;
         assert_eq!(cutter.cut.load(Relaxed), 3, "{}", client.name);
         let passed = cutter.passed.load(Relaxed);
-        assert!(passed < size + (4 << 20), "{}: {passed} of {size} bytes", client.name);
+        assert!(passed < size + (3 * 3 << 20), "{}: {passed} of {size} bytes", client.name);
     }
 }
 
@@ -217,8 +218,8 @@ fn a_pull_that_fails_cuts_the_connection_and_a_later_one_goes_on() {
     let a = alba.start();
     c.connect(&a);
     let from = body.len();
-    let (_, rest) = raw(c.public(), &format!("GET {path} HTTP/1.1\r\nRange: bytes={from}-"));
-    assert!(rest == content[from..], "{} of {}", rest.len(), content.len() - from);
+    let (head, rest) = raw(c.public(), &format!("GET {path} HTTP/1.1\r\nRange: bytes={from}-"));
+    assert!(rest == content[from..], "{} of {}: {head}", rest.len(), content.len() - from);
     drop((b, cora));
 }
 
@@ -460,7 +461,7 @@ fn files_of_every_length_come_as_they_are() {
     let a = alba.start();
     for length in lengths {
         let wanted = fs::read(folder.join(format!("{length}.txt"))).unwrap();
-        for from in [0, 1, length / 2, length - 1] {
+        for from in [0, 1, length / 2, length - 1].into_iter().filter(|from| *from < length) {
             let range = format!("bytes={from}-");
             let path = format!("/alba/lengths/resolve/main/{length}.txt");
             for http in [a.public(), &a.http] {

@@ -28,6 +28,8 @@ enum Action {
 }
 
 /// Make a key and show it, once
+///
+/// It goes to standard output alone, so that it can be put into a file without being seen; the node keeps its hash.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  steelyard serve-key add 'ministry chat' > key.txt")]
 struct Add {
@@ -37,11 +39,15 @@ struct Add {
 }
 
 /// List the keys
+///
+/// Their names and when they were made; the keys themselves are kept nowhere.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  steelyard serve-key list")]
 struct List {}
 
 /// Revoke a key: the next request with it is refused
+///
+/// Answers that are under way are completed. Running workers hear of it at once.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  steelyard serve-key revoke 'ministry chat'")]
 struct Revoke {

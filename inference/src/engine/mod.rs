@@ -226,7 +226,7 @@ pub fn start(
     let thread = std::thread::Builder::new()
         .name("engine".to_owned())
         .spawn(move || {
-            let _close = CloseOnExit(Arc::clone(&queue));
+            let _close = CloseOnExit(Arc::clone(&queue), halt.clone());
             let engine = load(files, &options, &halt)?;
             engine.serve(&queue, &halt, &mut || {
                 // Nobody waits any more if the worker gave up; the halt ends this thread then.
@@ -246,11 +246,13 @@ pub fn start(
 }
 
 /// An engine that ends, even by a panic, leaves nobody waiting.
-struct CloseOnExit(Arc<Queue>);
+struct CloseOnExit(Arc<Queue>, Halt);
 
 impl Drop for CloseOnExit {
     fn drop(&mut self) {
-        self.0.close(&Failure::Engine("the engine ended".to_owned()));
+        let failure =
+            self.1.cause().map_or_else(|| Failure::Engine("the engine ended".to_owned()), Failure::Halted);
+        self.0.close(&failure);
     }
 }
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import sys
 
-from . import basic, bundle, chunks, codec, ed25519, hello, log, node, oms, policy, statement, trust, weights, wire
+from . import basic, bundle, chunks, codec, ed25519, hello, log, node, oms, policy, receipt, statement, trust, weights, wire
 from .basic import Refused, digest_of, given, need, timestamp
 from .envelope import Signed
 from .statement import Statement
@@ -315,7 +315,7 @@ KINDS = {
     "path": path, "releasable": releasable, "recall-binds": binds,
     "hello": hello.hello, "verdict": hello.verdict, "verdicts": hello.verdicts, "hello-answer": hello.answer,
     "model-signing": model_signing, "model-signing-folder": folder, "model-signing-release": lambda request: oms.folder_of(request["files"]),
-    "attachment-kind": attachment_kind,
+    "attachment-kind": attachment_kind, "receipt": receipt.receipt,
     "attachment": lambda request: oms.describe(request["attachment"], given(request["bytes"]), request["files"]),
 }
 
