@@ -12,7 +12,7 @@ use crate::help::*;
 use crate::logs::{append, request, say};
 
 /// The root hash as RFC 6962 defines it.
-fn root_of(entries: &[[u8; ENTRY]]) -> Hash {
+pub(crate) fn root_of(entries: &[[u8; ENTRY]]) -> Hash {
     match entries {
         [] => empty_root(),
         [one] => leaf_hash(one),
