@@ -201,3 +201,24 @@ fn the_keys_that_sign_a_log_are_told() {
     assert_eq!((borea.log_verifiers(&alba()), told.len()), (told, 1));
     assert!(borea.log_keys(&nation("cora")).is_empty() && borea.log_verifiers(&nation("cora")).is_empty());
 }
+
+#[test]
+fn a_nation_witnesses_while_it_is_pinned() {
+    let (_b, borea) = house("borea", &["alba", "cora"]);
+    let entries = history("one", 2);
+    let mut checkpoint = sign(&entries);
+    let line = checkpoint.note().cosign("steelyard/cora/witness", &key("cora"), NOW).unwrap();
+    checkpoint.add_lines(&line.to_string()).unwrap();
+    borea.extend_log(&checkpoint, &entries).unwrap();
+    let said = Digest::of(b"shared 1");
+    let witnesses = || borea.logged_in(&alba(), &said).unwrap().unwrap().witnesses;
+    assert_eq!(witnesses().into_iter().collect::<Vec<_>>(), [nation("cora")]);
+    borea.unpin_nation(&nation("cora")).unwrap();
+    assert!(witnesses().is_empty());
+    borea.pin_nation(&root("cora"), root("cora").digest(), NOW).unwrap();
+    assert_eq!(witnesses().len(), 1);
+    borea.unpin_nation(&alba()).unwrap();
+    assert_eq!(borea.log_checkpoint(&alba()).unwrap(), None);
+    borea.pin_nation(&root("alba"), root("alba").digest(), NOW).unwrap();
+    assert_eq!(witnesses().len(), 1);
+}
