@@ -19,6 +19,7 @@ fn case() -> (TempDir, Store, Digest, Digest) {
     let (dir, store) = house("alba", &["borea", "cora", "dora"]);
     let open = published(&store, "alba/open", "1", 1);
     let folder = folder(2);
+    std::fs::write(folder.path().join("README.md"), "---\nlicense: apache-2.0\n---\n# Another\n").unwrap();
     let mut narrow = release_of(&draft(&store, folder.path()), "alba/narrow", "1");
     narrow.releasable_to = Releasable::Nations([nation("borea")].into());
     let narrow = accept(&store, &sign(Statement::Release(narrow)), NOW).unwrap().digest;

@@ -22,9 +22,9 @@ fn file(store: &Store, release: &Digest, path: &str) -> File {
 }
 
 /// The release again with something else said of it.
-fn changed(store: &Store, release: &Digest, change: impl FnOnce(&mut Release)) -> Digest {
+fn changed(store: &Store, release: &Digest, version: &str, change: impl FnOnce(&mut Release)) -> Digest {
     let mut other = store.release(release).unwrap().unwrap();
-    other.version = registry::Version::new("changed").unwrap();
+    other.version = registry::Version::new(version).unwrap();
     change(&mut other);
     learn(store, &sign(Statement::Release(other)), NOW).unwrap().digest
 }
@@ -77,17 +77,15 @@ fn without_its_chunk_map_a_file_is_read_by_blocks() {
 
 #[test]
 fn a_file_that_is_gone_or_shorter_is_damage_and_one_that_cannot_be_read_is_a_fault() {
-    for (what, change) in [
-        ("the file is gone", (|path| fs::remove_file(path)) as fn(&std::path::Path) -> std::io::Result<()>),
-        ("the file has another length", |path| {
-            fs::remove_file(path)?;
-            fs::write(path, b"short")
-        }),
-    ] {
+    for (what, shorter) in [("the file is gone", false), ("the file has another length", true)] {
         let (_dir, store) = house("alba", &[]);
         let release = published(&store, "alba/m", "1", 1);
         let config = file(&store, &release, "config.json");
-        change(&store.blob_path(&config.blake3)).unwrap();
+        let path = store.blob_path(&config.blake3);
+        fs::remove_file(&path).unwrap();
+        if shorter {
+            fs::write(&path, b"short").unwrap();
+        }
         let (report, _) = verify(&store, &release);
         let [found] = &report.damage[..] else { panic!("{:?}", report.damage) };
         assert_eq!((found.path.as_str(), found.what.as_str()), ("config.json", what));
@@ -107,7 +105,8 @@ fn a_file_that_is_gone_or_shorter_is_damage_and_one_that_cannot_be_read_is_a_fau
 fn a_release_that_says_another_sha256_is_wrong_itself() {
     let (_dir, store) = house("alba", &[]);
     let release = published(&store, "alba/m", "1", 1);
-    let wrong = changed(&store, &release, |release| release.files[0].sha256 = Sha256::from_bytes([3; 32]));
+    let wrong =
+        changed(&store, &release, "2", |release| release.files[0].sha256 = Sha256::from_bytes([3; 32]));
     admit::admit(&store, &wrong, NOW).unwrap();
     let (report, _) = verify(&store, &wrong);
     assert_eq!((report.damage.len(), report.quarantined.len()), (1, 0));
@@ -129,8 +128,9 @@ fn a_chunk_map_of_another_file_is_refused_wherever_it_is_asked() {
     let shorter = &map.chunks()[..map.len() - 1];
     let len = shorter.iter().map(|chunk| u64::from(chunk.len)).sum();
     let shorter = ChunkMap::new(mine.blake3, len, shorter.to_vec()).unwrap();
-    for wrong in [theirs.chunk_map, store.put_bytes(&shorter.encode()).unwrap()] {
-        let named = changed(&store, &release, |release| {
+    let wrong = [("2", theirs.chunk_map), ("3", store.put_bytes(&shorter.encode()).unwrap())];
+    for (version, wrong) in wrong {
+        let named = changed(&store, &release, version, |release| {
             release.files.iter_mut().find(|file| file.path == path).unwrap().chunk_map = wrong;
         });
         for result in [
@@ -164,12 +164,16 @@ fn what_is_missing_and_what_is_refused_is_said() {
     }
     assert!(said().starts_with("1 file of the release"), "{}", said());
     // A name is enough to refuse a file that is not here yet.
-    let pickled = changed(&from, &release, |release| release.files[0].path = "model.pkl".into());
-    learn(&to, &from.statement(&pickled).unwrap().unwrap(), NOW).unwrap();
-    let decision = admit::decide(&to, &pickled, NOW).unwrap().1;
+    let (_c, cora) = house("cora", &["alba"]);
+    let config = |release: &mut Release| {
+        release.files.iter_mut().find(|file| file.path == "config.json").unwrap().path = "config.pkl".into()
+    };
+    let pickled = changed(&from, &release, "2", config);
+    learn(&cora, &from.statement(&pickled).unwrap().unwrap(), NOW).unwrap();
+    let decision = admit::decide(&cora, &pickled, NOW).unwrap().1;
     let refusals: Vec<_> = decision.refusals().map(|check| check.rule.as_str()).collect();
     assert_eq!(refusals, ["safe-formats"]);
-    let error = admit::admit(&to, &pickled, NOW).unwrap_err().to_string();
-    assert!(error.contains("safe-formats: ") && error.contains("model.pkl"), "{error}");
+    let error = admit::admit(&cora, &pickled, NOW).unwrap_err().to_string();
+    assert!(error.contains("safe-formats: ") && error.contains("config.pkl"), "{error}");
     assert!(admit::binding_recall(&to, &Digest::of(b"unknown")).unwrap().is_none());
 }
