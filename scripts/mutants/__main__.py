@@ -169,6 +169,24 @@ def run(program, tests, mutant, args, timeout, trace=None, text=None):
     return ("passed" if process.returncode == 0 else "failed"), (failed or [""])[0]
 
 
+def look(args, program, name):
+    """A test without any mutant: how long it takes, and what it reaches."""
+    trace = os.path.join(args.tree, f"trace-{program[0]}-{name.replace('::', '-')}")
+    if os.path.exists(trace):
+        os.remove(trace)
+    begun = time.monotonic()
+    outcome, _ = run(program, [name], 0, args, 600, trace=trace)
+    took = time.monotonic() - begun
+    if outcome != "passed":
+        sys.exit(f"mutants: {program[0]} {name} fails without any mutant")
+    reached = set()
+    if os.path.exists(trace):
+        with open(trace) as file:
+            reached = {int(line) for line in file}
+        os.remove(trace)
+    return took, program, name, reached
+
+
 def survey(args, programs):
     """Each test: its program, its name, how long it takes, which mutants it reaches."""
     tests = []
@@ -184,24 +202,10 @@ def survey(args, programs):
         if stamp in known:
             tests += [(took, program, name, set(reached)) for took, name, reached in known[stamp]]
             continue
-        mine = []
         listed = subprocess.run([path, "--list", "--format", "terse"], cwd=folder, capture_output=True, text=True).stdout
-        for name in re.findall(r"^(\S+): test$", listed, re.M):
-            if args.skip and re.search(args.skip, name):
-                continue
-            trace = os.path.join(args.tree, "trace")
-            if os.path.exists(trace):
-                os.remove(trace)
-            begun = time.monotonic()
-            outcome, _ = run(program, [name], 0, args, 600, trace=trace)
-            took = time.monotonic() - begun
-            if outcome != "passed":
-                sys.exit(f"mutants: {program[0]} {name} fails without any mutant")
-            reached = set()
-            if os.path.exists(trace):
-                with open(trace) as file:
-                    reached = {int(line) for line in file}
-            mine.append((took, program, name, reached))
+        names = [name for name in re.findall(r"^(\S+): test$", listed, re.M) if not (args.skip and re.search(args.skip, name))]
+        with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+            mine = list(pool.map(lambda name: look(args, program, name), names))
         tests += mine
         known[stamp] = [(took, name, sorted(reached)) for took, _, name, reached in mine]
         with open(notes, "w") as file:
