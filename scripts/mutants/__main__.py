@@ -31,6 +31,8 @@ from schema import MODULE, Mutant, Source, cedar, offset
 SLOWER, LEAST = 10, 20
 # A mutant that takes memory without end is stopped before the machine is.
 MEMORY = 12 << 30
+# The test that noticed the last mutant of a file, and of a function in it.
+NOTICED = {}
 CARGO = os.environ.get("MUTANTS_CARGO", "cargo").split()
 
 
@@ -229,7 +231,10 @@ def judge(mutant, args, tests, first_text):
         with open(path, "w") as file:
             file.write(was[: mutant.start] + mutant.replacement + was[mutant.end :])
         text = (mutant.file, path)
-    size, at = 3, 0
+    # What noticed another mutant of the same function, then of the same file, comes first.
+    near = [NOTICED.get((mutant.file, mutant.function)), NOTICED.get((mutant.file, None))]
+    mine.sort(key=lambda test: next((at for at, by in enumerate(near) if by == (test[1][0], test[2])), len(near)))
+    size, at = 1, 0
     while at < len(mine):
         batch = mine[at : at + size]
         at, size = at + size, size * 2
@@ -239,6 +244,7 @@ def judge(mutant, args, tests, first_text):
             outcome, by = run(program, [test[2] for test in own], mutant.number, args, timeout, text=text)
             if outcome != "passed":
                 mutant.outcome, mutant.by = ("timeout" if outcome == "timeout" else "caught"), f"{program[0]} {by}".strip()
+                NOTICED[mutant.file, mutant.function] = NOTICED[mutant.file, None] = (program[0], by)
                 return mutant
     mutant.outcome, mutant.by = "survived", f"{len(mine)} tests reach it"
     return mutant

@@ -194,29 +194,3 @@ impl Store {
         log_keys(&self.trust(), nation).iter().map(ToString::to_string).collect()
     }
 }
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn more_witnesses_are_better_and_the_first_of_equals() {
-        let logged = |size, by: &[&str]| {
-            let witnesses = by.iter().map(|name| Nation::new(name).unwrap()).collect();
-            Some(Logged { index: 1, size, witnesses, witnessed: None })
-        };
-        let (none, one, other) = (logged(2, &[]), logged(3, &["alba"]), logged(4, &["borea"]));
-        for (first, second, expected) in [
-            (&none, &one, &one),
-            (&one, &none, &one),
-            (&one, &other, &one),
-            (&other, &one, &other),
-            (&None, &none, &none),
-            (&none, &None, &none),
-            (&None, &None, &None),
-        ] {
-            assert_eq!(better(first.clone(), second.clone()), *expected);
-        }
-    }
-}
