@@ -105,13 +105,12 @@ fn entitled(store: &Store, nation: &Nation) -> Result<(), Withheld> {
     }
 }
 
-/// Whether `nation` is pinned here and an active ally, or our own.
+/// Whether `nation` is pinned here and an active ally, or our own, of which nothing else can be said.
 pub fn ally(store: &Store, nation: &Nation) -> Result<(), Withheld> {
     let trust = store.trust();
     let Ok(member) = trust.member(nation) else { return Err(Withheld::NotPinned(nation.clone())) };
     match member.standing() {
         Standing::Active => Ok(()),
-        _ if nation == trust.own() => Ok(()),
         standing => Err(Withheld::NotActive(nation.clone(), standing)),
     }
 }

@@ -84,3 +84,30 @@ fn a_nation_counts_while_both_clocks_say_that_it_was_heard_lately() {
     let three = [("alba", 12_000, 82_000), ("borea", 19_000, 89_000), ("cora", 11_000, 81_000)];
     assert_eq!(judge(two, &three, at), Lease::Held(LeaseEnd { left_ms: 2000, ends_ms: 92_000 }));
 }
+
+#[test]
+fn the_age_is_told_in_whole_seconds_by_the_clock_that_says_more() {
+    let moment = |(steady_ms, wall_ms)| Moment { steady_ms, wall_ms };
+    let two = Terms { seconds: 10, nations: 2 };
+    let age = |terms: Terms, heard: &[(&str, u64, u64)], now| {
+        let heard =
+            heard.iter().map(|(name, steady, wall)| (nation(name), moment((*steady, *wall)))).collect();
+        terms.age(&nation("own"), &heard, moment(now))
+    };
+    let heard = [("alba", 9000, 50_000), ("cora", 4000, 45_000), ("own", 9999, 59_999)];
+    for (now, seconds) in [
+        ((4000, 45_000), 0),
+        ((4999, 45_000), 0),
+        ((5000, 45_000), 1),
+        ((4000, 46_999), 1),
+        ((11_999, 47_000), 7),
+        // Before it: a clock that was set back makes nobody younger than now.
+        ((3000, 10_000), 0),
+        ((u64::MAX, 45_000), MAX_SECONDS),
+    ] {
+        assert_eq!(age(two, &heard, now), Some(seconds), "{now:?}");
+    }
+    assert_eq!(age(two, &heard[..1], (9000, 50_000)), Some(MAX_SECONDS));
+    assert_eq!(age(Terms { nations: 0, ..two }, &heard, (9000, 51_000)), Some(1));
+    assert_eq!(age(Terms { seconds: 0, ..two }, &heard, (9000, 51_000)), None);
+}

@@ -31,6 +31,8 @@ from schema import MODULE, Mutant, Source, cedar, offset
 SLOWER, LEAST = 10, 20
 # A mutant that takes memory without end is stopped before the machine is.
 MEMORY = 12 << 30
+# The test that noticed the last mutant of a file, and of a function in it.
+NOTICED = {}
 CARGO = os.environ.get("MUTANTS_CARGO", "cargo").split()
 
 
@@ -169,6 +171,24 @@ def run(program, tests, mutant, args, timeout, trace=None, text=None):
     return ("passed" if process.returncode == 0 else "failed"), (failed or [""])[0]
 
 
+def look(args, program, name):
+    """A test without any mutant: how long it takes, and what it reaches."""
+    trace = os.path.join(args.tree, f"trace-{program[0]}-{name.replace('::', '-')}")
+    if os.path.exists(trace):
+        os.remove(trace)
+    begun = time.monotonic()
+    outcome, _ = run(program, [name], 0, args, 600, trace=trace)
+    took = time.monotonic() - begun
+    if outcome != "passed":
+        sys.exit(f"mutants: {program[0]} {name} fails without any mutant")
+    reached = set()
+    if os.path.exists(trace):
+        with open(trace) as file:
+            reached = {int(line) for line in file}
+        os.remove(trace)
+    return took, program, name, reached
+
+
 def survey(args, programs):
     """Each test: its program, its name, how long it takes, which mutants it reaches."""
     tests = []
@@ -184,24 +204,10 @@ def survey(args, programs):
         if stamp in known:
             tests += [(took, program, name, set(reached)) for took, name, reached in known[stamp]]
             continue
-        mine = []
         listed = subprocess.run([path, "--list", "--format", "terse"], cwd=folder, capture_output=True, text=True).stdout
-        for name in re.findall(r"^(\S+): test$", listed, re.M):
-            if args.skip and re.search(args.skip, name):
-                continue
-            trace = os.path.join(args.tree, "trace")
-            if os.path.exists(trace):
-                os.remove(trace)
-            begun = time.monotonic()
-            outcome, _ = run(program, [name], 0, args, 600, trace=trace)
-            took = time.monotonic() - begun
-            if outcome != "passed":
-                sys.exit(f"mutants: {program[0]} {name} fails without any mutant")
-            reached = set()
-            if os.path.exists(trace):
-                with open(trace) as file:
-                    reached = {int(line) for line in file}
-            mine.append((took, program, name, reached))
+        names = [name for name in re.findall(r"^(\S+): test$", listed, re.M) if not (args.skip and re.search(args.skip, name))]
+        with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+            mine = list(pool.map(lambda name: look(args, program, name), names))
         tests += mine
         known[stamp] = [(took, name, sorted(reached)) for took, _, name, reached in mine]
         with open(notes, "w") as file:
@@ -225,7 +231,10 @@ def judge(mutant, args, tests, first_text):
         with open(path, "w") as file:
             file.write(was[: mutant.start] + mutant.replacement + was[mutant.end :])
         text = (mutant.file, path)
-    size, at = 3, 0
+    # What noticed another mutant of the same function, then of the same file, comes first.
+    near = [NOTICED.get((mutant.file, mutant.function)), NOTICED.get((mutant.file, None))]
+    mine.sort(key=lambda test: next((at for at, by in enumerate(near) if by == (test[1][0], test[2])), len(near)))
+    size, at = 1, 0
     while at < len(mine):
         batch = mine[at : at + size]
         at, size = at + size, size * 2
@@ -235,6 +244,7 @@ def judge(mutant, args, tests, first_text):
             outcome, by = run(program, [test[2] for test in own], mutant.number, args, timeout, text=text)
             if outcome != "passed":
                 mutant.outcome, mutant.by = ("timeout" if outcome == "timeout" else "caught"), f"{program[0]} {by}".strip()
+                NOTICED[mutant.file, mutant.function] = NOTICED[mutant.file, None] = (program[0], by)
                 return mutant
     mutant.outcome, mutant.by = "survived", f"{len(mine)} tests reach it"
     return mutant

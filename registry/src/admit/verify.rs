@@ -199,3 +199,23 @@ fn chunk_map(store: &Store, file: &File, report: &mut VerifyReport) -> Result<Op
         Err(error) => Err(error.into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_places_are_listed_and_no_more() {
+        let place = |chunk| Damage {
+            path: "m".to_owned(),
+            blob: Digest::of(b"m"),
+            chunk: Some(chunk),
+            offset: 0,
+            len: 1,
+            what: String::new(),
+        };
+        let mut report = VerifyReport::default();
+        (0..MAX_DAMAGE + 2).for_each(|chunk| report.note(place(chunk)));
+        assert_eq!(report.damage.len(), MAX_DAMAGE);
+    }
+}

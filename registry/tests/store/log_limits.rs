@@ -5,14 +5,14 @@ use registry::log::tiles::Tile;
 use registry::log::tree::{Hash, empty_root, leaf_hash, node_hash, verify_consistency};
 use registry::log::witness::Refusal;
 use registry::log::{ENTRY, entry};
-use registry::store::{Extended, LogError, MAX_LOG_ENTRIES};
+use registry::store::{Extended, LogError, MAX_LOG_ENTRIES, OwnLog, Store};
 use registry::{Digest, Timestamp};
 
 use crate::help::*;
 use crate::logs::{append, request, say};
 
 /// The root hash as RFC 6962 defines it.
-fn root_of(entries: &[[u8; ENTRY]]) -> Hash {
+pub(crate) fn root_of(entries: &[[u8; ENTRY]]) -> Hash {
     match entries {
         [] => empty_root(),
         [one] => leaf_hash(one),
@@ -93,6 +93,35 @@ fn a_log_as_long_as_the_limit_is_looked_at_and_a_longer_one_is_not() {
     }
     assert_eq!(borea.log_size(&nation("alba")).unwrap(), 2);
     borea.extend_log(&checkpoint(&entries, 5), &entries[2..]).unwrap();
+}
+
+/// A store of alba whose index says that its log has so many entries, none of which is there.
+fn as_long_as(size: u64) -> (tempfile::TempDir, Store) {
+    let (dir, store) = house("alba", &[]);
+    say(&store, "alba", 1);
+    let home = store.home().to_owned();
+    drop(store);
+    let index = home.join("index");
+    let families = rocksdb::DB::list_cf(&Default::default(), &index).unwrap();
+    let db = rocksdb::DB::open_cf(&Default::default(), &index, &families).unwrap();
+    let place = [b"alba\0c".as_slice(), &size.to_be_bytes()].concat();
+    let checkpoint = SignedCheckpoint::sign(&nation("alba"), size, [7; 32], &key("alba")).unwrap();
+    db.put_cf(db.cf_handle("logs").unwrap(), place, checkpoint.note().to_string()).unwrap();
+    drop(db);
+    (dir, Store::open(&home).unwrap())
+}
+
+#[test]
+fn our_own_log_grows_to_the_limit_and_no_further() {
+    for (size, full) in [(MAX_LOG_ENTRIES - 1, false), (MAX_LOG_ENTRIES, true), (MAX_LOG_ENTRIES + 1, true)] {
+        let (_dir, alba) = as_long_as(size);
+        assert_eq!((alba.log_size(&nation("alba")).unwrap(), alba.confirm_log()), (size, OwnLog::Confirmed));
+        // Where there is room, it is the entries that are missing.
+        match alba.append_log(&key("alba")).unwrap_err() {
+            LogError::TooLong { size: longer, .. } => assert_eq!((longer, full), (size + 1, true)),
+            error => assert!(!full, "{size}: {error}"),
+        }
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use registry::{Digest, Nation, Timestamp, admit};
 use tempfile::TempDir;
 
 use crate::help::*;
-use crate::logs::{append, follow, request};
+use crate::logs::{append, follow, request, say};
 
 /// alba's store with a release that is logged, and borea's under the default policy, which knows cora too.
 struct Case {
@@ -35,13 +35,18 @@ fn case() -> Case {
 }
 
 impl Case {
-    /// A bundle for borea, after these nations cosigned at these times.
-    fn bundle(&self, name: &str, by: &[(&str, Timestamp)]) -> PathBuf {
+    /// These nations cosign alba's newest checkpoint at these times.
+    fn cosign(&self, by: &[(&str, Timestamp)]) {
         let newest = self.alba.log_checkpoint(&nation("alba")).unwrap().unwrap();
         for (who, at) in by {
             let line = newest.note().cosign(&witness_name(&nation(who)), &key(who), *at).unwrap();
             self.alba.add_cosignatures(&nation("alba"), newest.size(), &line.to_string()).unwrap();
         }
+    }
+
+    /// A bundle for borea, after these nations cosigned at these times.
+    fn bundle(&self, name: &str, by: &[(&str, Timestamp)]) -> PathBuf {
+        self.cosign(by);
         let path = self.folder.join(name);
         let options = ExportOptions { to: Some(nation("borea")), ..ExportOptions::new(NOW) };
         bundle::export_with(&self.alba, &self.release, &path, &options).unwrap();
@@ -96,6 +101,30 @@ fn it_is_witnessed_since_the_quorum_was() {
     assert_eq!(case.borea.logged(&case.release, NOW).unwrap().unwrap().witnessed, Some(NOW));
     case.borea.set_policy(Policy::shipped(3));
     assert_eq!(case.borea.logged(&case.release, NOW).unwrap().unwrap().witnessed, None);
+}
+
+#[test]
+fn of_two_proofs_the_one_with_more_witnesses_counts() {
+    let case = case();
+    let one = case.bundle("one", &[("cora", NOW)]);
+    let two = case.bundle("two", &[("dora", NOW)]);
+    let logged = || {
+        let logged = case.borea.logged(&case.release, NOW).unwrap().unwrap();
+        (logged.size, logged.witnesses.len())
+    };
+    let size = case.alba.log_size(&nation("alba")).unwrap();
+    for (path, witnesses) in [(&one, 1), (&two, 2), (&one, 2)] {
+        bundle::import(&case.borea, path, NOW).unwrap();
+        assert_eq!(logged(), (size, witnesses), "{path:?}");
+    }
+    // The copy of the log that is followed later: with fewer witnesses, and with as many.
+    say(&case.alba, "alba", 1);
+    append(&case.alba);
+    for (by, expected) in [(None, (size, 2)), (Some("cora"), (size, 2)), (Some("dora"), (size + 1, 2))] {
+        by.iter().for_each(|by| case.cosign(&[(by, NOW)]));
+        follow(&case.alba, &case.borea).unwrap();
+        assert_eq!(logged(), expected, "{by:?}");
+    }
 }
 
 #[test]
