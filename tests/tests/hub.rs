@@ -219,7 +219,13 @@ fn a_pull_that_fails_cuts_the_connection_and_a_later_one_goes_on() {
     c.connect(&a);
     let from = body.len();
     let (head, rest) = raw(c.public(), &format!("GET {path} HTTP/1.1\r\nRange: bytes={from}-"));
-    assert!(rest == content[from..], "{} of {}: {head}", rest.len(), content.len() - from);
+    assert!(
+        rest == content[from..],
+        "{} of {}: {head} {}",
+        rest.len(),
+        content.len() - from,
+        String::from_utf8_lossy(&rest[..rest.len().min(300)])
+    );
     drop((b, cora));
 }
 

@@ -184,7 +184,7 @@ def attachment_kind(request):
 
 
 def attestations(request):
-    now, mine, latest = timestamp(request["now"]), trust.Trust("fara"), {}
+    now, mine, believed = timestamp(request["now"]), trust.Trust("fara"), []
     for root in request["roots"]:
         signed = Signed(given(root))
         mine.pin(signed, signed.digest, Statement(signed.payload).issued)
@@ -194,14 +194,10 @@ def attestations(request):
         except Refused:
             continue
         if it.kind == "attestation" and it.predicate["release"] == request["release"]:
-            # The last one counts; of two of one second the more cautious, then the one that ends sooner.
-            caution = ("pass", "inconclusive", "fail").index(it.predicate["verdict"])
-            by, order = (it.nation, it.predicate["suite"]["name"]), (it.issued, caution, -it.until)
-            latest[by] = max(latest.get(by, (order, it)), (order, it), key=lambda one: one[0])
+            believed.append(it)
     said = {}
-    for (nation, _), (_, it) in latest.items():
-        if it.until > now:
-            said.setdefault(nation, set()).add(it.predicate["verdict"])
+    for it in statement.in_force(believed, now):
+        said.setdefault(it.nation, set()).add(it.predicate["verdict"])
     failed = sorted(nation for nation, verdicts in said.items() if "fail" in verdicts)
     passed = sorted(n for n, v in said.items() if "fail" not in v and "pass" in v and n != request["producer"])
     neither = sorted(nation for nation, verdicts in said.items() if verdicts == {"inconclusive"})
@@ -332,8 +328,6 @@ def main():
                 answer["ok"] = run(request["input"])
             except Refused as refused:
                 answer["error"] = str(refused)
-            except policy.NeedsCedar:
-                answer["unsupported"] = True
         print(json.dumps(answer), flush=True)
 
 

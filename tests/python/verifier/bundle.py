@@ -2,12 +2,12 @@
 
 import re
 
-from . import log
-from .basic import Refused, digest_of, given, is_digest, is_int, is_name, need, read_json, timestamp
+from . import log, statement
+from .basic import Refused, digest_of, given, is_digest, is_int, is_name, need, read_json, time_text, timestamp
 from .chunks import Map
 from .envelope import Signed
 from .node import Node
-from .policy import NeedsCedar
+from .policy import Facts, refused_by
 from .statement import Statement, binds, may_have
 from .weights import kind_of, safety
 
@@ -78,7 +78,7 @@ class Reader(Node):
     def __init__(self, request):
         super().__init__([request["ownRoot"]] + request["roots"], timestamp(request["now"]))
         self.max_age, self.asked, self.policy_asks = request.get("maxAge"), request.get("witnesses", 0), request.get("policyWitnesses", 0)
-        self.proved = {}
+        self.policy, self.proved = request.get("policy"), {}
         self.maps, self.blobs, self.channels = {}, {}, {}
 
     @property
@@ -180,6 +180,19 @@ class Reader(Node):
         # The rule `logged`, by what this bundle and those before it proved.
         witnessed = set(found.witnesses or ()) | self.proved.get(it.digest, set())
         need(it.nation == self.own or len(witnessed) >= self.policy_asks, "refused")
+        if self.policy is not None:
+            new = [Statement(signed.payload) for signed in found.others if self.believes(signed)]
+            need(not refused_by("admit", self.facts(it, new), self.policy), "refused")
+
+    def facts(self, it, new):
+        """What a rule of one's own may ask about here: who vouches for the release."""
+        said = statement.in_force([one for one in self.kept + new if one.kind == "attestation" and one.predicate["release"] == it.digest], self.now)
+        told = [{"nation": one.nation, "suite": one.predicate["suite"]["name"], "verdict": one.predicate["verdict"]} for one in said]
+        ends = time_text(self.trust.members[it.nation].newest.expires)
+        return Facts({
+            "own": self.own, "nation": self.own, "now": time_text(self.now), "model": it.predicate["model"], "rootExpires": ends,
+            "release": it.digest, "attestations": told,
+        })
 
     def believes(self, signed):
         try:
@@ -263,8 +276,6 @@ def shown(reader, found):
 
 
 def bundle(request):
-    if "policy" in request:
-        raise NeedsCedar
     reader, refused, answer = Reader(request), None, {}
     if "before" in request:
         try:

@@ -1,16 +1,11 @@
-"""Document 09: what the shipped rules decide, and a policy that permits everything. Other policies need a reader of Cedar."""
+"""Document 09: what the shipped rules decide, said in Python, and what other policies do, which are read as Cedar."""
 
+from . import cedar
 from .basic import timestamp
 
-# A policy of this one rule refuses nothing by itself: the three refusals that hold whatever the policy says are left.
-PERMITS_ALL = '@id("all")\npermit (principal, action, resource);\n'
 TAKES = ("admit", "mirror")
 SERVES = ("admit", "mirror", "serve")
 GIVES = ("admit", "mirror", "release")
-
-
-class NeedsCedar(Exception):
-    """The vector's policy is a text in Cedar."""
 
 
 class Facts:
@@ -29,6 +24,8 @@ class Facts:
         self.asked_witnesses = evidence.get("witnessesRequired", 0)
         self.asker = evidence.get("nationStanding", "active")
         self.bases = evidence.get("bases", [])
+        self.evidence, self.digest, self.attestations = evidence, evidence.get("release", "b3:" + "0" * 64), evidence.get("attestations", [])
+        self.recalls, self.lease_age = evidence.get("recalls", []), evidence.get("leaseAge")
 
     def lets_have(self, producer, to):
         return self.nation == producer or to == "all" or self.nation in to
@@ -69,14 +66,15 @@ def shipped(action, facts):
         yield "safe-formats"
 
 
+def refused_by(action, facts, policy=None, alone=False):
+    if policy is None:
+        return set(shipped(action, facts))
+    return cedar.refused_by(action, facts, policy, alone) | set(always(action, facts))
+
+
 def decision(request):
-    facts, rules = Facts(request["evidence"]), shipped
-    if "policy" in request:
-        if request["policy"] != PERMITS_ALL or not request.get("alone"):
-            raise NeedsCedar
-        rules = always
-    refused = sorted(rules(request["action"], facts))
+    refused = sorted(refused_by(request["action"], Facts(request["evidence"]), request.get("policy"), request.get("alone", False)))
     return {"allowed": not refused, "refusedBy": refused}
 
 
-KINDS = {"decision": decision}
+KINDS = {"decision": decision, **cedar.KINDS}

@@ -245,3 +245,13 @@ def binds(it, own, producer, digest, ancestors):
     hits = it.target == digest or (it.scope == "lineage" and it.target in ancestors)
     produced = producer if it.target == digest else ancestors.get(it.target)
     return hits and (it.nation == own or it.nation == produced)
+
+
+def in_force(attestations, now):
+    """Of each nation with each suite the last one; of two of one second the more cautious, then the one that ends sooner."""
+    latest = {}
+    for it in attestations:
+        caution = ("pass", "inconclusive", "fail").index(it.predicate["verdict"])
+        by, order = (it.nation, it.predicate["suite"]["name"]), (it.issued, caution, -it.until)
+        latest[by] = max(latest.get(by, (order, it)), (order, it), key=lambda one: one[0])
+    return [it for _, it in latest.values() if it.until > now]

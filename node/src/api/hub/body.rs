@@ -42,6 +42,8 @@ pub(super) struct Source {
 /// Who waits for bytes that are being fetched.
 struct Growing {
     running: Arc<Running>,
+    /// Others began it, and it may be failing of what is over now.
+    of_others: bool,
     reader: u64,
     wants: (u64, u64),
     map: Option<Arc<ChunkMap>>,
@@ -83,16 +85,27 @@ impl Reading {
         Ok(reading)
     }
 
-    /// Of a file that is, or may be, fetched by `running`.
+    /// Of a file that is being fetched, or is from now on.
     pub(super) fn growing(
         source: Source,
         range: (u64, u64),
         outlet: Option<Outlet>,
-        running: Arc<Running>,
-    ) -> Self {
-        let reader = source.api.hub().pulls.reader();
-        let growing = Growing { running, reader, wants: range, map: None };
-        Self::new(source, range, outlet, Some(growing))
+    ) -> Result<Self, Refusal> {
+        let pulls = &source.api.hub().pulls;
+        let reader = pulls.reader();
+        let (running, of_others) = pulls.join(&source.api, source.release)?;
+        let growing = Growing { running, of_others, reader, wants: range, map: None };
+        Ok(Self::new(source, range, outlet, Some(growing)))
+    }
+
+    /// After a pull of others failed: whether there is a new one to wait for.
+    fn begin_again(&mut self) -> bool {
+        let Some(growing) = &mut self.growing else { return false };
+        if !std::mem::take(&mut growing.of_others) {
+            return false;
+        }
+        let again = self.source.api.hub().pulls.join(&self.source.api, self.source.release);
+        again.map(|(running, _)| growing.running = running).is_ok()
     }
 
     fn new(source: Source, range: (u64, u64), outlet: Option<Outlet>, growing: Option<Growing>) -> Self {
@@ -181,6 +194,11 @@ impl Reading {
                 return Ok(());
             }
             match ended {
+                Some(Err(_)) if self.begin_again() => {
+                    let Some(growing) = &self.growing else { return Err(Failed::Gone) };
+                    outcome = growing.running.outcome();
+                    continue;
+                }
                 Some(Err(error)) => return Err(Failed::Pull(error)),
                 Some(Ok(())) => return Err(Failed::Gone),
                 None => {}

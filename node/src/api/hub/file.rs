@@ -89,8 +89,7 @@ async fn body(source: Source, whole: bool, range: (u64, u64), caller: Caller) ->
     if whole {
         return Ok(Reading::whole(source, range, caller.outlet).await?.into_body());
     }
-    let running = source.api.hub().pulls.join(&source.api, source.release)?;
-    let mut reading = Reading::growing(source, range, caller.outlet, running);
+    let mut reading = Reading::growing(source, range, caller.outlet)?;
     reading.first(FIRST).await?;
     Ok(reading.into_body())
 }

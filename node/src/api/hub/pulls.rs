@@ -73,8 +73,8 @@ impl Pulls {
         self.readers.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Begins to fetch `release`, or joins whoever did.
-    pub(super) fn join(&self, api: &Api, release: Digest) -> Result<Arc<Running>, Refusal> {
+    /// Begins to fetch `release`, or joins whoever did; whether it runs already.
+    pub(super) fn join(&self, api: &Api, release: Digest) -> Result<(Arc<Running>, bool), Refusal> {
         let settings = &api.node().config().hub;
         if !settings.pull_through {
             return Err(Refusal::Refused(
@@ -84,7 +84,7 @@ impl Pulls {
         }
         let mut running = self.running();
         if let Some(known) = running.get(&release) {
-            return Ok(Arc::clone(known));
+            return Ok((Arc::clone(known), true));
         }
         if running.len() >= settings.max_pulls as usize {
             let most = settings.max_pulls;
@@ -105,6 +105,6 @@ impl Pulls {
             ending.forget();
             ending.running.0.send_replace(Some(result));
         });
-        Ok(known)
+        Ok((known, false))
     }
 }
