@@ -5,7 +5,8 @@
 //! [`Schedule::finish`].
 //!
 //! - One cache of cells is shared by all. A request that has ended leaves its tokens behind ([`Holder::Kept`]), and a
-//!   later one that begins alike shares them instead of computing them again. What was used longest ago makes room.
+//!   later one that begins alike shares them instead of computing them again. What was used longest ago makes room; how
+//!   many are kept follows from what they are good for ([`keeping`]).
 //! - A step computes one token for each answer that is under way, and with the rest of its budget parts of prompts.
 //! - The next request is that of the caller who has had least ([`callers`]). A caller who is far ahead of one that waits
 //!   gives up a place: its youngest answer waits, and goes on later where it was.
@@ -14,6 +15,7 @@
 
 mod callers;
 mod cells;
+mod keeping;
 mod step;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
@@ -23,6 +25,7 @@ use std::collections::BTreeMap;
 
 use callers::Callers;
 use cells::Cells;
+use keeping::Keeping;
 
 use super::{Caller, Token};
 
@@ -88,6 +91,7 @@ pub(crate) struct Schedule {
     sequences: Vec<Sequence>,
     requests: BTreeMap<Id, Request>,
     callers: Callers,
+    keeping: Keeping,
     clock: u64,
     moves: Vec<Move>,
 }
@@ -104,6 +108,7 @@ impl Schedule {
             sequences: std::iter::repeat_with(empty).take(limits.running + kept).collect(),
             requests: BTreeMap::new(),
             callers: Callers::default(),
+            keeping: Keeping::new(kept),
             clock: 0,
             moves: Vec::new(),
         }
@@ -146,6 +151,7 @@ impl Schedule {
             Some(sequence) => {
                 self.callers.rest(request.caller);
                 self.keep(sequence);
+                self.let_go();
             }
         }
     }
@@ -304,20 +310,8 @@ impl Schedule {
 
     /// Cells that are free or would be without any kept sequence but `source`.
     fn obtainable(&self, source: Option<usize>) -> usize {
-        let kept = self
-            .sequences
-            .iter()
-            .enumerate()
-            .filter(|(at, sequence)| matches!(sequence.holder, Holder::Kept(_)) && Some(*at) != source);
-        self.cells.free() + self.cells.only_of(kept.map(|(_, sequence)| sequence.cells.as_slice()))
-    }
-
-    fn oldest_kept(&self, except: Option<usize>) -> Option<usize> {
-        let kept = self.sequences.iter().enumerate().filter_map(|(at, sequence)| match sequence.holder {
-            Holder::Kept(used) if Some(at) != except => Some((used, at)),
-            _ => None,
-        });
-        kept.min().map(|(_, at)| at)
+        let kept = self.kept().filter(|(_, at)| Some(*at) != source);
+        self.cells.free() + self.cells.only_of(kept.map(|(_, at)| self.sequences[at].cells.as_slice()))
     }
 
     /// A sequence that holds the first `shared` tokens of `source` and no more.
@@ -346,6 +340,7 @@ impl Schedule {
 
     fn begin(&mut self, id: Id, caller: Caller, sequence: usize, shared: usize) {
         self.sequences[sequence].holder = Holder::Request(id);
+        self.note_beginning(id, shared);
         self.callers.run(caller);
         self.callers.leave(caller, id);
         let begun = self.requests.values().map(|request| request.begun).max().unwrap_or(0) + 1;
@@ -451,23 +446,6 @@ impl Schedule {
         request.sequence = None;
         self.callers.wait(request.caller, id, true);
         self.callers.rest(request.caller);
-    }
-
-    /// Keeps what is in `sequence`, and forgets kept ones of which it is the continuation.
-    fn keep(&mut self, sequence: usize) {
-        if !self.limits.share || !self.sequences[sequence].whole {
-            return self.clear(sequence);
-        }
-        self.sequences[sequence].holder = Holder::Kept(self.clock);
-        let tokens = &self.sequences[sequence].tokens;
-        let covered =
-            |other: &Sequence| matches!(other.holder, Holder::Kept(_)) && tokens.starts_with(&other.tokens);
-        let old: Vec<_> = (0..self.sequences.len())
-            .filter(|other| *other != sequence && covered(&self.sequences[*other]))
-            .collect();
-        for other in old {
-            self.clear(other);
-        }
     }
 
     fn clear(&mut self, sequence: usize) {

@@ -249,3 +249,41 @@ fn a_sequence_that_lost_its_beginning_is_not_shared() {
     world.drain();
     assert_eq!(world.computed - before, 100);
 }
+
+/// How many of the tokens that it could have shared each turn of so many conversations did, who speak one after the other.
+fn conversations(count: u64, turns: usize) -> Vec<f64> {
+    let mut world = World::new(Limits { cells: 20_000, kept: 16, ..LIMITS });
+    let mut dice = Dice(count);
+    let mut texts: Vec<Vec<Token>> = (0..count).map(|_| Vec::new()).collect();
+    let mut shares = Vec::new();
+    for _ in 0..turns {
+        let (mut known, mut computed) = (0, 0);
+        for (caller, text) in (0..).zip(&mut texts) {
+            known += text.len();
+            text.extend((0..60).map(|_| dice.roll(50) as Token));
+            let before = world.computed;
+            world.ask(caller, text.clone(), 1);
+            world.drain();
+            computed += world.computed - before;
+        }
+        let asked: usize = texts.iter().map(Vec::len).sum();
+        shares.push((asked - computed) as f64 / (known.max(1)) as f64);
+    }
+    shares
+}
+
+#[test]
+fn as_many_are_kept_as_are_of_use() {
+    // Each turn of one conversation, and of many once it was seen that they go on.
+    assert!(conversations(1, 6)[1..].iter().all(|share| *share > 0.9));
+    let many = conversations(8, 12);
+    assert!(many[8..].iter().all(|share| *share > 0.9), "{many:?}");
+    // Requests that have nothing in common leave one behind, which a further one of their kind may go on from.
+    let mut world = World::new(Limits { cells: 20_000, kept: 16, ..LIMITS });
+    let mut dice = Dice(1);
+    for _ in 0..40 {
+        world.ask(1, (0..200).map(|_| dice.roll(50) as Token).collect(), 1);
+        world.drain();
+    }
+    assert_eq!(world.schedule.kept().count(), 1);
+}

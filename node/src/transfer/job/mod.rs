@@ -300,7 +300,7 @@ impl<'a> Running<'a> {
                 () = self.transfer.cancel.cancelled() => return Err(PullError::Cancelled),
                 Some(what) = own.recv() => self.on_own(what)?,
                 Some(what) = outside.recv() => match what {
-                    Outside::Up(peer) => self.connect(peer),
+                    Outside::Up(peer) => self.came_up(peer),
                     Outside::Reconsider => {
                         decide(self.node, self.digest).await?;
                     }

@@ -145,6 +145,12 @@ impl Running<'_> {
         }
     }
 
+    /// Takes up a peer that has just connected, at once: whatever it was left alone for is over with its last connection.
+    pub(super) fn came_up(&mut self, peer: PeerId) {
+        self.sources.later.remove(&peer);
+        self.connect(peer);
+    }
+
     pub(super) fn connect(&mut self, peer: PeerId) {
         let settings = &self.node.config().transfer;
         let sources = &mut self.sources;
