@@ -10,8 +10,6 @@ use super::{Holder, Id, Schedule, Token, WORTH_WAITING, common};
 
 /// Kept at first.
 const FIRST: usize = 2;
-/// Kept at least: a conversation goes on where it was.
-const LEAST: usize = 1;
 /// After so many requests in a row that found nothing, half as many are kept.
 const PATIENCE: usize = 8;
 /// Of how many that were let go of the beginnings are remembered, as tokens alone, and how many tokens of each: 256 KiB in all.
@@ -37,7 +35,7 @@ impl Keeping {
     pub(super) fn begins(&mut self, tokens: &[Token], shared: usize) {
         let lost = self.let_go.iter().map(|known| common(known, tokens)).max().unwrap_or(0);
         if lost >= shared + WORTH_WAITING {
-            self.now = (self.now * 2).min(self.most);
+            self.now = (self.now * 2).clamp(1, self.most.max(1));
             self.in_vain = 0;
         } else if shared >= WORTH_WAITING {
             self.in_vain = 0;
@@ -45,7 +43,7 @@ impl Keeping {
             self.in_vain += 1;
         }
         if self.in_vain >= PATIENCE {
-            self.now = (self.now / 2).max(LEAST.min(self.most));
+            self.now /= 2;
             self.in_vain = 0;
         }
     }
