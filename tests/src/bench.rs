@@ -10,6 +10,7 @@ pub mod load;
 pub mod memory;
 pub mod nodes;
 pub mod options;
+pub mod parts;
 pub mod providers;
 pub mod pull;
 pub mod report;

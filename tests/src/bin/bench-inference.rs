@@ -15,47 +15,14 @@
 //! It ends with lines `bar NAME VALUE LIMIT ok|short` and with exit 1 when one is short.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::path::Path;
 use std::process::ExitCode;
 
-use tests::bench::{guard, load, options, report::Bar, throughput};
+use tests::bench::parts::{self, CannotRun, Part};
+use tests::bench::{load, throughput};
 
-/// A part that could not run, or no part has that name.
-const NOT_RUN: u8 = 2;
-
-type Part = fn(&Path) -> Result<Vec<Bar>, String>;
 const PARTS: &[(&str, Part)] = &[("load", load::part), ("throughput", throughput::part)];
 
 fn main() -> ExitCode {
     let asked: Vec<String> = std::env::args().skip(1).collect();
-    if let Some(unknown) = asked.iter().find(|name| PARTS.iter().all(|(part, _)| part != name)) {
-        let known: Vec<_> = PARTS.iter().map(|(part, _)| *part).collect();
-        eprintln!("bench-inference has no part `{unknown}`; it has {}", known.join(", "));
-        return ExitCode::from(NOT_RUN);
-    }
-    let folder = match guard::supervised(&options::folder()) {
-        Ok(folder) => folder,
-        Err(code) => return code,
-    };
-    let mut bars = Vec::new();
-    let mut failed = false;
-    for (name, part) in PARTS {
-        if !asked.is_empty() && asked.iter().all(|asked| asked != name) {
-            continue;
-        }
-        match part(&folder) {
-            Ok(found) => bars.extend(found),
-            Err(why) => {
-                println!("{name} failed: {why}\n");
-                failed = true;
-            }
-        }
-    }
-    let short = bars.iter().any(|bar| !bar.is_kept());
-    bars.iter().for_each(|bar| println!("{bar}"));
-    match (failed, short) {
-        (true, _) => ExitCode::from(NOT_RUN),
-        (false, true) => ExitCode::FAILURE,
-        (false, false) => ExitCode::SUCCESS,
-    }
+    parts::run("bench-inference", PARTS, &asked, CannotRun::Fails)
 }

@@ -27,15 +27,11 @@
 //! (network namespaces need root) is told and left out; asked for by name, it is a failure with exit 2.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::path::Path;
 use std::process::ExitCode;
 
-use tests::bench::{self, cpu, growth, guard, memory, options, providers, report::Bar, resume, swarm};
+use tests::bench::parts::{self, CannotRun, Part};
+use tests::bench::{self, cpu, growth, memory, providers, resume, swarm};
 
-/// A part that could not run though it was asked for by name, or no part has that name.
-const NOT_RUN: u8 = 2;
-
-type Part = fn(&Path) -> Result<Vec<Bar>, String>;
 const PARTS: &[(&str, Part)] = &[
     ("swarm", swarm::run),
     ("providers", providers::run),
@@ -50,37 +46,5 @@ fn main() -> ExitCode {
         return code;
     }
     let asked: Vec<String> = std::env::args().skip(1).collect();
-    if let Some(unknown) = asked.iter().find(|name| PARTS.iter().all(|(part, _)| part != name)) {
-        let known: Vec<_> = PARTS.iter().map(|(part, _)| *part).collect();
-        eprintln!("bench-transfer has no part `{unknown}`; it has {}", known.join(", "));
-        return ExitCode::from(NOT_RUN);
-    }
-    match guard::supervised(&options::folder()) {
-        Ok(folder) => run(&folder, &asked),
-        Err(code) => code,
-    }
-}
-
-fn run(folder: &Path, asked: &[String]) -> ExitCode {
-    let mut bars = Vec::new();
-    let mut failed = false;
-    for (name, part) in PARTS {
-        if !asked.is_empty() && asked.iter().all(|asked| asked != name) {
-            continue;
-        }
-        match part(folder) {
-            Ok(found) => bars.extend(found),
-            Err(why) => {
-                println!("{name} was not run: {why}\n");
-                failed |= !asked.is_empty();
-            }
-        }
-    }
-    let short = bars.iter().any(|bar| !bar.is_kept());
-    bars.iter().for_each(|bar| println!("{bar}"));
-    match (failed, short) {
-        (true, _) => ExitCode::from(NOT_RUN),
-        (false, true) => ExitCode::FAILURE,
-        (false, false) => ExitCode::SUCCESS,
-    }
+    parts::run("bench-transfer", PARTS, &asked, CannotRun::IsLeftOut)
 }

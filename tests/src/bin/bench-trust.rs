@@ -20,12 +20,9 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use tests::bench::{admission, guard, options, report::Bar, trust};
+use tests::bench::parts::{self, CannotRun, Part};
+use tests::bench::{admission, trust};
 
-/// A part that could not run, or no part has that name.
-const NOT_RUN: u8 = 2;
-
-type Part = fn(&Path) -> Result<Vec<Bar>, String>;
 const PARTS: &[(&str, Part)] =
     &[("recall", trust::recalls), ("lease", trust::leases), ("admission", admission::part)];
 
@@ -35,34 +32,5 @@ fn main() -> ExitCode {
         println!("{}", serde_json::to_string(&admission::admit_all(Path::new(home))).unwrap());
         return ExitCode::SUCCESS;
     }
-    if let Some(unknown) = asked.iter().find(|name| PARTS.iter().all(|(part, _)| part != name)) {
-        let known: Vec<_> = PARTS.iter().map(|(part, _)| *part).collect();
-        eprintln!("bench-trust has no part `{unknown}`; it has {}", known.join(", "));
-        return ExitCode::from(NOT_RUN);
-    }
-    let folder = match guard::supervised(&options::folder()) {
-        Ok(folder) => folder,
-        Err(code) => return code,
-    };
-    let mut bars = Vec::new();
-    let mut failed = false;
-    for (name, part) in PARTS {
-        if !asked.is_empty() && asked.iter().all(|asked| asked != name) {
-            continue;
-        }
-        match part(&folder) {
-            Ok(found) => bars.extend(found),
-            Err(why) => {
-                println!("{name} failed: {why}\n");
-                failed = true;
-            }
-        }
-    }
-    let short = bars.iter().any(|bar| !bar.is_kept());
-    bars.iter().for_each(|bar| println!("{bar}"));
-    match (failed, short) {
-        (true, _) => ExitCode::from(NOT_RUN),
-        (false, true) => ExitCode::FAILURE,
-        (false, false) => ExitCode::SUCCESS,
-    }
+    parts::run("bench-trust", PARTS, &asked, CannotRun::Fails)
 }
