@@ -88,6 +88,16 @@ enum Heard {
     Drained,
 }
 
+/// What is to be done after news of its release.
+enum After {
+    /// Nothing.
+    Go,
+    /// Everything that it computes on is here; it must soon be ready.
+    Whole,
+    Stop(StopOrder),
+    Fail(String),
+}
+
 /// What became of a process.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum End {
@@ -185,47 +195,19 @@ impl Run {
                         feed.wants(files);
                     }
                 }
-                Heard::News(News::Shown(transfer)) => self.tell(|info| info.transfer = transfer),
-                Heard::News(News::Fed(Fed::Order(order))) => {
-                    if let Err(error) = orders.send_soon(&order).await {
-                        return self.fail(child, format!("it could not be told what came: {error}")).await;
-                    }
-                }
-                Heard::News(News::Fed(Fed::Whole)) => {
-                    deadline = tokio::time::Instant::now() + self.limit;
-                    if let Err(error) = orders.send_soon(&Order::Answer).await {
-                        return self.fail(child, format!("it could not be told to answer: {error}")).await;
-                    }
-                }
-                Heard::News(News::Fed(Fed::Refused(error))) => {
-                    let order = StopOrder {
-                        cause: StopCause::Withdrawn,
-                        reason: error.to_string(),
-                        known: Instant::now(),
-                    };
-                    return self.obey(child, order, orders, reports).await;
-                }
-                Heard::News(News::Fed(Fed::Failed(error))) => match self.why_not(error).await {
-                    Ok(order) => return self.obey(child, order, orders, reports).await,
-                    Err(why) => {
-                        // It waits for what does not come.
+                Heard::News(news) => match self.on_news(news, &mut orders).await {
+                    After::Go => {}
+                    After::Whole => deadline = tokio::time::Instant::now() + self.limit,
+                    After::Stop(order) => return self.obey(child, order, orders, reports).await,
+                    After::Fail(why) => {
+                        // It may wait for what does not come.
                         let mut child = child;
                         let _ = child.start_kill();
                         self.listener.close();
                         return self.fail(child, why).await;
                     }
                 },
-                Heard::Drain(draining) => {
-                    let Draining { reason, limit } = draining;
-                    let limit_ms = millis(limit);
-                    if let Err(error) = orders.send_soon(&Order::Drain { reason, limit_ms }).await {
-                        tracing::warn!(worker = id, %error, "a worker could not be told that another takes its place");
-                    }
-                    self.draining = true;
-                    self.listener.close();
-                    drained = Some(tokio::time::Instant::now() + limit + STOP_GRACE);
-                    self.tell(|info| info.state = WorkerState::Draining);
-                }
+                Heard::Drain(draining) => drained = Some(self.drain(draining, &mut orders).await),
                 Heard::Drained => {
                     let reason = "another worker took its place, and it did not end by itself".to_owned();
                     let order = StopOrder { cause: StopCause::Requested, reason, known: Instant::now() };
@@ -277,6 +259,40 @@ impl Run {
                 Heard::Silence => return self.silent(child, served).await,
             }
         }
+    }
+
+    /// What came of its release, or what became of the transfer.
+    async fn on_news(&mut self, news: News, orders: &mut Orders) -> After {
+        let sent = match news {
+            News::Shown(transfer) => {
+                self.tell(|info| info.transfer = transfer);
+                return After::Go;
+            }
+            News::Fed(Fed::Order(order)) => orders.send_soon(&order).await.map(|()| After::Go),
+            News::Fed(Fed::Whole) => orders.send_soon(&Order::Answer).await.map(|()| After::Whole),
+            News::Fed(Fed::Refused(error)) => {
+                let (cause, reason, known) = (StopCause::Withdrawn, error.to_string(), Instant::now());
+                return After::Stop(StopOrder { cause, reason, known });
+            }
+            News::Fed(Fed::Failed(error)) => {
+                return self.why_not(error).await.map_or_else(After::Fail, After::Stop);
+            }
+        };
+        sent.unwrap_or_else(|error| After::Fail(format!("it could not be told what came: {error}")))
+    }
+
+    /// Tells it that another worker takes its place; when it must be gone.
+    async fn drain(&mut self, draining: Draining, orders: &mut Orders) -> tokio::time::Instant {
+        let Draining { reason, limit } = draining;
+        let order = Order::Drain { reason, limit_ms: millis(limit) };
+        if let Err(error) = orders.send_soon(&order).await {
+            let worker = self.told.borrow().id;
+            tracing::warn!(worker, %error, "a worker could not be told that another takes its place");
+        }
+        self.draining = true;
+        self.listener.close();
+        self.tell(|info| info.state = WorkerState::Draining);
+        tokio::time::Instant::now() + limit + STOP_GRACE
     }
 
     /// Its output ended without a last word.
