@@ -110,7 +110,6 @@ impl Server {
 /// A server that is opened later than it is made, and closed in several ways.
 pub(crate) struct Closing {
     listener: Option<std::net::TcpListener>,
-    address: std::io::Result<SocketAddr>,
     router: Router,
     server: Option<Server>,
     /// It takes no more connections, and waits for the answers that are under way.
@@ -120,8 +119,7 @@ pub(crate) struct Closing {
 impl Closing {
     /// Takes nothing yet.
     pub(crate) fn new(listener: std::net::TcpListener, router: Router) -> Self {
-        let address = listener.local_addr();
-        Self { listener: Some(listener), address, router, server: None, draining: None }
+        Self { listener: Some(listener), router, server: None, draining: None }
     }
 
     /// Takes connections from now on, if it did not before.
@@ -132,12 +130,10 @@ impl Closing {
         Ok(())
     }
 
-    /// Where it listens.
+    /// Where it takes connections, once it does.
     pub(crate) fn address(&self) -> std::io::Result<SocketAddr> {
-        match &self.address {
-            Ok(address) => Ok(*address),
-            Err(error) => Err(error.kind().into()),
-        }
+        let server = self.server.as_ref().map(Server::address);
+        server.ok_or_else(|| std::io::ErrorKind::NotConnected.into())
     }
 
     /// Takes no more connections, waits for the answers that are under way, and then orders the stop; at the latest when the
