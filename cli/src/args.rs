@@ -139,6 +139,7 @@ pub(crate) enum Command {
     Verify(commands::verify::Verify),
     Serve(commands::serve::Serve),
     ServeKey(commands::serve_key::ServeKey),
+    Workers(commands::workers::Workers),
     Chat(commands::chat::Chat),
     Attest(commands::attest::Attest),
     Policy(commands::policy::Policy),

@@ -9,8 +9,11 @@
 //! - A worker holds a read lease on each file ([`writers`]): whoever opens it for writing or shortens it is made to wait by
 //!   the kernel, and the worker stops before it goes on. So a process of the same user can't change them in place.
 //! - What changes below the file system, on a failing disk, is found by hashing again from time to time ([`rehash`]).
+//!
+//! A file that is still coming is checked chunk by chunk and copied ([`growing`]).
 
 mod error;
+pub mod growing;
 mod hash;
 pub mod rehash;
 pub mod writers;

@@ -1,5 +1,6 @@
 //! The worker process: seal, verify, load, serve, and stop at once when told to.
 
+mod coming;
 mod launch;
 mod orders;
 
@@ -15,14 +16,15 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::engine::{self, EngineError, Failure, Plan, Queue, Running};
-use crate::gate::{self, GateError, rehash, writers};
+use crate::gate::growing::Arrivals;
+use crate::gate::{GateError, rehash, writers};
 use crate::halt::{Cause, Halt};
 use crate::lease::Leash;
 use crate::openai::{App, Identity};
 use crate::receipts::Receipts;
 use crate::report::Reporter;
 use crate::sealed::{self, SealError};
-use crate::server::Server;
+use crate::server::{Closing, Draining};
 use launch::{Begun, Shelf};
 use orders::Desk;
 
@@ -31,6 +33,8 @@ use orders::Desk;
 const GRACE: Duration = Duration::from_millis(400);
 /// How often it is looked whether a thread has ended.
 const POLL: Duration = Duration::from_millis(5);
+/// How often the node is told of requests that came or went.
+const LOAD_EVERY: Duration = Duration::from_millis(500);
 /// Threads that handle connections; the computing has its own.
 const IO_THREADS: usize = 2;
 
@@ -89,7 +93,8 @@ fn begin(reporter: &Reporter) -> Result<EngineThread, WorkerError> {
     let mut keep = begun.shelf.all();
     keep.push(begun.listener.as_fd());
     sealed::close_others(&keep).map_err(WorkerError::protocol)?;
-    let walls = sealed::seal(&begun.shelf.blobs(), &begun.launch.allow_missing)?;
+    let copy = begun.shelf.largest_copy();
+    let walls = sealed::seal(&begun.shelf.blobs(), &begun.launch.allow_missing, copy)?;
     reporter.send(&Report::Sealed { kernel: walls.kernel, walls: walls.walls });
     // Before anything else is done: the time runs from when the node wrote it.
     if let Some(end) = begun.launch.lease {
@@ -99,7 +104,19 @@ fn begin(reporter: &Reporter) -> Result<EngineThread, WorkerError> {
     let receipts = Receipts::new(reporter.clone());
     let access = watch::Sender::new(begun.launch.access.clone());
     let changes = access.subscribe();
-    let desk = Desk { halt: halt.clone(), leash: leash.clone(), access, prove, receipts: receipts.clone() };
+    let answer = watch::Sender::new(!begun.launch.is_growing());
+    let (may_answer, (drain, drains)) = (answer.subscribe(), mpsc::channel(1));
+    let arrivals = Arrivals::default();
+    let desk = Desk {
+        halt: halt.clone(),
+        leash: leash.clone(),
+        access,
+        prove,
+        receipts: receipts.clone(),
+        arrivals: arrivals.clone(),
+        answer,
+        drain,
+    };
     orders::obey_from_now_on(begun.input, desk).map_err(WorkerError::protocol)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(IO_THREADS)
@@ -107,7 +124,8 @@ fn begin(reporter: &Reporter) -> Result<EngineThread, WorkerError> {
         .build()
         .map_err(|error| WorkerError::Protocol(format!("no runtime: {error}")))?;
     let Begun { launch, shelf, listener, .. } = begun;
-    let work = Work { launch, shelf, listener, access: changes, proofs, receipts };
+    let access = changes;
+    let work = Work { launch, shelf, listener, access, proofs, receipts, arrivals, may_answer, drains };
     let result = runtime.block_on(run(work, &halt, &leash, reporter));
     runtime.shutdown_background();
     result
@@ -130,6 +148,9 @@ struct Work {
     access: watch::Receiver<Access>,
     proofs: mpsc::Receiver<Proving>,
     receipts: Receipts,
+    arrivals: Arrivals,
+    may_answer: watch::Receiver<bool>,
+    drains: mpsc::Receiver<Draining>,
 }
 
 type EngineThread = JoinHandle<Result<(), EngineError>>;
@@ -147,8 +168,10 @@ async fn run(
     leash: &Leash,
     reporter: &Reporter,
 ) -> Result<EngineThread, WorkerError> {
-    let Work { launch, shelf, listener, mut access, proofs, receipts } = work;
-    let Launch { admitted, options, rehash, .. } = launch;
+    let Work { launch, shelf, listener, mut access, proofs, receipts, arrivals, mut may_answer, mut drains } =
+        work;
+    let grows = launch.is_growing();
+    let Launch { admitted, options, rehash, quiet, .. } = launch;
     // The one place where a hand-off is trusted: it came over the pipe that this process inherited from the
     // node.
     let admitted = Arc::new(Admitted::receive(admitted));
@@ -163,15 +186,18 @@ async fn run(
             keeper.admit(access.borrow_and_update().clone());
         }
     });
-    let server =
-        Server::on(listener, receipts.around(app.clone().router())).map_err(WorkerError::protocol)?;
+    let router = receipts.around(app.clone().router());
+    let mut server = Closing::new(listener, router);
+    if !quiet {
+        server.open().map_err(WorkerError::protocol)?;
+    }
     tokio::spawn(prove(proofs, reporter.clone()));
-    let ear = writers::Ear::new().map_err(WorkerError::protocol)?;
+    let ear = Some(writers::Ear::new().map_err(WorkerError::protocol)?);
     let (send, loaded) = oneshot::channel();
     let loader = {
         let (queue, halt, reporter) = (Arc::clone(&queue), halt.clone(), reporter.clone());
-        let loader =
-            Loader { shelf, options, rehash, queue, halt, reporter, ear, runtime: Handle::current() };
+        let runtime = Handle::current();
+        let loader = Loader { shelf, options, rehash, queue, halt, reporter, ear, arrivals, grows, runtime };
         move || loader.load(&admitted)
     };
     let loading = std::thread::Builder::new()
@@ -200,24 +226,50 @@ async fn run(
         }
         Err(error) => return Err(error),
     };
+    let thread = running.thread;
+    // What was still coming is judged once more by the node, with what is in it.
+    tokio::select! {
+        biased;
+        _ = halt.wait() => {
+            finish(&app, server, &queue, halt, reporter, &thread).await;
+            return Ok(thread);
+        }
+        () = ended(&thread) => return Err(WorkerError::Engine(EngineError::Died)),
+        _ = may_answer.wait_for(|may| *may) => {}
+    }
     let engine = running.engine.card().engine.clone();
     app.loaded(running.engine);
+    server.open().map_err(WorkerError::protocol)?;
     let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     reporter.send(&Report::Ready {
-        address: server.address(),
+        address: server.address().map_err(WorkerError::protocol)?,
         model: identity.model.to_string(),
         release: identity.release,
         engine,
         load_ms: milliseconds(load),
         verify_ms: milliseconds(verify),
     });
+    tokio::spawn(tell_load(app.clone(), reporter.clone()));
     tokio::select! {
         biased;
         _ = halt.wait() => {}
-        () = ended(&running.thread) => return Err(WorkerError::Engine(EngineError::Died)),
+        () = ended(&thread) => return Err(WorkerError::Engine(EngineError::Died)),
+        Some(draining) = drains.recv() => server.drain(draining, halt).await,
     }
-    finish(&app, server, &queue, halt, reporter, &running.thread).await;
-    Ok(running.thread)
+    finish(&app, server, &queue, halt, reporter, &thread).await;
+    Ok(thread)
+}
+
+/// Tells the node how many requests there are, when that changed.
+async fn tell_load(app: App, reporter: Reporter) {
+    let mut told = 0;
+    loop {
+        tokio::time::sleep(LOAD_EVERY).await;
+        let requests = app.active();
+        if std::mem::replace(&mut told, requests) != requests {
+            reporter.send(&Report::Load { requests });
+        }
+    }
 }
 
 /// What the loader's thread needs.
@@ -228,7 +280,10 @@ struct Loader {
     queue: Arc<Queue>,
     halt: Halt,
     reporter: Reporter,
-    ear: writers::Ear,
+    ear: Option<writers::Ear>,
+    arrivals: Arrivals,
+    /// Whether something of the release is still coming.
+    grows: bool,
     runtime: Handle,
 }
 
@@ -240,12 +295,7 @@ impl Loader {
         let total = wanted.iter().map(|file| file.size).fold(0, u64::saturating_add);
         let begun = Instant::now();
         self.reporter.verifying(0, total);
-        let opened = wanted.iter().map(|file| self.shelf.take(file)).collect::<Result<Vec<_>, _>>()?;
-        // Nobody has them open for writing from here on.
-        let held = writers::hold(&opened)?;
-        self.runtime.spawn(self.ear.listen(held, self.halt.clone()));
-        let reporter = &self.reporter;
-        let files = gate::verify_all(opened, &|done| reporter.verifying(done, total), &self.halt)?;
+        let files = self.verify(admitted, &plan, &wanted, total)?;
         let verify = begun.elapsed();
         rehash::start(&files, self.rehash, self.halt.clone()).map_err(WorkerError::protocol)?;
         self.reporter.send(&Report::Loading { engine: plan.engine().to_owned() });
@@ -266,7 +316,7 @@ async fn prove(mut proofs: mpsc::Receiver<Proving>, reporter: Reporter) {
 /// Ends all requests and reports. What still runs after the grace is left to the end of the process.
 async fn finish(
     app: &App,
-    server: Server,
+    server: Closing,
     queue: &Queue,
     halt: &Halt,
     reporter: &Reporter,

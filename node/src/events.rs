@@ -167,6 +167,8 @@ pub struct TransferInfo {
 pub enum WorkerState {
     /// The process starts.
     Starting,
+    /// Its release is still coming; each chunk is checked as it lands.
+    Fetching,
     /// It hashes the weights.
     Verifying,
     /// The engine loads them.
@@ -177,6 +179,8 @@ pub enum WorkerState {
     Suspended,
     /// Its process died; it is started again after a pause.
     Restarting,
+    /// Another worker serves at its address; it ends the requests that are under way.
+    Draining,
     /// It was told to stop.
     Stopping,
     /// It stopped.
@@ -270,6 +274,27 @@ pub struct WorkerInfo {
     /// How often its process died and was started again.
     #[serde(default)]
     pub restarts: u32,
+    /// How far the transfer of its release is, while that goes on.
+    #[serde(default)]
+    pub transfer: Option<TransferInfo>,
+    /// Requests that it answers or that wait, as it said last.
+    #[serde(default)]
+    pub requests: u32,
+    /// Bytes of memory that its process has, weights that it maps included.
+    #[serde(default)]
+    pub memory: Option<u64>,
+    /// The worker whose place it takes, or took.
+    #[serde(default)]
+    pub replaces: Option<u64>,
+    /// The worker that took its place.
+    #[serde(default)]
+    pub replaced_by: Option<u64>,
+    /// The release that was served at its address before.
+    #[serde(default)]
+    pub previous: Option<Digest>,
+    /// The channel that it follows.
+    #[serde(default)]
+    pub follows: Option<String>,
     /// How it stopped.
     pub stop: Option<WorkerStop>,
     /// Why it failed, or died last, for people.

@@ -122,6 +122,7 @@ impl Host {
         let node = Node::start(config, store.clone()).await?;
         let workers = Workers::new(&home, store, node.events().clone(), settings, Arc::clone(node.leases()));
         workers.admit_by(crate::serve_keys::ServeKeys::new(layout.serve_keys()).watch());
+        workers.fetch_by(node.clone());
         let stop = CancellationToken::new();
         let api = Api::new(node.clone(), workers.clone(), running, stop.clone());
         let local = router(api.clone(), Access::Local, &[]);

@@ -12,23 +12,30 @@
 //!
 //! A worker that served and died is started again, after a pause that grows, with the same listener; one that dies again and
 //! again is given up (`again.rs`).
+//!
+//! A release that is still coming is served from what comes (`streaming.rs`). Another worker may take the place of one without a
+//! request being lost (`swap.rs`), by hand or because a channel moved (`follow.rs`).
 
 mod again;
+mod follow;
+mod listener;
 mod process;
 mod prove;
 mod receipt;
 mod run;
+mod start;
 mod stop;
+mod streaming;
+pub mod swap;
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use registry::lease::Lease;
 use registry::policy::{Action, RULE_RECALLED};
-use registry::serving::{Launch, Options, Rehash, ServeKey, StopCode, Wall};
+use registry::serving::{Options, ServeKey, StopCode, Wall};
 use registry::statement::Kind;
 use registry::store::Store;
 use registry::{Digest, Timestamp};
@@ -36,9 +43,10 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Worker as Settings;
-use crate::events::{Event, Events, StopCause, WorkerInfo, WorkerState};
+use crate::events::{Event, Events, StopCause, WorkerInfo};
 use crate::layout::Layout;
 use crate::lease::Leases;
+use crate::node::Node;
 
 /// Workers that are over and still shown: what an operator looks back on after a recall.
 const REMEMBERED: usize = 64;
@@ -85,6 +93,17 @@ pub enum ServingError {
     /// No such worker.
     #[error("there is no worker {0}")]
     NotFound(u64),
+    /// It is what is served already.
+    #[error("worker {0} serves that release already")]
+    Same(u64),
+    /// Another worker takes its place already.
+    #[error("the place of worker {0} is being taken already; `steelyard workers` shows by which")]
+    Swapping(u64),
+    /// There is nothing to go back to.
+    #[error(
+        "nothing was served in the place of worker {0} before; name a release to `steelyard workers swap`"
+    )]
+    NoPrevious(u64),
     /// The node stops.
     #[error("the node is stopping")]
     Stopping,
@@ -124,6 +143,10 @@ struct Entry {
     info: watch::Sender<WorkerInfo>,
     stop: mpsc::Sender<StopOrder>,
     ask: mpsc::Sender<prove::Asked>,
+    drain: mpsc::Sender<run::Draining>,
+    listener: listener::Listener,
+    /// How it was started, for the one that takes its place.
+    start: Start,
 }
 
 /// How a worker is to be started.
@@ -139,6 +162,23 @@ pub struct Start {
     pub options: Options,
     /// Walls that it may do without, besides those of the settings.
     pub allow_missing: Vec<Wall>,
+    /// The worker whose place it is to take: it serves at the same listener, and takes no connection before it is ready.
+    pub replaces: Option<u64>,
+    /// The release that was served there before.
+    pub previous: Option<Digest>,
+    /// The channel that it is to follow.
+    pub follow: Option<Follow>,
+}
+
+/// How a worker follows a channel.
+#[derive(Debug, Clone)]
+pub struct Follow {
+    /// The channel.
+    pub reference: registry::Reference,
+    /// Whether the release that was served before comes back when the one that is served is recalled.
+    pub rollback: bool,
+    /// Whether the old worker ends before the new one begins, where memory has no room for both.
+    pub stop_first: bool,
 }
 
 /// The supervisor. Cheap to clone.
@@ -155,6 +195,8 @@ struct Shared {
     leases: Arc<Leases>,
     entries: Mutex<Table>,
     keys: OnceLock<watch::Receiver<Vec<ServeKey>>>,
+    /// What fetches a release that is not here.
+    node: OnceLock<Node>,
     stopping: CancellationToken,
 }
 
@@ -170,8 +212,8 @@ impl Workers {
         let layout = Layout::new(home);
         let watched = events.subscribe();
         let (entries, stopping) = (Mutex::default(), CancellationToken::new());
-        let keys = OnceLock::new();
-        let shared = Shared { layout, store, events, settings, leases, entries, keys, stopping };
+        let (keys, node) = (OnceLock::new(), OnceLock::new());
+        let shared = Shared { layout, store, events, settings, leases, entries, keys, node, stopping };
         let workers = Self { shared: Arc::new(shared) };
         tokio::spawn(watch_decisions(workers.clone(), watched));
         workers
@@ -184,6 +226,13 @@ impl Workers {
         }
     }
 
+    /// Releases that are not here are fetched by `node` while their worker starts. Only the first call counts.
+    pub fn fetch_by(&self, node: Node) {
+        if self.shared.node.set(node).is_err() {
+            tracing::warn!("there is a node already");
+        }
+    }
+
     fn table(&self) -> MutexGuard<'_, Table> {
         // A panic while the lock is held leaves the table whole: every change is one assignment.
         self.shared.entries.lock().unwrap_or_else(PoisonError::into_inner)
@@ -191,96 +240,16 @@ impl Workers {
 
     /// Every worker, the ones that are over included.
     pub fn list(&self) -> Vec<WorkerInfo> {
-        self.table().workers.values().map(|entry| entry.info.borrow().clone()).collect()
+        let workers =
+            self.table().workers.values().map(|entry| entry.info.borrow().clone()).collect::<Vec<_>>();
+        let with_memory =
+            |info: WorkerInfo| WorkerInfo { memory: info.pid.and_then(process::memory), ..info };
+        workers.into_iter().map(with_memory).collect()
     }
 
     /// One worker as it changes.
     pub fn watch(&self, id: u64) -> Option<watch::Receiver<WorkerInfo>> {
         self.table().workers.get(&id).map(|entry| entry.info.subscribe())
-    }
-
-    /// Admits a release and starts a worker for it. The answer changes as the worker does; it is not ready yet.
-    pub async fn start(&self, start: Start) -> Result<watch::Receiver<WorkerInfo>, ServingError> {
-        let Start { reference, release, listen, options, allow_missing } = start;
-        if self.shared.stopping.is_cancelled() {
-            return Err(ServingError::Stopping);
-        }
-        let live = self.list().iter().filter(|worker| !worker.state.is_over()).count();
-        if live >= self.shared.settings.max_workers as usize {
-            return Err(ServingError::TooMany(live));
-        }
-        let store = self.shared.store.clone();
-        let admitted =
-            tokio::task::spawn_blocking(move || registry::admit::serve(&store, &release, Timestamp::now()))
-                .await
-                .map_err(|_| ServingError::Stopping)??;
-        let kept = self.shared.store.lease(admitted.files().iter().map(|file| file.blob));
-        let producer = &admitted.model().nation;
-        let (lease, lease_ends) = match self.shared.leases.lease(producer) {
-            Lease::Ended { heard } => {
-                return Err(ServingError::Lease(self.shared.leases.why(producer, heard)));
-            }
-            held => run::told(held),
-        };
-        let listener =
-            TcpListener::bind(listen).map_err(|source| ServingError::Listen { address: listen, source })?;
-        let launch = self.launch(admitted.handoff().clone(), listen, options, allow_missing, lease);
-        let info = starting(reference, &admitted, lease_ends);
-        let (told, watched) = watch::channel(info);
-        // One order is enough: the first one stops it, later ones change nothing. One question at a time, likewise.
-        let ((stop, stops), (ask, asked)) = (mpsc::channel(1), mpsc::channel(1));
-        let id = {
-            let mut table = self.table();
-            table.last += 1;
-            table.last
-        };
-        told.send_modify(|info| info.id = id);
-        let mut run = run::Run {
-            launch,
-            listener: Some(listener),
-            told: told.clone(),
-            stops,
-            asked,
-            events: self.shared.events.clone(),
-            limit: Duration::from_secs(self.shared.settings.start_secs),
-            leases: Arc::clone(&self.shared.leases),
-            store: self.shared.store.clone(),
-            command: self.shared.settings.command.clone(),
-            deaths: Vec::new(),
-            notary: receipt::Notary::open(&self.shared.layout, self.shared.store.own()),
-            settings: self.shared.settings.clone(),
-            keys: self.shared.keys.get().cloned().unwrap_or_else(|| watch::channel(Vec::new()).1),
-        };
-        let process = run.spawn()?;
-        told.send_modify(|info| info.pid = process.child.id());
-        {
-            let mut table = self.table();
-            table.workers.insert(id, Entry { info: told, stop, ask });
-            forget_old(&mut table);
-        }
-        tokio::spawn(async move {
-            run.until_gone(process).await;
-            drop(kept);
-        });
-        // A recall may have arrived between the admission and the entry in the table.
-        self.recheck(Instant::now()).await;
-        Ok(watched)
-    }
-
-    fn launch(
-        &self,
-        admitted: registry::admitted::Handoff,
-        listen: SocketAddr,
-        options: Options,
-        mut allow_missing: Vec<Wall>,
-        lease: Option<registry::lease::LeaseEnd>,
-    ) -> Launch {
-        let settings = &self.shared.settings;
-        allow_missing.extend(&settings.allow_missing);
-        let rehash = Rehash { every_secs: settings.rehash_secs, mib_per_sec: settings.rehash_mib_per_sec };
-        let keys = self.shared.keys.get().map(|keys| keys.borrow().clone()).unwrap_or_default();
-        let access = settings.access(listen, keys);
-        Launch { admitted, handed: Vec::new(), options, allow_missing, rehash, lease, access }
     }
 
     /// Tells worker `id` to stop and waits until it is gone.
@@ -350,37 +319,6 @@ impl Workers {
             tracing::warn!(worker = id, %reason, "a worker's release may no longer be served");
             self.order(id, StopOrder { cause, reason, known });
         }
-    }
-}
-
-/// A worker that was just asked for.
-fn starting(
-    reference: String,
-    admitted: &registry::admitted::Admitted,
-    lease_ends: Option<Timestamp>,
-) -> WorkerInfo {
-    WorkerInfo {
-        id: 0,
-        reference,
-        release: admitted.release(),
-        model: admitted.model().clone(),
-        version: admitted.version().clone(),
-        state: WorkerState::Starting,
-        bytes_done: 0,
-        bytes_total: admitted.files().iter().map(|file| file.size).sum(),
-        address: None,
-        served_as: None,
-        engine: None,
-        pid: None,
-        load_ms: None,
-        verify_ms: None,
-        started: Timestamp::now(),
-        lease_ends,
-        kernel: None,
-        walls: Vec::new(),
-        restarts: 0,
-        stop: None,
-        error: None,
     }
 }
 

@@ -47,6 +47,16 @@ pub struct Launch {
     /// Who may ask.
     #[serde(default)]
     pub access: Access,
+    /// Whether it takes no connection before it is ready: another worker serves at the listener until then.
+    #[serde(default)]
+    pub quiet: bool,
+}
+
+impl Launch {
+    /// Whether files were handed in whose bytes are still coming.
+    pub fn is_growing(&self) -> bool {
+        self.handed.iter().any(|handed| handed.growing)
+    }
 }
 
 /// Who may ask a worker.
@@ -186,6 +196,23 @@ pub enum Order {
     Lease(LeaseEnd),
     /// Other keys from now on.
     Access(Access),
+    /// These chunks of a file that was handed in as growing were written to it; the worker checks them itself.
+    Here {
+        /// The file's place among the release's files.
+        file: usize,
+        /// The first chunk of each run, and how many.
+        runs: Vec<(u32, u32)>,
+    },
+    /// Every growing file that the worker asked for is whole, and the release may be served with what is in them: answer.
+    /// A worker without growing files needs no such order.
+    Answer,
+    /// Another worker serves at the listener: take no more connections, end the requests that are under way, and stop.
+    Drain {
+        /// Why, for people.
+        reason: String,
+        /// After so many milliseconds, what is still under way is told the reason and cut off.
+        limit_ms: u64,
+    },
     /// Try to break out, and report every attempt.
     Prove(Proving),
     /// The receipt that was asked for.
@@ -237,6 +264,8 @@ pub enum FailCode {
     UnsupportedFormat,
     /// The engine refused the model.
     Engine,
+    /// It does not fit into this machine's memory.
+    Memory,
     /// A wall of the worker's could not be built.
     Sealing,
     /// The launch line could not be understood.
@@ -262,6 +291,16 @@ pub enum Report {
         id: u64,
         /// Every attempt.
         attempts: Vec<Attempt>,
+    },
+    /// Which of the growing files it computes on, by their places among the release's files, in the order of need.
+    Wants {
+        /// The files.
+        files: Vec<usize>,
+    },
+    /// How busy it is, whenever that changed lately.
+    Load {
+        /// Requests that are being answered or wait.
+        requests: u32,
     },
     /// Hashing the blobs.
     Verifying {

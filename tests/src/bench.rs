@@ -1,6 +1,7 @@
 //! What the benchmarks share: samples, their table, and the yardsticks to compare with; and the parts of `bench-transfer`.
 
 pub mod admission;
+pub mod cold_start;
 pub mod cpu;
 pub mod dropin;
 pub mod growth;

@@ -40,6 +40,7 @@ pub(crate) mod token;
 pub(crate) mod transfers;
 pub(crate) mod trust;
 pub(crate) mod verify;
+pub(crate) mod workers;
 
 use crate::args::{Command, EXIT_CODES};
 use crate::context::Context;
@@ -63,6 +64,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::Verify(verify) => verify.run(context).await,
         Command::Serve(serve) => serve.run(context).await,
         Command::ServeKey(key) => key.run(context).await,
+        Command::Workers(workers) => workers.run(context).await,
         Command::Chat(chat) => chat.run(context).await,
         Command::Attest(attest) => attest.run(context).await,
         Command::Policy(policy) => policy.run(context).await,

@@ -18,13 +18,15 @@ use crate::failure::{Exit, Failure};
 use crate::human;
 use crate::output::{self, BAD, BOLD, DIM, NAME, paint};
 use crate::progress::Bar;
+use crate::transfer;
 
 /// How often the state is asked for, should an event be lost.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
-/// Serve an admitted release with an OpenAI-compatible interface
+/// Serve a release with an OpenAI-compatible interface
 ///
-/// Starts a worker process with walls around it: no network, no files but the admitted ones, which the node opens for it, and
+/// A release that is not here is fetched meanwhile: it is served when the last of what is computed on has come.
+/// /// Starts a worker process with walls around it: no network, no files but the admitted ones, which the node opens for it, and
 /// only the system calls that serving needs. It hashes the files again and serves /v1/chat/completions, /v1/completions and
 /// /v1/models. This command shows its state and stops it on Ctrl-C; with --detach the running node keeps
 /// it. When the release is recalled the worker stops at once, and this command ends with exit code 5, the reason and the
@@ -36,6 +38,7 @@ Examples:
   steelyard serve borea/smollm2@1.0.0 --listen 127.0.0.1:8000 --threads 4
   steelyard serve borea/smollm2 --prove-sealed
   steelyard serve borea/smollm2 --explain
+  steelyard serve borea/smollm2:stable --follow
   curl http://127.0.0.1:4810/v1/models")]
 pub(crate) struct Serve {
     /// nation/name (channel stable), nation/name:channel, nation/name@version or b3:…
@@ -69,6 +72,18 @@ pub(crate) struct Serve {
     /// Start nothing; say which engine would serve it, why not the others, and whether it fits into memory
     #[arg(long, conflicts_with_all = ["detach", "listen", "prove_sealed"])]
     explain: bool,
+    /// Follow the channel: when it moves to a release that may be served, that one takes the place, without a request being lost
+    ///
+    /// The new release is fetched, checked and loaded while the old one serves; then the new worker accepts at the same address, and
+    /// the old one ends the requests that are under way. When the release that is served is recalled nothing is served any more.
+    #[arg(long, conflicts_with_all = ["explain", "prove_sealed"])]
+    follow: bool,
+    /// With --follow: when the release that is served is recalled, go back to the one before it
+    #[arg(long, requires = "follow")]
+    rollback_to_previous: bool,
+    /// With --follow: end the old worker before the new one begins, where memory has no room for both
+    #[arg(long, requires = "follow")]
+    stop_first: bool,
 }
 
 /// Ctrl-C, SIGTERM, or a terminal that was closed.
@@ -130,6 +145,9 @@ impl Serve {
     ) -> Result<WorkerRequest, Failure> {
         let mut request = request(client, context, &self.reference, listen, self.chosen())?;
         request.allow_missing.clone_from(&self.allow_missing);
+        request.follow = self.follow;
+        request.rollback_to_previous = self.rollback_to_previous;
+        request.stop_first = self.stop_first;
         Ok(request)
     }
 
@@ -198,6 +216,9 @@ pub(super) fn request(
         listen: listen.map(|address| address.to_string()),
         options: if by_hand { Some(options(client, context, chosen)?) } else { None },
         allow_missing: Vec::new(),
+        follow: false,
+        rollback_to_previous: false,
+        stop_first: false,
     })
 }
 
@@ -226,24 +247,38 @@ pub(super) async fn start(
     request: &WorkerRequest,
 ) -> Result<WorkerInfo, Failure> {
     let bar = Bar::new(context.progress(), &format!("starting a worker for {}", request.reference));
-    client
-        .job("/v1/workers", request, |info: WorkerInfo| match info.state {
-            WorkerState::Verifying => bar.bytes(info.bytes_done, info.bytes_total, "verifying"),
-            WorkerState::Suspended => bar.message("its lease ended; waiting for allies"),
-            WorkerState::Loading => {
-                bar.message(&format!("loading into {}", info.engine.as_deref().unwrap_or("the engine")))
-            }
-            _ => bar.message("starting"),
-        })
-        .await
+    client.job("/v1/workers", request, |info: WorkerInfo| show(&bar, &info)).await
 }
 
-/// Waits until worker `id` is over.
+/// Shows how far a worker is that does not serve yet.
+pub(super) fn show(bar: &Bar, info: &WorkerInfo) {
+    match info.state {
+        WorkerState::Fetching => match &info.transfer {
+            Some(transfer) => transfer::show(bar, transfer),
+            None => bar.message(&format!("finding {}", info.reference)),
+        },
+        WorkerState::Verifying => bar.bytes(info.bytes_done, info.bytes_total, "verifying"),
+        WorkerState::Suspended => bar.message("its lease ended; waiting for allies"),
+        WorkerState::Loading => {
+            bar.message(&format!("loading into {}", info.engine.as_deref().unwrap_or("the engine")))
+        }
+        _ => bar.message("starting"),
+    }
+}
+
+/// Waits until worker `id`, and whichever took its place, is over.
 pub(super) async fn follow(client: &Client, id: u64) -> Result<WorkerInfo, Failure> {
+    let mut id = id;
     let mut events = client.events("worker").await?;
     let mut suspended = false;
     loop {
         let now: Vec<WorkerInfo> = client.get("/v1/workers").await.map_err(node_gone)?;
+        let next = now.iter().find(|worker| worker.id == id).and_then(|worker| worker.replaced_by);
+        if let Some(next) = next.and_then(|next| now.iter().find(|worker| worker.id == next)) {
+            output::note(format!("{}@{} is served now", next.model, next.version));
+            id = next.id;
+            continue;
+        }
         match now.into_iter().find(|worker| worker.id == id) {
             Some(worker) if worker.state.is_over() => return Ok(worker),
             Some(_) => {}
@@ -253,9 +288,12 @@ pub(super) async fn follow(client: &Client, id: u64) -> Result<WorkerInfo, Failu
             loop {
                 match events.next().await {
                     Ok(Some(Happened::Event(event))) => match *event {
+                        // Another may have taken its place: the list says so.
                         Event::Worker(worker) if worker.id == id && worker.state.is_over() => {
-                            return Ok(Some(worker));
+                            return Ok(None);
                         }
+                        // It takes a place, perhaps this one.
+                        Event::Worker(worker) if worker.replaces == Some(id) => return Ok(None),
                         Event::Worker(worker) if worker.id == id => {
                             tell_death(&worker);
                             tell_lease(&worker, &mut suspended);

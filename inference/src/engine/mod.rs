@@ -29,8 +29,8 @@ pub use job::{Caller, Done, Event, Failure, Finish, Job, Likelihood, Next, Piece
 pub use llama::Llama;
 pub(crate) use llama::{backend, devices};
 pub use metrics::Metrics;
-pub(crate) use plan::memory_at_start;
 pub use plan::{Considered, Explanation, Memory, Plan, Verdict, available_memory, explain};
+pub(crate) use plan::{Source, check_with, memory_at_start};
 pub use queue::{PushError, Queue};
 
 use crate::gate::VerifiedFile;
@@ -105,9 +105,8 @@ impl EngineError {
     pub fn code(&self) -> FailCode {
         match self {
             Self::Unsupported(_) => FailCode::UnsupportedFormat,
-            Self::Load { .. } | Self::Context { .. } | Self::Memory { .. } | Self::Died | Self::Halted => {
-                FailCode::Engine
-            }
+            Self::Memory { .. } => FailCode::Memory,
+            Self::Load { .. } | Self::Context { .. } | Self::Died | Self::Halted => FailCode::Engine,
         }
     }
 }

@@ -22,6 +22,8 @@ pub enum Place {
     },
     /// Read once more, every chunk was right.
     Nowhere,
+    /// Every chunk is what the chunk map says, which is therefore not this blob's.
+    Map,
     /// The chunk map was not handed in, or is damaged itself.
     Unknown,
 }
@@ -36,6 +38,7 @@ impl fmt::Display for Place {
             Self::Nowhere => {
                 f.write_str("read once more it is right, so the disk or the memory gives different bytes at different times")
             }
+            Self::Map => f.write_str("each chunk is what the signed chunk map says, so that the map is of another file: its publisher must sign anew"),
             Self::Unknown => f.write_str("its chunk map is not at hand to say where"),
         }
     }
@@ -58,6 +61,20 @@ pub enum GateError {
         found: Digest,
         /// Where.
         place: Place,
+    },
+    /// A chunk that the node had checked and written is another when it is read.
+    #[error(
+        "`{path}` is not what was admitted: chunk {chunk}, {len} bytes from byte {offset}, was right when it came and is another now          that it is read. The disk or the memory gives different bytes; `steelyard doctor` looks at both, and serving it again goes on          with the transfer"
+    )]
+    Landed {
+        /// Path in the release.
+        path: String,
+        /// Its number, from 0.
+        chunk: usize,
+        /// Where it begins in the file, in bytes.
+        offset: u64,
+        /// Its length in bytes.
+        len: u32,
     },
     /// The file is longer or shorter than what was admitted.
     #[error(
@@ -129,6 +146,7 @@ impl GateError {
     pub fn code(&self) -> FailCode {
         match self {
             Self::HashMismatch { .. }
+            | Self::Landed { .. }
             | Self::Size { .. }
             | Self::Changed { .. }
             | Self::OpenForWriting { .. } => FailCode::HashMismatch,

@@ -21,6 +21,7 @@ calls! {
     READV = 19, 65;
     WRITEV = 20, 66;
     PREAD64 = 17, 67;
+    PWRITE64 = 18, 68;
     PREADV = 295, 69;
     CLOSE = 3, 57;
     FSTAT = 5, 80;

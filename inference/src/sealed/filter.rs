@@ -22,6 +22,7 @@ const PLAIN: &[i64] = &[
     READV,
     WRITEV,
     PREAD64,
+    PWRITE64,
     PREADV,
     CLOSE,
     FSTAT,

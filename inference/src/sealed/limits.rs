@@ -1,4 +1,5 @@
-//! What is no wall but costs nothing: no capabilities, no new ones, no core dump, no file that grows.
+//! What is no wall but costs nothing: no capabilities, no new ones, no core dump, no file that grows beyond the copies of what is
+//! still coming.
 
 use std::io;
 
@@ -9,7 +10,7 @@ use super::sys;
 /// Most descriptors: those handed in (`registry::serving::hand::MAX_DESCRIPTORS`), the server's connections, and some.
 const MAX_DESCRIPTORS: u64 = 2048;
 
-pub(super) fn apply() -> io::Result<()> {
+pub(super) fn apply(largest_copy: u64) -> io::Result<()> {
     sys::no_new_privileges()?;
     sys::drop_capabilities()?;
     // Nobody of the same user attaches to this process or reads its memory, which holds what people ask.
@@ -18,7 +19,7 @@ pub(super) fn apply() -> io::Result<()> {
     limit(Resource::Nofile, MAX_DESCRIPTORS)?;
     // CUDA writes to files in memory.
     if cfg!(not(feature = "cuda")) {
-        limit(Resource::Fsize, 0)?;
+        limit(Resource::Fsize, largest_copy)?;
     }
     Ok(())
 }

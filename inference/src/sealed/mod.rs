@@ -70,8 +70,9 @@ pub fn close_others(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
 /// Builds every wall around this process. Call it while there is one thread: namespaces can't be left otherwise, and
 /// Landlock binds the threads that are made later. `weights` are the descriptors that may be opened again.
 ///
-/// What is in `missing` may be absent; everything else must stand.
-pub fn seal(weights: &[BorrowedFd<'_>], missing: &[Wall]) -> Result<Sealed, SealError> {
+/// What is in `missing` may be absent; everything else must stand. `largest_copy` is the length of the longest file in memory that
+/// will be written to (`gate::growing`).
+pub fn seal(weights: &[BorrowedFd<'_>], missing: &[Wall], largest_copy: u64) -> Result<Sealed, SealError> {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
     let mut walls = Vec::new();
     let mut build = |wall: Wall, built: io::Result<String>| {
@@ -90,7 +91,7 @@ pub fn seal(weights: &[BorrowedFd<'_>], missing: &[Wall]) -> Result<Sealed, Seal
     let alone = if own { mounts::enter() } else { Err(io::Error::other("it needs the namespaces")) };
     build(Wall::Mounts, alone)?;
     // Neither can fail on a kernel that runs this program, and neither is a wall by itself.
-    let limited = limits::apply();
+    let limited = limits::apply(largest_copy);
     build(Wall::Landlock, limited.and_then(|()| landlock::apply(weights)))?;
     devices();
     build(Wall::Seccomp, filter::apply())?;

@@ -10,6 +10,7 @@ use registry::admitted::AdmittedFile;
 use registry::serving::{Launch, hand};
 
 use super::orders::read_line;
+use crate::gate::growing::{self, Growing};
 use crate::gate::{GateError, Opened};
 
 /// The rest of the input.
@@ -23,8 +24,24 @@ pub(super) struct Begun {
     pub(super) input: Input,
 }
 
-/// A file as it was handed in: its blob and its chunk map, or why not.
-type Entry = Result<(File, Option<File>), String>;
+/// A file as it was handed in.
+struct Given {
+    blob: File,
+    map: Option<File>,
+    /// Where the bytes of a file that is still coming are copied to.
+    copy: Option<File>,
+}
+
+/// A file, or why it was not handed in.
+type Entry = Result<Given, String>;
+
+/// A file off the shelf.
+pub(super) enum Taken {
+    /// It is whole.
+    Whole(Opened),
+    /// It is still coming.
+    Growing(Growing),
+}
 
 /// The descriptors of the release's files, by path.
 #[derive(Default)]
@@ -33,21 +50,37 @@ pub(super) struct Shelf(BTreeMap<String, Entry>);
 impl Shelf {
     /// Every blob's descriptor.
     pub(super) fn blobs(&self) -> Vec<BorrowedFd<'_>> {
-        self.0.values().filter_map(|entry| entry.as_ref().ok()).map(|(blob, _)| blob.as_fd()).collect()
+        self.given().map(|given| given.blob.as_fd()).collect()
+    }
+
+    fn given(&self) -> impl Iterator<Item = &Given> {
+        self.0.values().filter_map(|entry| entry.as_ref().ok())
+    }
+
+    /// The length of the longest copy of a file that is still coming; 0 without one.
+    pub(super) fn largest_copy(&self) -> u64 {
+        let copies = self.given().filter_map(|given| given.copy.as_ref());
+        copies.filter_map(|copy| Some(copy.metadata().ok()?.len())).max().unwrap_or(0)
     }
 
     /// Every descriptor.
     pub(super) fn all(&self) -> Vec<BorrowedFd<'_>> {
-        let maps = self.0.values().filter_map(|entry| entry.as_ref().ok()?.1.as_ref());
-        self.blobs().into_iter().chain(maps.map(AsFd::as_fd)).collect()
+        let beside = self.given().flat_map(|given| [given.map.as_ref(), given.copy.as_ref()]);
+        self.blobs().into_iter().chain(beside.flatten().map(AsFd::as_fd)).collect()
     }
 
     /// Takes the descriptors of a file.
-    pub(super) fn take(&mut self, file: &AdmittedFile) -> Result<Opened, GateError> {
+    pub(super) fn take(&mut self, file: &AdmittedFile) -> Result<Taken, GateError> {
         let refused =
             |reason: String| GateError::NotHanded { path: file.path.clone(), blob: file.blob, reason };
         match self.0.remove(&file.path) {
-            Some(Ok((blob, map))) => Ok(Opened::handed(file, blob, map)),
+            Some(Ok(Given { blob, map, copy })) => {
+                let opened = Opened::handed(file, blob, map);
+                Ok(match copy {
+                    None => Taken::Whole(opened),
+                    Some(copy) => Taken::Growing(Growing::new(opened, copy)?),
+                })
+            }
             Some(Err(reason)) => Err(refused(reason)),
             None => Err(refused(format!("a worker takes {} files of a release at most", hand::MAX_FILES))),
         }
@@ -72,7 +105,12 @@ impl Begun {
                 file.ok_or_else(|| io::Error::other("a file was handed in that the release does not have"))?;
             let entry = match &handed.refused {
                 Some(reason) => Err(reason.clone()),
-                None => Ok((next()?.into(), if handed.map { Some(next()?.into()) } else { None })),
+                None => {
+                    let blob = next()?.into();
+                    let map = if handed.map { Some(next()?.into()) } else { None };
+                    let copy = if handed.growing { Some(growing::memory(file.size)?) } else { None };
+                    Ok(Given { blob, map, copy })
+                }
             };
             shelf.0.insert(file.path.clone(), entry);
         }

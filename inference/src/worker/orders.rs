@@ -1,14 +1,17 @@
 //! The node's orders, one JSON object a line, obeyed by a thread of its own.
 
 use std::io::{self, BufRead, Read};
+use std::time::Duration;
 
 use registry::serving::{Access, MAX_LINE, Order, Proving, StopCode};
 use tokio::sync::{mpsc, watch};
 
 use super::launch::Input;
+use crate::gate::growing::Arrivals;
 use crate::halt::{Cause, Halt};
 use crate::lease::Leash;
 use crate::receipts::Receipts;
+use crate::server::Draining;
 
 /// Where orders go.
 pub(super) struct Desk {
@@ -17,6 +20,10 @@ pub(super) struct Desk {
     pub(super) access: watch::Sender<Access>,
     pub(super) prove: mpsc::Sender<Proving>,
     pub(super) receipts: Receipts,
+    pub(super) arrivals: Arrivals,
+    /// Whether it may answer.
+    pub(super) answer: watch::Sender<bool>,
+    pub(super) drain: mpsc::Sender<Draining>,
 }
 
 /// Starts the thread that obeys.
@@ -26,7 +33,7 @@ pub(super) fn obey_from_now_on(mut input: Input, desk: Desk) -> io::Result<()> {
 
 /// Obeys orders until the input ends, which means that the node is gone.
 pub(super) fn obey(input: &mut impl BufRead, desk: &Desk) {
-    let Desk { halt, leash, access, prove, receipts } = desk;
+    let Desk { halt, leash, access, prove, receipts, arrivals, answer, drain } = desk;
     loop {
         let line = match read_line(input) {
             Ok(Some(line)) => line,
@@ -43,6 +50,17 @@ pub(super) fn obey(input: &mut impl BufRead, desk: &Desk) {
             // One at a time; the node asks again for one that was left out.
             Ok(Order::Prove(proving)) => drop(prove.try_send(proving)),
             Ok(Order::Receipt { id, receipt }) => receipts.answer(id, receipt),
+            Ok(Order::Here { file, runs }) => {
+                if !arrivals.landed(file, runs) {
+                    let reason = "the node told of more chunks than any release has".to_owned();
+                    halt.set(Cause { code: StopCode::Requested, reason });
+                }
+            }
+            Ok(Order::Answer) => drop(answer.send_replace(true)),
+            // The first counts.
+            Ok(Order::Drain { reason, limit_ms }) => {
+                drop(drain.try_send(Draining { reason, limit: Duration::from_millis(limit_ms) }));
+            }
             // An order that can't be understood may have been "stop".
             Err(error) => halt.set(Cause {
                 code: StopCode::Requested,

@@ -77,6 +77,7 @@ impl Worker {
             rehash: Rehash::default(),
             lease: None,
             access: Access::default(),
+            quiet: false,
         };
         change(&mut launch);
         Self::start(Some(&hand), &serde_json::to_string(&launch).unwrap())
@@ -263,10 +264,18 @@ fn orders_are_obeyed_and_the_end_of_the_input_is_one() {
         let (prove, _) = mpsc::channel(1);
         let receipts = Receipts::new(Reporter::default());
         let access = watch::Sender::new(Access::default());
-        obey(
-            &mut input.as_bytes(),
-            &Desk { halt: halt.clone(), leash: Leash::default(), access, prove, receipts },
-        );
+        let (drain, _) = mpsc::channel(1);
+        let desk = Desk {
+            halt: halt.clone(),
+            leash: Leash::default(),
+            access,
+            prove,
+            receipts,
+            arrivals: Arrivals::default(),
+            answer: watch::Sender::new(false),
+            drain,
+        };
+        obey(&mut input.as_bytes(), &desk);
         halt.cause().unwrap()
     };
     let line = serde_json::to_string(&recall()).unwrap();

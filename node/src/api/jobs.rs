@@ -1,22 +1,24 @@
 //! Routes whose work takes long, each answered as a stream (`stream.rs`).
 
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::response::Response;
 use registry::serving::Options;
 use registry::store::Store;
 use registry::{Reference, Timestamp};
+use tokio::sync::watch;
 
 use super::guard::Body;
 use super::stream::{Progress, blocking, job};
 use super::types::{
-    DamageEntry, DraftRequest, Drafted, PullRequest, Pulled, Rollback, SkippedFile, TransferInfo, VerifyDone,
-    VerifyRequest, Work, WorkerInfo, WorkerRequest,
+    DamageEntry, DraftRequest, Drafted, PullRequest, Pulled, Resolved, Rollback, SkippedFile, SwapRequest,
+    TransferInfo, VerifyDone, VerifyRequest, Work, WorkerInfo, WorkerRequest,
 };
 use super::{Api, admin, catalogue};
 use crate::config::Worker as Settings;
 use crate::error::{Code, Problem};
 use crate::node::PullOptions;
-use crate::serving::Start;
+use crate::serving::swap::Swap;
+use crate::serving::{Follow, Start};
 
 pub(super) async fn pull(
     State(api): State<Api>,
@@ -196,36 +198,101 @@ pub(super) async fn serve(
         Problem::new(Code::Usage, format!("`{shown}` is not an address and port such as `127.0.0.1:4810`"))
     })?;
     let options = request.options.clone().unwrap_or_else(|| default_options(&settings));
-    let store = api.store().clone();
-    let text = request.reference.clone();
-    let resolved = blocking(move || catalogue::resolve(&store, &text)).await?;
+    let reference = catalogue::parse(&request.reference)?;
+    let follow = follow(&request, &reference)?;
+    let resolved = resolve(&api, &reference).await?;
     Ok(job(move |progress: Progress<WorkerInfo>| async move {
-        let workers = api.workers();
         let start = Start {
             reference: resolved.reference,
             release: resolved.release,
             listen,
             options,
             allow_missing: request.allow_missing,
+            replaces: None,
+            previous: None,
+            follow,
         };
-        let mut watched = workers.start(start).await?;
-        // Whoever leaves before it is ready does not want it.
-        let guard = workers.stop_unless_kept(watched.borrow().id);
-        loop {
-            let info = watched.borrow_and_update().clone();
-            match info.state {
-                crate::events::WorkerState::Ready => {
-                    guard.keep();
-                    return Ok(info);
-                }
-                state if state.is_over() => return Err(ended_early(&info)),
-                _ => progress.tell(info),
-            }
-            if watched.changed().await.is_err() {
-                return Err(Problem::new(Code::Internal, "the worker's supervisor ended"));
-            }
-        }
+        let watched = api.workers().start(start).await?;
+        until_ready(&api, watched, &progress).await
     }))
+}
+
+/// Puts another release in the place of what a worker serves.
+pub(super) async fn swap(
+    State(api): State<Api>,
+    Path(id): Path<u64>,
+    Body(request): Body<SwapRequest>,
+) -> Result<Response, Problem> {
+    let (reference, release) = match &request.reference {
+        Some(text) => {
+            let resolved = resolve(&api, &catalogue::parse(text)?).await?;
+            (resolved.reference, resolved.release)
+        }
+        None => {
+            let previous = api.workers().previous(id)?;
+            (previous.to_string(), previous)
+        }
+    };
+    let swap = Swap { reference, release, stop_first: request.stop_first, follow: None };
+    Ok(job(move |progress: Progress<WorkerInfo>| async move {
+        let watched = api.workers().swap(id, swap).await?;
+        until_ready(&api, watched, &progress).await
+    }))
+}
+
+/// Which channel a worker is to follow, if it is to.
+fn follow(request: &WorkerRequest, reference: &Reference) -> Result<Option<Follow>, Problem> {
+    if !request.follow {
+        return Ok(None);
+    }
+    if matches!(reference, Reference::Digest(_) | Reference::Version(..)) {
+        return Err(Problem::new(
+            Code::Usage,
+            format!(
+                "`{reference}` names one release, which never moves; name a channel, such as `alba/model:stable`"
+            ),
+        ));
+    }
+    let (rollback, stop_first) = (request.rollback_to_previous, request.stop_first);
+    Ok(Some(Follow { reference: reference.clone(), rollback, stop_first }))
+}
+
+/// What a reference means; peers are asked where nothing of it is known here.
+async fn resolve(api: &Api, reference: &Reference) -> Result<Resolved, Problem> {
+    let look = || {
+        let (store, text) = (api.store().clone(), reference.to_string());
+        blocking(move || catalogue::resolve(&store, &text))
+    };
+    match look().await {
+        Err(problem) if problem.code == Code::NotFound && api.node().is_online() => {
+            api.node().sync_now().await;
+            look().await
+        }
+        resolved => resolved,
+    }
+}
+
+/// Tells how far a worker is until it serves. Whoever leaves before does not want it.
+async fn until_ready(
+    api: &Api,
+    mut watched: watch::Receiver<WorkerInfo>,
+    progress: &Progress<WorkerInfo>,
+) -> Result<WorkerInfo, Problem> {
+    let guard = api.workers().stop_unless_kept(watched.borrow().id);
+    loop {
+        let info = watched.borrow_and_update().clone();
+        match info.state {
+            crate::events::WorkerState::Ready => {
+                guard.keep();
+                return Ok(info);
+            }
+            state if state.is_over() => return Err(ended_early(&info)),
+            _ => progress.tell(info),
+        }
+        if watched.changed().await.is_err() {
+            return Err(Problem::new(Code::Internal, "the worker's supervisor ended"));
+        }
+    }
 }
 
 fn ended_early(info: &WorkerInfo) -> Problem {
@@ -237,7 +304,9 @@ fn ended_early(info: &WorkerInfo) -> Problem {
         (Some(stop), _) => Problem::new(Code::Cancelled, format!("the worker was stopped: {}", stop.reason)),
         (None, error) => {
             let why = error.as_deref().unwrap_or("no reason is known");
-            Problem::new(Code::Worker, format!("the worker for {} failed: {why}", info.reference))
+            // A transfer that is still shown is what failed.
+            let code = if info.transfer.is_some() { Code::Network } else { Code::Worker };
+            Problem::new(code, format!("the worker for {} failed: {why}", info.reference))
         }
     }
 }

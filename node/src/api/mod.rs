@@ -197,6 +197,7 @@ fn routes() -> Vec<Route> {
     route("post", "/v1/workers", Local, post(jobs::serve));
     route("delete", "/v1/workers/{id}", Local, delete(admin::stop_worker));
     route("post", "/v1/workers/{id}/prove", Local, post(admin::prove_worker));
+    route("post", "/v1/workers/{id}/swap", Local, post(jobs::swap));
     route("post", "/v1/peers", Local, post(admin::dial));
     route("post", "/v1/sync", Local, post(admin::sync));
     route("post", "/v1/shutdown", Local, post(admin::shutdown));

@@ -186,7 +186,9 @@ impl From<ServingError> for Problem {
             ServingError::TooMany(_)
             | ServingError::Stopping
             | ServingError::NotReady(_)
+            | ServingError::Swapping(_)
             | ServingError::Proving(_) => Self::new(Code::Busy, error),
+            ServingError::Same(_) | ServingError::NoPrevious(_) => Self::new(Code::Conflict, error),
             ServingError::Lease(_) => Self::new(Code::PolicyRefused, error),
             ServingError::Spawn { .. } | ServingError::Listen { .. } | ServingError::Unproved(_) => {
                 Self::new(Code::Worker, error)

@@ -1,6 +1,5 @@
 //! A worker that comes back: after its lease had ended, or because its process died.
 
-use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use registry::Timestamp;
@@ -22,7 +21,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 impl Run {
     /// Waits until the lease is held again, and admits and starts the release anew; nothing when it is over.
     pub(super) async fn when_leased(&mut self) -> Option<Process> {
-        self.listener = None;
+        self.listener.close();
         self.tell(|info| info.state = WorkerState::Suspended);
         let mut renewals = self.leases.renewals();
         while let Lease::Ended { .. } = self.leases.lease(self.launch.admitted.producer()) {
@@ -51,7 +50,7 @@ impl Run {
                 self.deaths.len()
             );
             tracing::error!(worker = id, why = %given_up, "a worker is given up");
-            self.listener = None;
+            self.listener.close();
             self.failed(given_up);
             return None;
         }
@@ -94,13 +93,13 @@ impl Run {
         &mut self,
         lease: (Option<registry::lease::LeaseEnd>, Option<Timestamp>),
     ) -> Result<Process, String> {
-        if self.listener.is_none() {
+        if self.listener.is_closed() {
             let address = self.told.borrow().address.ok_or("it never had an address")?;
-            let bound =
-                TcpListener::bind(address).map_err(|error| format!("can't listen on {address}: {error}"));
-            self.listener = Some(bound?);
+            self.listener.bind(address).map_err(|error| format!("can't listen on {address}: {error}"))?;
         }
         self.launch.lease = lease.0;
+        // It is whole here, or it would not have been admitted, and it is the only one at its address now.
+        (self.feed, self.launch.quiet) = (None, false);
         let process = self.spawn().map_err(|error| error.to_string())?;
         let pid = process.child.id();
         self.tell(|info| {
@@ -110,7 +109,7 @@ impl Run {
         Ok(process)
     }
 
-    fn failed(&self, why: String) {
+    pub(super) fn failed(&self, why: String) {
         self.tell(|info| {
             info.state = WorkerState::Failed;
             info.error = Some(why);
@@ -118,8 +117,8 @@ impl Run {
     }
 
     /// It was told to stop while it had no process.
-    fn stopped_between(&mut self, order: Option<StopOrder>) {
-        self.listener = None;
+    pub(super) fn stopped_between(&mut self, order: Option<StopOrder>) {
+        self.listener.close();
         self.tell(|info| {
             info.state = WorkerState::Stopped;
             if let Some(order) = order {

@@ -64,6 +64,14 @@ pub(super) fn spawn(command: &[String], hand: &Hand, id: u64) -> Result<Process,
     start().map_err(|source| ServingError::Spawn { program: program.to_string_lossy().into_owned(), source })
 }
 
+/// Bytes of memory that a process has at the moment, files that it maps included.
+pub(super) fn memory(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
 impl Orders {
     /// Writes a line, however long that takes.
     pub(super) async fn send(&mut self, line: &impl serde::Serialize) -> io::Result<()> {

@@ -1,7 +1,6 @@
 //! One worker from its first process to its end: through those that take the place of one that died, or whose lease had ended.
 
 use std::io;
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,14 +8,17 @@ use registry::Timestamp;
 use registry::admitted::AdmittedFile;
 use registry::lease::{Lease, LeaseEnd};
 use registry::serving::hand::Hand;
-use registry::serving::{Launch, Order, Report, ServeKey, Signing};
+use registry::serving::{FailCode, Launch, Order, Report, ServeKey, Signing};
 use registry::store::Store;
 use tokio::process::Child;
 use tokio::sync::{mpsc, watch};
 
+use super::listener::Listener;
 use super::process::{Orders, Process, next, spawn};
 use super::prove::{Asked, Proofs};
 use super::receipt::Notary;
+use super::stop::millis;
+use super::streaming::{self, Fed, Feed, Growing, News};
 use super::{ServingError, StopOrder};
 use crate::events::{Event, Events, StopCause, WorkerInfo, WorkerState};
 use crate::lease::Leases;
@@ -37,8 +39,8 @@ pub(super) fn told(lease: Lease) -> (Option<LeaseEnd>, Option<Timestamp>) {
 /// A worker and where its fate is told.
 pub(super) struct Run {
     pub(super) launch: Launch,
-    /// Bound here, so that it outlives the process that serves on it. None while the worker is suspended.
-    pub(super) listener: Option<TcpListener>,
+    /// Closed while the worker is suspended.
+    pub(super) listener: Listener,
     pub(super) told: watch::Sender<WorkerInfo>,
     pub(super) stops: mpsc::Receiver<StopOrder>,
     pub(super) asked: mpsc::Receiver<Asked>,
@@ -53,6 +55,21 @@ pub(super) struct Run {
     pub(super) notary: Result<Notary, String>,
     pub(super) settings: crate::config::Worker,
     pub(super) keys: watch::Receiver<Vec<ServeKey>>,
+    pub(super) drains: mpsc::Receiver<Draining>,
+    /// Whether another worker takes its place.
+    pub(super) draining: bool,
+    /// The transfer of a release that is still coming.
+    pub(super) feed: Option<Feed>,
+    /// What is handed in of it.
+    pub(super) growing: Growing,
+}
+
+/// How a worker whose place another one takes ends.
+#[derive(Debug, Clone)]
+pub(super) struct Draining {
+    pub(super) reason: String,
+    /// What is under way then is cut off.
+    pub(super) limit: Duration,
 }
 
 /// What the loop heard.
@@ -60,11 +77,25 @@ enum Heard {
     Report(Report),
     Silence,
     Stop(StopOrder),
+    Drain(Draining),
+    News(News),
     Asked(Asked),
     Renewed,
     Keys,
     LeasePassed,
     TooSlow,
+    /// It should have ended by itself by now.
+    Drained,
+}
+
+/// What is to be done after news of its release.
+enum After {
+    /// Nothing.
+    Go,
+    /// Everything that it computes on is here; it must soon be ready.
+    Whole,
+    Stop(StopOrder),
+    Fail(String),
 }
 
 /// What became of a process.
@@ -87,11 +118,13 @@ impl Run {
     /// Starts a process for what is to be launched, with every descriptor that it needs.
     pub(super) fn spawn(&mut self) -> Result<Process, ServingError> {
         let spawn_error = |source| ServingError::Spawn { program: "the worker".to_owned(), source };
-        let listener = self.listener.as_ref();
-        let listener = listener.ok_or_else(|| spawn_error(io::Error::other("it has no listener")))?;
+        let listener = self.listener.try_clone().map_err(spawn_error)?;
         let store = self.store.clone();
         let map = |file: &AdmittedFile| store.open_blob(&file.chunk_map).ok();
-        let hand = Hand::open(listener, &self.launch.admitted, map).map_err(spawn_error)?;
+        // They are handed in once: whoever takes the place of this process gets whole ones.
+        let growing = std::mem::take(&mut self.growing);
+        let grows = |file: &AdmittedFile| growing.get(&file.blob).and_then(|file| file.try_clone().ok());
+        let hand = Hand::with(&listener, &self.launch.admitted, grows, map).map_err(spawn_error)?;
         self.launch.handed = hand.handed();
         spawn(&self.command, &hand, self.told.borrow().id)
     }
@@ -100,15 +133,17 @@ impl Run {
     pub(super) async fn until_gone(mut self, mut process: Process) {
         loop {
             let next = match self.once(process).await {
-                End::Over => return,
+                End::Over => break,
+                End::LeaseEnded if self.draining => break,
                 End::LeaseEnded => self.when_leased().await,
                 End::Died(why) => self.after_death(why).await,
             };
             match next {
                 Some(next) => process = next,
-                None => return,
+                None => break,
             }
         }
+        self.listener.close();
     }
 
     /// Follows one process until it is gone.
@@ -121,11 +156,14 @@ impl Run {
         if let Err(error) = orders.send(&self.launch).await {
             return self.fail(child, format!("it could not be told what to serve: {error}")).await;
         }
-        let deadline = tokio::time::Instant::now() + self.limit;
+        let mut deadline = tokio::time::Instant::now() + self.limit;
         let mut passes = self.passes();
+        let mut drained = None;
         let mut served = false;
         loop {
             served |= self.told.borrow().state == WorkerState::Ready;
+            // A transfer has its own limits.
+            let is_timed = !served && self.feed.as_ref().is_none_or(|feed| feed.whole);
             let heard = tokio::select! {
                 report = next(&mut reports) => match report {
                     Ok(Some(report)) => Heard::Report(report),
@@ -139,14 +177,42 @@ impl Run {
                     Some(order) => Heard::Stop(order),
                     None => Heard::Silence,
                 },
+                Some(draining) = self.drains.recv() => Heard::Drain(draining),
+                news = streaming::next(&mut self.feed) => Heard::News(news),
                 Some(asked) = self.asked.recv() => Heard::Asked(asked),
                 Ok(()) = renewals.changed() => Heard::Renewed,
                 Ok(()) = self.keys.changed() => Heard::Keys,
                 () = tokio::time::sleep_until(passes.unwrap_or(deadline)), if passes.is_some() => Heard::LeasePassed,
-                () = tokio::time::sleep_until(deadline), if !served => Heard::TooSlow,
+                () = tokio::time::sleep_until(deadline), if is_timed => Heard::TooSlow,
+                () = tokio::time::sleep_until(drained.unwrap_or(deadline)), if drained.is_some() => Heard::Drained,
             };
             match heard {
-                Heard::Report(Report::Failed { message, .. }) => return self.fail(child, message).await,
+                Heard::Report(Report::Failed { code, message }) => {
+                    return self.fail(child, self.advised(code, message)).await;
+                }
+                Heard::Report(Report::Wants { files }) => {
+                    if let Some(feed) = &self.feed {
+                        feed.wants(files);
+                    }
+                }
+                Heard::News(news) => match self.on_news(news, &mut orders).await {
+                    After::Go => {}
+                    After::Whole => deadline = tokio::time::Instant::now() + self.limit,
+                    After::Stop(order) => return self.obey(child, order, orders, reports).await,
+                    After::Fail(why) => {
+                        // It may wait for what does not come.
+                        let mut child = child;
+                        let _ = child.start_kill();
+                        self.listener.close();
+                        return self.fail(child, why).await;
+                    }
+                },
+                Heard::Drain(draining) => drained = Some(self.drain(draining, &mut orders).await),
+                Heard::Drained => {
+                    let reason = "another worker took its place, and it did not end by itself".to_owned();
+                    let order = StopOrder { cause: StopCause::Requested, reason, known: Instant::now() };
+                    return self.obey(child, order, orders, reports).await;
+                }
                 Heard::Report(Report::Stopped { code, reason, active_requests }) => {
                     let order = StopOrder { cause: code.into(), reason, known: Instant::now() };
                     return self.gone(child, order, Some(active_requests)).await;
@@ -195,6 +261,40 @@ impl Run {
         }
     }
 
+    /// What came of its release, or what became of the transfer.
+    async fn on_news(&mut self, news: News, orders: &mut Orders) -> After {
+        let sent = match news {
+            News::Shown(transfer) => {
+                self.tell(|info| info.transfer = transfer);
+                return After::Go;
+            }
+            News::Fed(Fed::Order(order)) => orders.send_soon(&order).await.map(|()| After::Go),
+            News::Fed(Fed::Whole) => orders.send_soon(&Order::Answer).await.map(|()| After::Whole),
+            News::Fed(Fed::Refused(error)) => {
+                let (cause, reason, known) = (StopCause::Withdrawn, error.to_string(), Instant::now());
+                return After::Stop(StopOrder { cause, reason, known });
+            }
+            News::Fed(Fed::Failed(error)) => {
+                return self.why_not(error).await.map_or_else(After::Fail, After::Stop);
+            }
+        };
+        sent.unwrap_or_else(|error| After::Fail(format!("it could not be told what came: {error}")))
+    }
+
+    /// Tells it that another worker takes its place; when it must be gone.
+    async fn drain(&mut self, draining: Draining, orders: &mut Orders) -> tokio::time::Instant {
+        let Draining { reason, limit } = draining;
+        let order = Order::Drain { reason, limit_ms: millis(limit) };
+        if let Err(error) = orders.send_soon(&order).await {
+            let worker = self.told.borrow().id;
+            tracing::warn!(worker, %error, "a worker could not be told that another takes its place");
+        }
+        self.draining = true;
+        self.listener.close();
+        self.tell(|info| info.state = WorkerState::Draining);
+        tokio::time::Instant::now() + limit + STOP_GRACE
+    }
+
     /// Its output ended without a last word.
     async fn silent(&self, mut child: Child, served: bool) -> End {
         let how = match tokio::time::timeout(STOP_GRACE, child.wait()).await {
@@ -206,7 +306,18 @@ impl Run {
             return self.fail(child, message).await;
         }
         let _ = child.kill().await;
-        End::Died(message)
+        // Nobody waits for one whose place is taken.
+        if self.draining { self.fail(child, message).await } else { End::Died(message) }
+    }
+
+    /// A failure with what helps against it.
+    fn advised(&self, code: FailCode, message: String) -> String {
+        if code == FailCode::Memory && self.launch.quiet {
+            return format!(
+                "{message}. The worker whose place it was to take has its memory still: `--stop-first` ends that one before, and nobody is answered meanwhile"
+            );
+        }
+        message
     }
 
     /// When a worker that does not stop at the end of its lease is stopped.
@@ -218,7 +329,7 @@ impl Run {
     /// Tells the worker which keys there are now.
     async fn tell_keys(&mut self, orders: &mut Orders) -> io::Result<()> {
         let keys = self.keys.borrow_and_update().clone();
-        if let Some(listen) = self.listener.as_ref().and_then(|listener| listener.local_addr().ok()) {
+        if let Some(listen) = self.listener.address() {
             self.launch.access = self.settings.access(listen, keys);
         }
         orders.send_soon(&Order::Access(self.launch.access.clone())).await
@@ -254,7 +365,9 @@ impl Run {
                 info.walls = walls;
             }
             Report::Verifying { bytes_done, bytes_total } => {
-                info.state = WorkerState::Verifying;
+                if info.state != WorkerState::Fetching {
+                    info.state = WorkerState::Verifying;
+                }
                 (info.bytes_done, info.bytes_total) = (bytes_done, bytes_total);
             }
             Report::Loading { engine } => {
@@ -270,7 +383,12 @@ impl Run {
                 info.load_ms = Some(load_ms);
                 info.verify_ms = Some(verify_ms);
             }
-            Report::Sign(_) | Report::Proof { .. } | Report::Failed { .. } | Report::Stopped { .. } => {}
+            Report::Load { requests } => info.requests = requests,
+            Report::Sign(_)
+            | Report::Wants { .. }
+            | Report::Proof { .. }
+            | Report::Failed { .. }
+            | Report::Stopped { .. } => {}
         });
     }
 }

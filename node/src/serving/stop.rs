@@ -40,7 +40,7 @@ impl Run {
         mut reports: BufReader<ChildStdout>,
     ) -> End {
         // Whoever connects from here on is turned away, and does not wait for nobody.
-        self.listener = None;
+        self.listener.close();
         self.tell(|info| info.state = WorkerState::Stopping);
         let line = Order::Stop { code: order.code(), reason: order.reason.clone() };
         let mut active_requests = None;
@@ -70,7 +70,7 @@ impl Run {
         order: StopOrder,
         active_requests: Option<u32>,
     ) -> End {
-        self.listener = None;
+        self.listener.close();
         let killed = tokio::time::timeout(STOP_GRACE, child.wait()).await.is_err();
         if killed {
             let _ = child.kill().await;

@@ -417,10 +417,16 @@ async fn run(
         release = resolve(&node, &reference, refresh) => release?,
     };
     transfer.update(|info| info.release = Some(release));
-    match node.transfers_state().join(release, &transfer) {
-        Joined::Full => Err(PullError::Busy),
-        Joined::Other(other) => follow(&transfer, &other).await,
-        Joined::First(_running, outside) => job::run(&node, &transfer, release, outside).await,
+    loop {
+        match node.transfers_state().join(release, &transfer) {
+            Joined::Full => return Err(PullError::Busy),
+            Joined::Other(other) => match follow(&transfer, &other).await {
+                // Whoever began it does not want it any more; this one goes on with it.
+                Err(PullError::Cancelled) if !transfer.cancel.is_cancelled() => {}
+                followed => return followed,
+            },
+            Joined::First(_running, outside) => return job::run(&node, &transfer, release, outside).await,
+        }
     }
 }
 

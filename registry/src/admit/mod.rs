@@ -272,6 +272,22 @@ pub fn serve(store: &Store, release: &Digest, now: Timestamp) -> Result<Admitted
     Ok(Admitted::new(&verified, now, |blob| store.blob_path(blob)))
 }
 
+/// The same for a release whose bytes are still coming: whether it would be admitted and given to users, from its signed
+/// statement and whatever of it is here. Nothing is recorded. A worker that is started with it must not answer before this was
+/// asked once more with every file here that it computes on, since some files are judged by their content.
+pub fn serve_ahead(store: &Store, release: &Digest, now: Timestamp) -> Result<Admitted, AdmitError> {
+    let mut believed = None;
+    for action in [Action::Admit, Action::Serve] {
+        let (verified, decision) = decide_for(store, action, &store.own(), release, now)?;
+        if !decision.allowed {
+            return Err(AdmitError::Refused { release: *release, decision });
+        }
+        believed = Some(verified);
+    }
+    let verified = believed.ok_or(AdmitError::NotFound(*release))?;
+    Ok(Admitted::new(&verified, now, |blob| store.blob_path(blob)))
+}
+
 /// Checks that every blob and chunk map is here and that they belong together.
 pub(crate) fn complete(store: &Store, digest: Digest, release: &Release) -> Result<(), AdmitError> {
     let mut missing = Vec::new();

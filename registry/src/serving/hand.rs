@@ -50,6 +50,9 @@ pub struct Handed {
     pub file: usize,
     /// Whether its chunk map's descriptor follows that of its blob.
     pub map: bool,
+    /// Whether its bytes are still coming: it is told of them by [`super::Order::Here`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub growing: bool,
     /// Why neither was sent, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
@@ -81,19 +84,31 @@ impl Hand {
         handoff: &Handoff,
         map: impl Fn(&AdmittedFile) -> Option<File>,
     ) -> io::Result<Self> {
+        Self::with(listener, handoff, |_| None, map)
+    }
+
+    /// The same where some of the files are still coming: `growing` has what is read of such a one while it grows.
+    pub fn with(
+        listener: &TcpListener,
+        handoff: &Handoff,
+        growing: impl Fn(&AdmittedFile) -> Option<File>,
+        map: impl Fn(&AdmittedFile) -> Option<File>,
+    ) -> io::Result<Self> {
         let mut descriptors = vec![listener.as_fd().try_clone_to_owned()?];
         let mut handed = Vec::new();
         for (index, file) in chosen(handoff.files()) {
-            match open(&file.location) {
+            let grows = growing(file);
+            let growing = grows.is_some();
+            match grows.map_or_else(|| open(&file.location), Ok) {
                 Ok(blob) => {
                     descriptors.push(blob.into());
                     let map = map(file).map(OwnedFd::from);
-                    handed.push(Handed { file: index, map: map.is_some(), refused: None });
+                    handed.push(Handed { file: index, map: map.is_some(), growing, refused: None });
                     descriptors.extend(map);
                 }
                 Err(error) => {
                     let refused = format!("{}: {error}", file.location.display());
-                    handed.push(Handed { file: index, map: false, refused: Some(refused) });
+                    handed.push(Handed { file: index, map: false, growing, refused: Some(refused) });
                 }
             }
         }
@@ -121,7 +136,7 @@ impl Hand {
 }
 
 /// The files to hand in, with their places: all of them, or those first that engines know.
-fn chosen(files: &[AdmittedFile]) -> Vec<(usize, &AdmittedFile)> {
+pub fn chosen(files: &[AdmittedFile]) -> Vec<(usize, &AdmittedFile)> {
     let mut chosen: Vec<_> = files.iter().enumerate().collect();
     if chosen.len() > MAX_FILES {
         let unknown = |file: &AdmittedFile| !KNOWN.iter().any(|end| file.path.to_lowercase().ends_with(end));

@@ -4,11 +4,13 @@
 //! bench-inference [PART…]         all parts without an argument
 //!
 //!   load       verified loading over hashing's own floor, and a real model's load with and without it
+//!   cold-start a model that is not here, over a narrow link: to the first token, beside the transfer alone
 //!   throughput tokens a second at 1, 4 and 16 requests, beside the engine alone
 //!
 //! STEELYARD_BENCH_ROUNDS          how often each is measured (3); TOKENS and WORDS: how long answers and prompts are
 //! STEELYARD_BENCH_LOAD_MIB        how large the generated weights are (1024)
 //! STEELYARD_BENCH_DIR             where they lie (/dev/shm)
+//! STEELYARD_BENCH_RATE            bytes a second of the narrow link (5000000)
 //! STEELYARD_WEIGHTS               a real GGUF file, for the rows that load one
 //! ```
 //!
@@ -18,9 +20,10 @@
 use std::process::ExitCode;
 
 use tests::bench::parts::{self, CannotRun, Part};
-use tests::bench::{load, throughput};
+use tests::bench::{cold_start, load, throughput};
 
-const PARTS: &[(&str, Part)] = &[("load", load::part), ("throughput", throughput::part)];
+const PARTS: &[(&str, Part)] =
+    &[("load", load::part), ("cold-start", cold_start::part), ("throughput", throughput::part)];
 
 fn main() -> ExitCode {
     let asked: Vec<String> = std::env::args().skip(1).collect();

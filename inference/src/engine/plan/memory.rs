@@ -114,17 +114,27 @@ pub(crate) fn check(
     options: &Options,
     available: Option<u64>,
 ) -> Result<(), EngineError> {
-    let Some(available) = available else {
-        tracing::debug!("the memory of this machine can't be read; whether the model fits will be seen");
-        return Ok(());
-    };
     let open = |wanted: &AdmittedFile| -> io::Result<Box<dyn Source + '_>> {
         let file = files.iter().find(|file| file.path() == wanted.path);
         let mut reader = file.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?.reader();
         reader.rewind()?;
         Ok(Box::new(reader))
     };
-    let memory = estimate(plan, options, &open)?;
+    check_with(plan, options, available, &open)
+}
+
+/// The same with files that are opened by `open`, which may still be coming.
+pub(crate) fn check_with(
+    plan: &Plan<'_>,
+    options: &Options,
+    available: Option<u64>,
+    open: &Open<'_>,
+) -> Result<(), EngineError> {
+    let Some(available) = available else {
+        tracing::debug!("the memory of this machine can't be read; whether the model fits will be seen");
+        return Ok(());
+    };
+    let memory = estimate(plan, options, open)?;
     if memory.total() > available { Err(EngineError::Memory { memory, available }) } else { Ok(()) }
 }
 

@@ -17,7 +17,7 @@ pub use explain::{Considered, Explanation, Verdict, explain};
 pub use machine::available_memory;
 pub(crate) use machine::memory_at_start;
 pub use memory::Memory;
-pub(crate) use memory::{check, readable};
+pub(crate) use memory::{Source, check, check_with, readable};
 
 /// What loads verified files.
 pub(crate) type Load = fn(Vec<VerifiedFile>, &Options, &Halt) -> Result<Arc<dyn Engine>, EngineError>;
@@ -105,6 +105,11 @@ impl<'a> Plan<'a> {
             Self::Llama { .. } => llama::NAME,
             Self::Candle { .. } => candle::NAME,
         }
+    }
+
+    /// Whether the engine computes on the mapped files themselves, without a copy of its own.
+    pub(crate) fn maps(&self) -> bool {
+        matches!(self, Self::Llama { .. })
     }
 
     /// What loads them.

@@ -368,6 +368,27 @@ pub struct WorkerRequest {
     /// Walls that the worker may do without, besides those of the settings.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow_missing: Vec<Wall>,
+    /// Whether the reference is a channel that is followed: when it moves, a worker of the new release takes the place.
+    #[serde(default)]
+    pub follow: bool,
+    /// Whether a worker that follows goes back to the release before, when the one that it serves is recalled.
+    #[serde(default)]
+    pub rollback_to_previous: bool,
+    /// Whether a worker that follows ends before the one that takes its place begins.
+    #[serde(default)]
+    pub stop_first: bool,
+}
+
+/// `POST /v1/workers/{id}/swap`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SwapRequest {
+    /// What takes the place; the release that was served there before if absent.
+    #[serde(default)]
+    pub reference: Option<String>,
+    /// Whether the old worker ends before the new one begins, where memory has no room for both. Nobody is answered meanwhile.
+    #[serde(default)]
+    pub stop_first: bool,
 }
 
 /// `POST /v1/receipts`.
