@@ -2,13 +2,13 @@
 
 import re
 
-from . import log
+from steelyard.core import log
 from .basic import Refused, digest_of, given, is_digest, is_int, is_name, need, read_json, timestamp
 from .chunks import Map
-from .envelope import Signed
+from steelyard.core.envelope import Signed
 from .node import Node
 from .policy import NeedsCedar
-from .statement import Statement, binds, may_have
+from steelyard.core.statement import Statement, binds, may_have
 from .weights import kind_of, safety
 
 BLOCK = 512
