@@ -157,6 +157,7 @@ pub(crate) enum Command {
     Mirror(commands::mirror::Mirror),
     Limits(commands::limits::Limits),
     Token(commands::token::Token),
+    Login(commands::login::Login),
     Log(commands::log::Log),
     Evidence(commands::evidence::Evidence),
     Doctor(commands::doctor::Doctor),

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use hyper::Method;
-use node::api::types::Event;
+use node::client::http::{self, Answer};
+use node::client::{Events, sse};
 use node::error::Problem;
 use node::host::Host;
 use serde::Serialize;
@@ -12,8 +13,6 @@ use serde::de::DeserializeOwned;
 
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
-use crate::http::{self, Answer, Pieces};
-use crate::sse;
 
 /// What a command needs when no node runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,13 +69,13 @@ impl Client {
 
     async fn send(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Answer, Failure> {
         match self {
-            Self::Node(socket) => http::unix(socket, method, path, body).await,
+            Self::Node(socket) => Ok(http::unix(socket, method, path, body).await?),
             Self::InProcess(host) => Ok(Answer::new(host.request(method, path, body).await)),
         }
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        self.send(Method::GET, path, Vec::new()).await?.json().await
+        Ok(self.send(Method::GET, path, Vec::new()).await?.json().await?)
     }
 
     pub(crate) async fn post<T: DeserializeOwned>(
@@ -84,7 +83,7 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, Failure> {
-        self.send(Method::POST, path, encode(body)?).await?.json().await
+        Ok(self.send(Method::POST, path, encode(body)?).await?.json().await?)
     }
 
     /// Posts bytes that are JSON already: what was signed must arrive as it is.
@@ -93,7 +92,7 @@ impl Client {
         path: &str,
         body: Vec<u8>,
     ) -> Result<T, Failure> {
-        self.send(Method::POST, path, body).await?.json().await
+        Ok(self.send(Method::POST, path, body).await?.json().await?)
     }
 
     pub(crate) async fn put<T: DeserializeOwned>(
@@ -101,11 +100,11 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, Failure> {
-        self.send(Method::PUT, path, encode(body)?).await?.json().await
+        Ok(self.send(Method::PUT, path, encode(body)?).await?.json().await?)
     }
 
     pub(crate) async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        self.send(Method::DELETE, path, Vec::new()).await?.json().await
+        Ok(self.send(Method::DELETE, path, Vec::new()).await?.json().await?)
     }
 
     /// Runs a job, telling `progress` how far it is.
@@ -133,33 +132,13 @@ impl Client {
     pub(crate) async fn events(&self, kinds: &str) -> Result<Events, Failure> {
         let answer =
             self.send(Method::GET, &format!("/v1/events?kinds={kinds}"), Vec::new()).await?.good().await?;
-        Ok(Events(sse::Reader::new(answer.pieces)))
+        Ok(Events::of(answer))
     }
 
     /// Lets go of the node; one in this process is stopped.
     pub(crate) async fn close(self) {
         if let Self::InProcess(host) = self {
             host.stop().await;
-        }
-    }
-}
-
-/// Live events.
-pub(crate) struct Events(sse::Reader<Pieces>);
-
-/// An event, or that some were missed.
-pub(crate) enum Happened {
-    Event(Box<Event>),
-    Missed,
-}
-
-impl Events {
-    /// The next one; `None` when the node stops.
-    pub(crate) async fn next(&mut self) -> Result<Option<Happened>, Failure> {
-        let Some(event) = self.0.next().await? else { return Ok(None) };
-        match event.name.as_str() {
-            "lagged" => Ok(Some(Happened::Missed)),
-            _ => Ok(Some(Happened::Event(Box::new(decode(&event.data)?)))),
         }
     }
 }

@@ -173,6 +173,22 @@ impl From<node::serve_keys::ServeKeyError> for Failure {
     }
 }
 
+impl From<node::client::ClientError> for Failure {
+    fn from(error: node::client::ClientError) -> Self {
+        use node::client::ClientError;
+        match error {
+            ClientError::Problem(problem) => (*problem).into(),
+            ClientError::Connect { .. } | ClientError::Broken(_) => Self::new(Exit::Network, error),
+            ClientError::Fetch(ref why) if why.is_passing() => Self::new(Exit::Network, error),
+            ClientError::Malformed(_) => Self::new(Exit::Other, error)
+                .help("is the node another version of steelyard? `steelyard status` shows it"),
+            ClientError::Status(_) | ClientError::TooLarge(_) | ClientError::Fetch(_) => {
+                Self::new(Exit::Other, error)
+            }
+        }
+    }
+}
+
 impl From<node::config::ConfigError> for Failure {
     fn from(error: node::config::ConfigError) -> Self {
         Self::usage(error)

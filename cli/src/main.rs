@@ -7,7 +7,6 @@ mod commands;
 mod context;
 mod draft;
 mod failure;
-mod http;
 mod human;
 mod keys;
 mod logging;
@@ -15,7 +14,6 @@ mod output;
 mod progress;
 mod secret;
 mod settings;
-mod sse;
 mod transfer;
 
 use std::process::ExitCode;

@@ -1,6 +1,8 @@
 //! Every setting of a node, with its default. Flags and environment are merged over it by the command line.
 
+mod http;
 mod hub;
+mod oidc;
 
 use std::fs::File;
 use std::io::Read;
@@ -10,7 +12,9 @@ use std::path::{Path, PathBuf};
 use registry::serving::{Rehash, Wall};
 use serde::{Deserialize, Serialize};
 
+pub use self::http::Http;
 pub use self::hub::Hub;
+pub use self::oidc::Oidc;
 use crate::mirror::rule::{MAX_LIST, MAX_RULE_NAME, MAX_RULES, Mirroring, Rule};
 use crate::transfer::limit::Bandwidth;
 
@@ -64,6 +68,8 @@ pub struct Config {
     pub http: Http,
     /// The Hugging Face Hub's interface.
     pub hub: Hub,
+    /// People who sign in.
+    pub oidc: Oidc,
     /// Which rules decide.
     pub policy: PolicySettings,
     /// Fetching and serving chunks.
@@ -131,37 +137,6 @@ impl Default for P2p {
             redial_secs: 15,
             sync_secs: 30,
         }
-    }
-}
-
-/// The HTTP interface.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Http {
-    /// Where the read-only interface listens; empty for nowhere. Port 0 lets the system choose.
-    pub listen: String,
-    /// Names that a request's `Host` may have besides this machine's loopback names and `listen` itself.
-    pub hosts: Vec<String>,
-    /// Most connections at once; further ones wait, and those that nobody uses make room.
-    pub max_connections: u32,
-}
-
-impl Default for Http {
-    fn default() -> Self {
-        Self { listen: "127.0.0.1:4800".to_owned(), hosts: Vec::new(), max_connections: 1024 }
-    }
-}
-
-impl Http {
-    /// Where to listen; `None` for nowhere.
-    pub fn address(&self) -> Result<Option<SocketAddr>, ConfigError> {
-        if self.listen.is_empty() {
-            return Ok(None);
-        }
-        self.listen.parse().map(Some).map_err(|_| ConfigError::Value {
-            setting: "http.listen",
-            rule: format!("`{}` is not an address and port such as `127.0.0.1:4800`", shown(&self.listen)),
-        })
     }
 }
 
@@ -330,6 +305,7 @@ impl Config {
         range("p2p.redial_secs", self.p2p.redial_secs, 1, 86_400)?;
         range("p2p.sync_secs", self.p2p.sync_secs, 1, 86_400)?;
         range("http.max_connections", self.http.max_connections.into(), 1, 65_536)?;
+        self.oidc.check()?;
         range("hub.max_pulls", self.hub.max_pulls.into(), 1, 64)?;
         range("hub.wait_secs", self.hub.wait_secs, 1, 3_600)?;
         range("hub.requests_per_minute", self.hub.requests_per_minute.into(), 0, 10_000_000)?;

@@ -1,6 +1,7 @@
 //! How it moves: libp2p peers, transfer, mirroring, the HTTP interface and the worker processes.
 
 pub mod api;
+pub mod client;
 pub mod config;
 pub mod conformance;
 pub mod discovery;
@@ -17,6 +18,7 @@ pub mod log;
 pub mod mirror;
 pub mod nation_file;
 pub mod node;
+pub mod oidc;
 pub mod peers;
 pub mod policy;
 pub mod reach;

@@ -29,6 +29,10 @@ pub const MAX_TOKENS: usize = 1024;
 pub const MAX_NAME: usize = 64;
 /// Longest life of a token, in days: who forgets to revoke one is safe some day.
 pub const MAX_DAYS: u32 = 3660;
+/// Most sessions of one person that signed in; the oldest gives way.
+const MAX_SESSIONS: usize = 16;
+/// Longest identifier of a person at an issuer, in bytes: what OpenID Connect allows.
+pub const MAX_SUBJECT: usize = 255;
 /// Largest file of tokens: [`MAX_TOKENS`] of them with room to spare.
 const MAX_FILE: u64 = 1024 * 1024;
 
@@ -65,6 +69,15 @@ struct Kept {
     created: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     expires: Option<Timestamp>,
+    /// Of a session: who signed in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    subject: Option<String>,
+}
+
+impl Kept {
+    fn ended(&self, now: Timestamp) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
+    }
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -89,6 +102,9 @@ pub struct TokenEntry {
     pub expires: Option<Timestamp>,
     /// Whether it has ended.
     pub expired: bool,
+    /// Of a session: who signed in, by the issuer's identifier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
     /// When it was used last, since the node started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub used: Option<Timestamp>,
@@ -180,12 +196,9 @@ impl Tokens {
         if days.is_some_and(|days| days == 0 || days > MAX_DAYS) {
             return Err(TokenError::Days);
         }
-        let mut bytes = [0; RANDOM];
-        getrandom::fill(&mut bytes).map_err(TokenError::Random)?;
-        let text = format!("{PREFIX}{}", data_encoding::BASE32_NOPAD.encode(&bytes));
+        let (text, hash) = fresh()?;
         let expires = days.map(|days| now.plus(i64::from(days) * registry::timestamp::DAY));
-        let hash = Digest::of(text.as_bytes());
-        let kept = Kept { hash, name: name.to_owned(), scope, created: now, expires };
+        let kept = Kept { hash, name: name.to_owned(), scope, created: now, expires, subject: None };
         let mut known = self.known();
         if known.values().any(|known| known.kept.name == name) {
             return Err(TokenError::Exists(name.to_owned()));
@@ -198,6 +211,53 @@ impl Tokens {
         let entry = entry(&made, now);
         known.insert(hash, made);
         Ok((text, entry))
+    }
+
+    /// Makes a token for somebody who signed in: `name` with a number, until `expires`; durable on return. Sessions that have
+    /// ended go, and the oldest of a person who has too many. Blocks.
+    pub fn sign_in(
+        &self,
+        (name, subject): (&str, &str),
+        scope: Scope,
+        expires: Timestamp,
+        now: Timestamp,
+    ) -> Result<(String, TokenEntry), TokenError> {
+        let (text, hash) = fresh()?;
+        let mut known = self.known();
+        let mut left: BTreeMap<Digest, Arc<Known>> = known
+            .iter()
+            .filter(|(_, one)| one.kept.subject.is_none() || !one.kept.ended(now))
+            .map(|(hash, one)| (*hash, Arc::clone(one)))
+            .collect();
+        let mut mine: Vec<(Timestamp, Digest)> = left
+            .iter()
+            .filter(|(_, one)| one.kept.subject.as_deref() == Some(subject))
+            .map(|(hash, one)| (one.kept.created, *hash))
+            .collect();
+        mine.sort_unstable();
+        for (_, oldest) in mine.iter().take((mine.len() + 1).saturating_sub(MAX_SESSIONS)) {
+            left.remove(oldest);
+        }
+        if left.len() >= MAX_TOKENS {
+            return Err(TokenError::TooMany);
+        }
+        let name = (1..=MAX_TOKENS + 1)
+            .map(|number| format!("{name} #{number}"))
+            .find(|name| !left.values().any(|one| one.kept.name == *name))
+            .ok_or(TokenError::TooMany)?;
+        let kept = Kept {
+            hash,
+            name,
+            scope,
+            created: now,
+            expires: Some(expires),
+            subject: Some(subject.to_owned()),
+        };
+        let made = Arc::new(Known { kept, used: AtomicI64::new(0) });
+        left.insert(hash, Arc::clone(&made));
+        self.write(left.values().map(|one| one.kept.clone()))?;
+        *known = left;
+        Ok((text, entry(&made, now)))
     }
 
     /// Takes a token back, by its identifier or its name; durable on return. Blocks.
@@ -225,7 +285,7 @@ impl Tokens {
             return None;
         }
         let known = self.known().get(&Digest::of(text.as_bytes())).cloned()?;
-        if known.kept.expires.is_some_and(|expires| expires <= now) {
+        if known.kept.ended(now) {
             return None;
         }
         known.used.store(now.unix(), Ordering::Relaxed);
@@ -258,12 +318,21 @@ fn read(path: &Path) -> Result<Vec<Kept>, TokenError> {
     Ok(file.tokens)
 }
 
+/// A new token and its hash.
+fn fresh() -> Result<(String, Digest), TokenError> {
+    let mut bytes = [0; RANDOM];
+    getrandom::fill(&mut bytes).map_err(TokenError::Random)?;
+    let text = format!("{PREFIX}{}", data_encoding::BASE32_NOPAD.encode(&bytes));
+    let hash = Digest::of(text.as_bytes());
+    Ok((text, hash))
+}
+
 fn id(hash: &Digest) -> String {
     hash.to_hex().chars().take(12).collect()
 }
 
 fn entry(known: &Known, now: Timestamp) -> TokenEntry {
-    let Kept { hash, name, scope, created, expires } = &known.kept;
+    let Kept { hash, name, scope, created, expires, subject } = &known.kept;
     let used = known.used.load(Ordering::Relaxed);
     TokenEntry {
         id: id(hash),
@@ -271,7 +340,8 @@ fn entry(known: &Known, now: Timestamp) -> TokenEntry {
         scope: *scope,
         created: *created,
         expires: *expires,
-        expired: expires.is_some_and(|expires| expires <= now),
+        expired: known.kept.ended(now),
+        subject: subject.clone(),
         used: (used > 0).then(|| Timestamp::from_unix(used)),
     }
 }
@@ -308,6 +378,34 @@ mod tests {
         assert_eq!(again.bearer(&text, now), None);
         assert!(matches!(again.revoke("laptop", now), Err(TokenError::Unknown(_))));
         assert_eq!(again.list(now).len(), 1);
+    }
+
+    #[test]
+    fn sessions_end_make_room_and_are_revoked() {
+        let folder = tempfile::tempdir().unwrap();
+        let tokens = Tokens::load(folder.path().join("tokens.json"));
+        let now = Timestamp::from_unix(1_000_000);
+        let sign_in =
+            |who, at: i64| tokens.sign_in((who, who), Scope::Read, now.plus(at + 100), now.plus(at)).unwrap();
+        tokens.create("ada #2", Scope::Read, Some(1), now).unwrap();
+        let (first, entry) = sign_in("ada", 0);
+        assert_eq!((entry.name.as_str(), entry.subject.as_deref()), ("ada #1", Some("ada")));
+        assert_eq!(sign_in("ada", 1).1.name, "ada #3");
+        let (other, _) = sign_in("bob", 1);
+        assert!(
+            tokens.bearer(&first, now.plus(99)).is_some() && tokens.bearer(&first, now.plus(100)).is_none()
+        );
+        for at in 2..20 {
+            sign_in("ada", at);
+        }
+        assert_eq!(tokens.bearer(&first, now.plus(20)), None, "the oldest of many");
+        assert!(tokens.bearer(&other, now.plus(20)).is_some());
+        assert_eq!(tokens.list(now).len(), 1 + MAX_SESSIONS + 1);
+        tokens.revoke("bob #1", now).unwrap();
+        assert_eq!(tokens.bearer(&other, now.plus(20)), None);
+        // Much later: what ended is gone, what the operator made stays to be seen.
+        sign_in("bob", 1_000_000);
+        assert_eq!(tokens.list(now).len(), 2);
     }
 
     #[test]

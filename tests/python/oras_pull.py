@@ -1,12 +1,19 @@
-"""Pulls an artifact with the stock `oras` client: python oras_pull.py HOST:PORT/NAME[:TAG|@DIGEST] FOLDER. Writes what it did as JSON."""
+"""Pulls an artifact with the stock `oras` client: python oras_pull.py HOST:PORT/NAME[:TAG|@DIGEST] FOLDER. Writes what it did as JSON.
+
+With STEELYARD_TOKEN in the environment it logs in with that as the password.
+"""
 
 import json
+import os
 import sys
 
 from oras.client import OrasClient
 
 target, folder = sys.argv[1:]
-client = OrasClient(insecure=True)
+token = os.environ.get("STEELYARD_TOKEN")
+client = OrasClient(insecure=True, auth_backend="basic" if token else "token")
+if token:
+    client.set_basic_auth("steelyard", token)
 container = client.get_container(target)
 print(
     json.dumps(

@@ -6,8 +6,10 @@
 //! Daemon    a running `steelyard node`, in its own process group, killed on drop
 //! http      a client for the Unix socket and for TCP, with server-sent events
 //! netns     namespaces on a public segment, some behind routers that translate addresses
+//! example   what a program does with the client, as the documentation shows it
 //! craft     nations that no command would make
 //! hub       the stock clients of the Hugging Face Hub
+//! issuer    an issuer of OpenID Connect that lies on demand
 //! hostile   a libp2p peer that misbehaves on the wire
 //! generate  files of weights of any size, and header bombs
 //! meter     CPU time and memory of processes
@@ -21,10 +23,12 @@
 pub mod bench;
 pub mod binary;
 pub mod craft;
+pub mod example;
 pub mod generate;
 pub mod hostile;
 pub mod http;
 pub mod hub;
+pub mod issuer;
 pub mod meter;
 pub mod net;
 pub mod netns;

@@ -16,10 +16,8 @@ use crate::ask;
 use crate::client::{Client, Need, segment};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
-use crate::http;
 use crate::human;
 use crate::output::{self, DIM, NAME, paint};
-use crate::sse;
 
 /// Talk to a model
 ///
@@ -297,13 +295,14 @@ impl Line<'_> {
             body["temperature"] = f64::from(temperature).into();
         }
         let body = serde_json::to_vec(&body).map_err(anyhow::Error::from)?;
-        let answer = http::tcp(self.address, Method::POST, "/v1/chat/completions", body).await?;
+        let answer =
+            node::client::http::tcp(self.address, Method::POST, "/v1/chat/completions", body).await?;
         if !answer.status.is_success() {
             let text = answer.bytes().await?;
             let error: Value = serde_json::from_slice(&text).unwrap_or_default();
             return Err(api_failure(&error));
         }
-        let mut events = sse::Reader::new(answer.pieces);
+        let mut events = node::client::sse::Reader::new(answer.pieces);
         let (mut whole, mut finish) = (String::new(), None);
         while let Some(event) = events.next().await? {
             if event.data == "[DONE]" {

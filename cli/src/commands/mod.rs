@@ -21,6 +21,7 @@ pub(crate) mod init;
 pub(crate) mod key;
 pub(crate) mod limits;
 pub(crate) mod log;
+pub(crate) mod login;
 pub(crate) mod ls;
 pub(crate) mod mirror;
 pub(crate) mod node;
@@ -81,6 +82,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::Transfers(transfers) => transfers.run(context).await,
         Command::Mirror(mirror) => mirror.run(context).await,
         Command::Token(token) => token.run(context).await,
+        Command::Login(login) => login.run(context).await,
         Command::Limits(limits) => limits.run(context).await,
         Command::Log(log) => log.run(context).await,
         Command::Evidence(evidence) => evidence.run(context).await,

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use clap::Args;
 use node::api::types::{Event, StopCause, WorkerInfo, WorkerRequest, WorkerState, WorkerStop};
+use node::client::Happened;
 use registry::Reference;
 use registry::serving::{EngineName, Options, Wall};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::client::{Client, Happened, Need};
+use crate::client::{Client, Need};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::human;

@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::human;
 use crate::output::{self, BAD, Cell, DIM, NAME, Table, cell};
 
-/// Make, list and revoke tokens of the hub interface
+/// Make, list and revoke tokens of the hub interface, and sessions of people who signed in
 ///
 /// The Hugging Face Hub's clients show a token (HF_TOKEN) to the node that HF_ENDPOINT names. Whether they must is the setting
 /// `hub.anonymous`. The node keeps a token's hash alone.
@@ -124,7 +124,7 @@ async fn list(context: &Context, client: &Client) -> Result<(), Failure> {
         return Ok(());
     }
     let now = Timestamp::now();
-    let mut table = Table::new(&["token", "id", "scope", "made", "ends", "used"]);
+    let mut table = Table::new(&["token", "id", "scope", "made", "ends", "used", "signed in"]);
     for token in tokens {
         let ends = match (token.expires, token.expired) {
             (None, _) => cell(DIM, "never"),
@@ -140,6 +140,7 @@ async fn list(context: &Context, client: &Client) -> Result<(), Failure> {
             token
                 .used
                 .map_or_else(|| cell(DIM, "not since the start"), |at| Cell::from(human::relative(at, now))),
+            token.subject.map_or_else(|| cell(DIM, "-"), Cell::from),
         ]);
     }
     output::print(&table.render())

@@ -27,6 +27,9 @@ pub(super) struct Catalogue<'a> {
     mirrored: BTreeMap<Digest, String>,
 }
 
+/// Most log proofs in one answer: each takes some reads of tiles, and roots, the release and its channels come first.
+const MAX_PROOFS: usize = 64;
+
 /// Whether whoever has `access` may learn of an event: the same as may read the lists, so that nothing is told by the way of
 /// which a list says nothing.
 pub(super) fn may_see(store: &Store, access: Access, event: &Event) -> Result<bool, StoreError> {
@@ -303,15 +306,26 @@ impl<'a> Catalogue<'a> {
         for id in [digest].into_iter().chain(channels).chain(recalls.map(|(id, _)| id)).chain(attested) {
             statements.extend(self.store.statement(id)?);
         }
+        let mut proofs = MAX_PROOFS;
         let entry = |signed: registry::Signed| -> Result<SignedEntry, Problem> {
             let internal = |error: &dyn std::fmt::Display| Problem::new(Code::Internal, error);
             let statement: Statement = signed.peek().map_err(|error| internal(&error))?;
             let envelopes = serde_json::from_slice(&signed.to_json()).map_err(|error| internal(&error))?;
-            let (kind, nation) = (statement.kind(), statement.nation().clone());
-            Ok(SignedEntry { digest: signed.digest(), kind, nation, envelopes })
+            let (digest, kind, nation) = (signed.digest(), statement.kind(), statement.nation().clone());
+            let proof = match proofs {
+                0 => None,
+                // Notes are text, so that proofs are too.
+                _ => self
+                    .store
+                    .log_proof(&nation, &digest)?
+                    .and_then(|proof| String::from_utf8(proof.to_text()).ok()),
+            };
+            proofs = proofs.saturating_sub(1);
+            Ok(SignedEntry { digest, kind, nation, envelopes, proof })
         };
         Ok(Evidence {
             release: *digest,
+            made: Timestamp::now(),
             statements: statements.into_iter().map(entry).collect::<Result<_, _>>()?,
         })
     }

@@ -22,6 +22,7 @@ mod hub;
 mod jobs;
 mod log;
 mod oci;
+mod oidc;
 mod policy;
 mod problem;
 mod read;
@@ -29,6 +30,9 @@ pub mod server;
 mod stream;
 mod tokens;
 pub mod types;
+mod verdict;
+
+pub(crate) use self::hub::text;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -46,12 +50,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Code, Problem};
 use crate::node::Node;
+use crate::oidc::{MAX_ID_TOKEN, People};
 use crate::serving::Workers;
 use crate::wire::MAX_ADD_CHECKPOINT;
 
 /// The largest body that the socket takes is a signed statement or a nation file.
 const MAX_BODY: usize = MAX_SIGNED;
-/// The public interface takes no bodies but those of `add-checkpoint`, which has its own limit.
+/// The public interface takes no bodies but those of `add-checkpoint` and of who signs in, which have their own limits.
 const MAX_PUBLIC_BODY: usize = 1024;
 /// A public request that reads is answered within this, or with a problem; streams are not meant.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
@@ -77,6 +82,8 @@ struct Inner {
     http: OnceLock<SocketAddr>,
     stop: CancellationToken,
     hub: hub::Hub,
+    verdicts: verdict::Verdicts,
+    people: Option<People>,
     oci: Arc<oci::Oci>,
 }
 
@@ -87,8 +94,9 @@ impl Api {
         let started = Timestamp::now();
         let tokens = crate::layout::Layout::new(&node.config().home).tokens();
         let hub = hub::Hub::new(tokens, node.config().hub.requests_per_minute);
-        let (http, oci) = (OnceLock::new(), Arc::default());
-        let inner = Inner { node, workers, started, running, http, stop, hub, oci };
+        let (http, oci, verdicts) = (OnceLock::new(), Arc::default(), verdict::Verdicts::default());
+        let people = People::new(&node.config().oidc);
+        let inner = Inner { node, workers, started, running, http, stop, hub, verdicts, people, oci };
         Self(Arc::new(inner), Access::Local)
     }
 
@@ -111,6 +119,14 @@ impl Api {
 
     fn hub(&self) -> &hub::Hub {
         &self.0.hub
+    }
+
+    fn people(&self) -> Option<&People> {
+        self.0.people.as_ref()
+    }
+
+    fn verdicts(&self) -> &verdict::Verdicts {
+        &self.0.verdicts
     }
 
     fn oci(&self) -> Arc<oci::Oci> {
@@ -177,6 +193,9 @@ fn routes() -> Vec<Route> {
     route("get", "/v1/tokens", Local, get(tokens::list));
     route("post", "/v1/tokens", Local, post(tokens::create));
     route("delete", "/v1/tokens/{which}", Local, delete(tokens::revoke));
+    route("get", "/v1/oidc", Public, get(oidc::issuer));
+    let signing_in = DefaultBodyLimit::max(2 * MAX_ID_TOKEN);
+    route("post", "/v1/oidc/token", Public, post(oidc::exchange).layer(signing_in));
     route("get", "/v1/memberships", Local, get(read::memberships));
     route("get", "/v1/sequences", Local, get(admin::sequences));
     route("post", "/v1/pull", Local, post(jobs::pull));

@@ -1,4 +1,5 @@
-//! Asking HTTP servers that a person named: for `steelyard import`, which is run by hand. A node itself never asks any.
+//! Asking HTTP servers that a person named: for `steelyard import` and `steelyard login`, which are run by hand, and the issuer that the
+//! operator lets people sign in at. A node itself asks no other.
 //!
 //! ```text
 //! sent on      at most 5 times, to the same scheme or from http to https
@@ -123,7 +124,7 @@ impl Client {
         let first = parse(url)?;
         let mut at = first.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let answer = self.ask(&at, headers).await?;
+            let answer = self.ask(Method::GET, &at, headers, Body::empty()).await?;
             let sent_on = matches!(answer.status.as_u16(), 301 | 302 | 303 | 307 | 308);
             let Some(to) = answer.headers.get(header::LOCATION).filter(|_| sent_on) else {
                 return Ok(answer);
@@ -133,10 +134,32 @@ impl Client {
         Err(FetchError::Redirect { url: shown(&first), why: "again and again" })
     }
 
-    async fn ask(&self, uri: &Uri, headers: &[(HeaderName, &str)]) -> Result<Answer, FetchError> {
+    /// Sends `body` to `url`. It is not sent on to anywhere else.
+    pub async fn post(&self, url: &str, media_type: &str, body: Vec<u8>) -> Result<Answer, FetchError> {
+        self.send(Method::POST, url, media_type, body).await
+    }
+
+    /// The same by another method.
+    pub async fn send(
+        &self,
+        method: Method,
+        url: &str,
+        media_type: &str,
+        body: Vec<u8>,
+    ) -> Result<Answer, FetchError> {
+        self.ask(method, &parse(url)?, &[(header::CONTENT_TYPE, media_type)], body.into()).await
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        uri: &Uri,
+        headers: &[(HeaderName, &str)],
+        body: Body,
+    ) -> Result<Answer, FetchError> {
         let origin = Origin::of(uri)?;
         let url = shown(uri);
-        let mut request = Request::builder().method(Method::GET).uri(uri).header(header::USER_AGENT, AGENT);
+        let mut request = Request::builder().method(method).uri(uri).header(header::USER_AGENT, AGENT);
         for (name, value) in headers {
             request = request.header(name, *value);
         }
@@ -144,7 +167,7 @@ impl Client {
             request = request.header(header::AUTHORIZATION, token.1.clone());
         }
         let failed = |why: String| FetchError::Connect { url: url.clone(), why };
-        let request = request.body(Body::empty()).map_err(|error| failed(error.to_string()))?;
+        let request = request.body(body).map_err(|error| failed(error.to_string()))?;
         let answer = tokio::time::timeout(QUIET, self.pool.request(request))
             .await
             .map_err(|_| FetchError::Stalled { url: url.clone(), seconds: QUIET.as_secs() })?

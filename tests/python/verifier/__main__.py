@@ -4,10 +4,11 @@ import hashlib
 import json
 import sys
 
-from . import basic, bundle, chunks, codec, ed25519, hello, log, node, oms, policy, receipt, statement, trust, weights, wire
+from steelyard.core import ed25519, log, statement, trust
+from . import basic, bundle, chunks, codec, hello, node, oms, policy, receipt, weights, wire
 from .basic import Refused, digest_of, given, need, timestamp
-from .envelope import Signed
-from .statement import Statement
+from steelyard.core.envelope import Signed
+from steelyard.core.statement import Statement
 
 
 def name(request):

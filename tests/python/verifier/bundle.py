@@ -2,13 +2,13 @@
 
 import re
 
-from . import log, statement
+from steelyard.core import log, statement
 from .basic import Refused, digest_of, given, is_digest, is_int, is_name, need, read_json, time_text, timestamp
 from .chunks import Map
-from .envelope import Signed
+from steelyard.core.envelope import Signed
 from .node import Node
 from .policy import Facts, refused_by
-from .statement import Statement, binds, may_have
+from steelyard.core.statement import Statement, binds, may_have
 from .weights import kind_of, safety
 
 BLOCK = 512

@@ -1,9 +1,9 @@
 """Document 05: the hello's bytes and its verdicts."""
 
 from .basic import Refused, given, need, timestamp
-from .envelope import Signed
-from .statement import Statement
-from .trust import Trust
+from steelyard.core.envelope import Signed
+from steelyard.core.statement import Statement
+from steelyard.core.trust import Trust
 
 NAMES = ["accepted", "not-pinned", "root-expired", "certificate-expired", "other-peer", "bad-signature", "malformed", "clock"]
 VERDICT_OF = {

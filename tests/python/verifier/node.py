@@ -4,11 +4,12 @@ import base64
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from . import log, wire
+from steelyard.core import log
+from . import wire
 from .basic import Refused, given, is_digest, need, timestamp
-from .envelope import Signed
-from .statement import Statement, binds, may_have
-from .trust import Trust
+from steelyard.core.envelope import Signed
+from steelyard.core.statement import Statement, binds, may_have
+from steelyard.core.trust import Trust
 
 MAX_ENTRIES = 1_048_576
 

@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from .basic import Refused, is_hex, need, read_json, unbase64
-from .envelope import PAYLOAD_TYPE, pae
-from .statement import ATTACHMENTS, check_path, check_paths
+from steelyard.core.envelope import PAYLOAD_TYPE, pae
+from steelyard.core.statement import ATTACHMENTS, check_path, check_paths
 
 LIMIT = 16_777_216
 MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"

@@ -3,11 +3,11 @@
 import json
 import unicodedata
 
-from . import ed25519
+from steelyard.core import ed25519
 from .basic import Refused, digest_of, given, is_digest, is_model, is_name, need, read_json, timestamp
-from .envelope import Signed
-from .statement import Statement
-from .trust import trusting
+from steelyard.core.envelope import Signed
+from steelyard.core.statement import Statement
+from steelyard.core.trust import trusting
 
 MAX_RECEIPT = 65_536
 KNOWN = "release model version request response engine sampling nation node issued leaseEnds critical".split()

@@ -15,7 +15,6 @@ use serde_json::Value;
 use super::serve::Interrupts;
 use crate::context::{Context, absolute};
 use crate::failure::{Exit, Failure};
-use crate::http;
 use crate::output::{self, DIM, paint};
 
 /// The file that marks a folder as a demo's: nothing else is ever removed.
@@ -112,7 +111,10 @@ impl Demo {
 /// Makes the folder; what an earlier demo left is removed, unless it still runs.
 async fn prepare(dir: &Path) -> Result<(), Failure> {
     if dir.join(MARK).is_file() {
-        if NAMES.iter().any(|name| http::connect_unix(&Layout::new(dir.join(name)).socket()).is_ok()) {
+        if NAMES
+            .iter()
+            .any(|name| node::client::http::connect_unix(&Layout::new(dir.join(name)).socket()).is_ok())
+        {
             return Err(Failure::new(Exit::Busy, format!("a demo is up already in {}", dir.display()))
                 .help("stop it with `steelyard demo --clean`, or name another folder with --dir"));
         }
@@ -131,11 +133,11 @@ async fn clean(dir: &Path) -> Result<(), Failure> {
     }
     for name in NAMES {
         let socket = Layout::new(dir.join(name)).socket();
-        if http::unix(&socket, hyper::Method::POST, "/v1/shutdown", Vec::new()).await.is_err() {
+        if node::client::http::unix(&socket, hyper::Method::POST, "/v1/shutdown", Vec::new()).await.is_err() {
             continue;
         }
         let started = std::time::Instant::now();
-        while http::connect_unix(&socket).is_ok() || still_holds(&dir.join(name)) {
+        while node::client::http::connect_unix(&socket).is_ok() || still_holds(&dir.join(name)) {
             if started.elapsed() > STOP {
                 return Err(Failure::new(Exit::Busy, format!("the node of {name} does not stop"))
                     .help(format!("look at {}", dir.join(format!("{name}.log")).display())));

@@ -17,9 +17,9 @@ use tokio::time::Instant;
 use super::super::Api;
 use super::super::server::{MIN_PIECE, Outlet, PIECE};
 use super::super::stream::blocking;
+use super::super::verdict::Verdict;
 use super::pulls::Running;
 use super::refusal::Refusal;
-use super::verdict::Verdict;
 use crate::node::PullError;
 use crate::transfer::Outside;
 
@@ -167,7 +167,7 @@ impl Reading {
             return Ok(());
         }
         let api = &self.source.api;
-        match api.hub().verdicts.of(api, self.source.release).await {
+        match api.verdicts().of(api, self.source.release).await {
             Ok(Verdict::Given(_)) => {
                 self.generation = generation;
                 Ok(())

@@ -1,15 +1,11 @@
 //! Who asks: an address, perhaps a token. Everything of this interface takes a [`Caller`] first.
 
-use std::time::Instant;
-
 use axum::extract::FromRequestParts;
 use axum::http::header;
 use axum::http::request::Parts;
-use registry::Timestamp;
 
 use super::super::server::{Client, Outlet};
 use super::super::{Access, Api};
-use super::rate::{WRONG_TOKEN, Who};
 use super::refusal::Refusal;
 use super::text;
 use crate::tokens::Bearer;
@@ -58,26 +54,12 @@ impl FromRequestParts<Api> for Caller {
         let query = text::pairs(parts.uri.query().unwrap_or_default());
         let outlet = client.map(|client| client.outlet.clone());
         let mut caller = Self { bearer: None, outlet, origin: origin(parts), query };
-        let (hub, now) = (api.hub(), Instant::now());
-        let settings = &api.node().config().hub;
-        if let Some(client) = client {
-            hub.rates.take(Who::at(client.address), 1.0, now).map_err(Refusal::TooMany)?;
-        }
-        if let Some(value) = parts.headers.get(header::AUTHORIZATION) {
-            let shown = value.to_str().ok().and_then(|value| value.split_once(' '));
-            let token = shown.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-            let bearer = token.and_then(|(_, token)| hub.tokens.bearer(token.trim(), Timestamp::now()));
-            let Some(bearer) = bearer else {
-                if let Some(client) = client {
-                    hub.rates.take(Who::at(client.address), WRONG_TOKEN, now).map_err(Refusal::TooMany)?;
-                }
-                return Err(Refusal::BadToken);
-            };
-            hub.rates.take(Who::Token(bearer.id.clone()), 1.0, now).map_err(Refusal::TooMany)?;
-            caller.bearer = Some(bearer);
-        }
+        let (address, shown) =
+            (client.map(|client| client.address), parts.headers.get(header::AUTHORIZATION));
+        caller.bearer = api.hub().recognise(address, shown)?;
         // Whoever opens the socket is the operator.
-        if caller.bearer.is_none() && !settings.anonymous && api.access() == Access::Public {
+        let anonymous = api.node().config().hub.anonymous;
+        if caller.bearer.is_none() && !anonymous && api.access() == Access::Public {
             return Err(Refusal::NeedsToken);
         }
         Ok(caller)

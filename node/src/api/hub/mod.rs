@@ -16,9 +16,10 @@ mod names;
 mod pulls;
 mod rate;
 mod refusal;
-mod text;
+pub(crate) mod text;
 mod tree;
-mod verdict;
+mod unwelcome;
+mod warned;
 mod who;
 
 use std::path::PathBuf;
@@ -29,6 +30,8 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 use registry::{Digest, Model, Reference};
 
+pub(super) use self::names::commit;
+pub(super) use self::unwelcome::Unwelcome;
 pub(super) use self::who::unknown;
 
 use self::caller::Caller;
@@ -36,9 +39,10 @@ use self::names::{Catalogue, Meaning, Names};
 use self::pulls::Pulls;
 use self::rate::Rates;
 use self::refusal::Refusal;
-use self::verdict::{Known, Verdict, Verdicts};
+use self::warned::Warned;
 use super::Api;
 use super::stream::blocking;
+use super::verdict::{Known, Verdict};
 use crate::tokens::Tokens;
 
 /// Largest body of a question about paths: as many as a question may name, of ordinary length.
@@ -50,7 +54,7 @@ pub(super) struct Hub {
     pub(super) tokens: Tokens,
     rates: Rates,
     catalogue: Catalogue,
-    verdicts: Verdicts,
+    warned: Warned,
     pulls: Pulls,
 }
 
@@ -61,7 +65,7 @@ impl Hub {
             tokens: Tokens::load(tokens),
             rates: Rates::new(per_minute),
             catalogue: Catalogue::default(),
-            verdicts: Verdicts::default(),
+            warned: Warned::default(),
             pulls: Pulls::default(),
         }
     }
@@ -162,8 +166,8 @@ async fn find(
 ) -> Result<Found, Refusal> {
     let (model, names) = names_of(api, caller, nation, name).await?;
     let digest = meaning(api, &model, &names, revision).await?;
-    let warnings = api.hub().verdicts.warnings(api, &model, &names).await?;
-    match api.hub().verdicts.of(api, digest).await? {
+    let warnings = api.hub().warned.of(api, &model, &names).await?;
+    match api.verdicts().of(api, digest).await? {
         Verdict::Given(known) => Ok(Found { known, names, warnings }),
         Verdict::Hidden => Err(caller.no_model(format!("{model} is not for those who read here"))),
         Verdict::Recalled(warning) => Err(Refusal::Recalled { warning }),

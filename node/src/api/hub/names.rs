@@ -17,7 +17,7 @@ const SHORTEST: usize = 7;
 pub(super) const MAIN: &str = "main";
 
 /// The commit that a release is.
-pub(super) fn commit(release: &Digest) -> String {
+pub(in super::super) fn commit(release: &Digest) -> String {
     let mut hex = release.to_hex();
     hex.truncate(COMMIT);
     hex

@@ -46,7 +46,7 @@ impl Ending {
             running.remove(&self.release);
         }
         drop(running);
-        self.api.hub().verdicts.forget(&self.release);
+        self.api.verdicts().forget(&self.release);
     }
 }
 

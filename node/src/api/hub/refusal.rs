@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use super::text::header_safe;
+use super::unwelcome::Unwelcome;
 use crate::error::{Code, Problem};
 use crate::node::PullError;
 
@@ -123,6 +124,15 @@ impl IntoResponse for Refusal {
         }
         self.more(headers);
         response
+    }
+}
+
+impl From<Unwelcome> for Refusal {
+    fn from(why: Unwelcome) -> Self {
+        match why {
+            Unwelcome::TooMany(seconds) => Self::TooMany(seconds),
+            Unwelcome::BadToken => Self::BadToken,
+        }
     }
 }
 

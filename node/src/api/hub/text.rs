@@ -1,10 +1,10 @@
 //! Queries and forms, as the hub's clients write them: names may repeat, so they are read into pairs.
 
 /// Most pairs of one query or form: the hub's own limit of paths for one question.
-pub(super) const MAX_PAIRS: usize = 1024;
+pub(crate) const MAX_PAIRS: usize = 1024;
 
 /// The pairs of `name=value&…`, decoded. What is more than [`MAX_PAIRS`] is passed over.
-pub(super) fn pairs(text: &str) -> Vec<(String, String)> {
+pub(crate) fn pairs(text: &str) -> Vec<(String, String)> {
     let pair = |part: &str| {
         let (name, value) = part.split_once('=').unwrap_or((part, ""));
         // `expand[]=sha` is another way to write `expand=sha`.
@@ -15,7 +15,7 @@ pub(super) fn pairs(text: &str) -> Vec<(String, String)> {
 }
 
 /// The first value of `name`.
-pub(super) fn first<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
+pub(crate) fn first<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
     pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
 }
 
@@ -45,7 +45,7 @@ fn decode(text: &str) -> String {
 }
 
 /// `text` as a value in a query, or as one segment of a path.
-pub(super) fn encode(text: &str) -> String {
+pub(crate) fn encode(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

@@ -15,12 +15,12 @@ use sha1::Digest as _;
 
 use super::super::Api;
 use super::super::guard::{Path, Raw};
+use super::super::verdict::Known;
 use super::caller::Caller;
 use super::info::{moment, next_page};
 use super::names::COMMIT;
 use super::refusal::Refusal;
 use super::text::{self, encode};
-use super::verdict::Known;
 use super::{Found, find};
 use crate::error::Problem;
 

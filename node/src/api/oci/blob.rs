@@ -12,9 +12,10 @@ use futures::stream;
 use registry::Digest;
 use registry::store::Store;
 
+use super::super::verdict;
 use super::error::OciError;
 use super::object::{Content, Object};
-use super::{Asked, Desk, door};
+use super::{Asked, Desk};
 
 /// Bytes read from a file at a time. Each connection holds one such piece, so that 200 of them hold 50 MiB.
 const PIECE: u64 = 256 * 1024;
@@ -154,9 +155,7 @@ impl Source {
     fn piece(mut self, at: u64, len: u64) -> io::Result<(Bytes, Self)> {
         let seq = self.store.last_seq();
         if let Some(release) = self.release.filter(|_| seq != self.seq) {
-            let recall = registry::admit::binding_recall(&self.store, &release).map_err(io::Error::other)?;
-            if let Some((_, recall)) = recall {
-                let why = door::recalled(&recall);
+            if let Some(why) = verdict::recalled(&self.store, &release).map_err(io::Error::other)? {
                 tracing::info!(%release, %why, "a download was cut off");
                 return Err(io::Error::other(why));
             }

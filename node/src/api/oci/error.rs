@@ -8,10 +8,13 @@ use axum::response::{IntoResponse, Response};
 use registry::store::StoreError;
 use serde_json::json;
 
+use super::super::hub::Unwelcome;
 use crate::error::Problem;
 
-/// How long a client that asks too much should wait, in seconds.
-const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+/// How long a client for whom there is no place should wait, in seconds.
+const RETRY_AFTER: u64 = 1;
+/// How a client shows a token. `Basic` is what every container tool has, and needs no server that exchanges passwords.
+const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"steelyard\"");
 
 /// The codes of the distribution specification that are used here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +25,7 @@ pub(super) enum Code {
     ManifestUnknown,
     BlobUnknown,
     DigestInvalid,
+    Unauthorized,
     Denied,
     Unsupported,
     TooManyRequests,
@@ -39,6 +43,7 @@ impl Code {
             Self::ManifestUnknown => "MANIFEST_UNKNOWN",
             Self::BlobUnknown => "BLOB_UNKNOWN",
             Self::DigestInvalid => "DIGEST_INVALID",
+            Self::Unauthorized => "UNAUTHORIZED",
             Self::Denied => "DENIED",
             Self::Unsupported => "UNSUPPORTED",
             Self::TooManyRequests => "TOOMANYREQUESTS",
@@ -54,6 +59,7 @@ impl Code {
             | Self::DigestInvalid
             | Self::PaginationNumberInvalid => StatusCode::BAD_REQUEST,
             Self::NameUnknown | Self::ManifestUnknown | Self::BlobUnknown => StatusCode::NOT_FOUND,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Denied => StatusCode::FORBIDDEN,
             Self::Unsupported => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
@@ -68,11 +74,13 @@ impl Code {
 pub(super) struct OciError {
     pub(super) code: Code,
     pub(super) message: String,
+    /// Seconds after which a client that asked too much comes again.
+    pub(super) retry_after: u64,
 }
 
 impl OciError {
     pub(super) fn new(code: Code, message: impl fmt::Display) -> Self {
-        Self { code, message: message.to_string() }
+        Self { code, message: message.to_string(), retry_after: RETRY_AFTER }
     }
 
     /// Pushing, deleting, and whatever else writes.
@@ -91,6 +99,20 @@ impl From<StoreError> for OciError {
     }
 }
 
+impl From<Unwelcome> for OciError {
+    fn from(why: Unwelcome) -> Self {
+        match why {
+            Unwelcome::TooMany(seconds) => {
+                let message = format!("too many requests; try again in {seconds} s");
+                Self { retry_after: seconds, ..Self::new(Code::TooManyRequests, message) }
+            }
+            Unwelcome::BadToken => {
+                Self::new(Code::Unauthorized, "this token is wrong, has ended or was revoked")
+            }
+        }
+    }
+}
+
 impl From<Problem> for OciError {
     fn from(problem: Problem) -> Self {
         Self::new(Code::Unknown, problem.detail)
@@ -101,8 +123,15 @@ impl IntoResponse for OciError {
     fn into_response(self) -> Response {
         let body = json!({ "errors": [{ "code": self.code.as_str(), "message": self.message }] });
         let mut response = (self.code.status(), Json(body)).into_response();
-        if self.code == Code::TooManyRequests {
-            response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+        let headers = response.headers_mut();
+        match self.code {
+            Code::TooManyRequests => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(self.retry_after));
+            }
+            Code::Unauthorized => {
+                headers.insert(header::WWW_AUTHENTICATE, CHALLENGE);
+            }
+            _ => {}
         }
         response
     }

@@ -221,19 +221,19 @@ fn kept(desk: &Desk, model: &Model, digest: &Sha256) -> Result<Option<Object>, O
         if desk.known_release(model, release).is_err() {
             return Ok(None);
         }
-        desk.oci.doors.enter(&desk.store, release)?;
+        desk.enter(release)?;
     }
     Ok(Some(object))
 }
 
 /// Gathers the evidence about a release, keeps it for those who ask for it by digest, and lists it.
 fn gather_kept(desk: &Desk, model: &Model, digest: &Digest) -> Result<Vec<Descriptor>, OciError> {
-    let release = desk.oci.doors.enter(&desk.store, digest)?;
+    let known = desk.enter(digest)?;
     let Ok(_turn) = desk.oci.shown.gathering.try_lock() else {
         let message = "evidence is being gathered for another client; ask again in a moment";
         return Err(OciError::new(Code::TooManyRequests, message));
     };
-    let mut artifacts = gather(desk, model, digest, &release)?;
+    let mut artifacts = gather(desk, model, digest, &known.release)?;
     if artifacts.len() > MAX_REFERRERS {
         tracing::warn!(%digest, count = artifacts.len(), "more evidence than a list names");
         artifacts.truncate(MAX_REFERRERS);

@@ -13,11 +13,10 @@
 //! for Docker's manifest alone, in the form that Ollama reads. Nothing is copied or kept for that: a manifest follows from the
 //! release's statement alone, so that every node presents the same bytes under the same digest (`docs/oci.md`).
 //!
-//! Every answer passes the door (`door.rs`): what is not releasable to whoever reads is not known here, what is recalled or
+//! Every answer passes the verdict that the hub's interface rests on (`api/verdict.rs`): what is not releasable to whoever reads is not known here, what is recalled or
 //! refused is told with the reason, and only what a worker would be given is given.
 
 mod blob;
-mod door;
 mod error;
 mod evidence;
 mod kind;
@@ -34,16 +33,18 @@ use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
-use registry::Model;
 use registry::digest::Sha256;
 use registry::reference::{Name, Nation};
+use registry::statement::Release;
 use registry::store::Store;
+use registry::{Digest, Model};
 
-use self::door::Doors;
 use self::error::{Code, OciError};
 use self::evidence::Shown;
 use self::shelf::Shelf;
+use super::server::Client;
 use super::stream::blocking;
+use super::verdict::{Known, Verdict};
 use super::{Access, Api};
 
 /// Longest path behind `/v2/`: a repository's name, a word and a digest or tag.
@@ -56,7 +57,6 @@ const VERSION: (&str, HeaderValue) =
 #[derive(Default)]
 pub(super) struct Oci {
     shelf: Shelf,
-    doors: Doors,
     shown: Shown,
 }
 
@@ -70,6 +70,7 @@ pub(super) fn router() -> Router<Api> {
 
 /// Who asks, and of what: everything that a route's blocking part needs.
 struct Desk {
+    api: Api,
     store: Store,
     access: Access,
     oci: Arc<Oci>,
@@ -114,11 +115,25 @@ fn parse(path: &str) -> Wanted<'_> {
     }
 }
 
-async fn answer_root(method: Method) -> Response {
-    if !matches!(method, Method::GET | Method::HEAD) {
+async fn answer_root(State(api): State<Api>, request: Request) -> Response {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return finish(Err(OciError::read_only()));
     }
+    if let Err(refused) = admitted(&api, &request) {
+        return finish(Err(refused));
+    }
     finish(Ok(([(header::CONTENT_TYPE, "application/json")], "{}").into_response()))
+}
+
+/// Whether whoever asks is answered at all: the rules of the hub's interface, with its tokens.
+fn admitted(api: &Api, request: &Request) -> Result<(), OciError> {
+    let address = request.extensions().get::<Client>().map(|client| client.address);
+    let bearer = api.hub().recognise(address, request.headers().get(header::AUTHORIZATION))?;
+    if bearer.is_none() && !api.node().config().hub.anonymous && api.access() == Access::Public {
+        let why = "this node gives models only to those who show a token; ask its operator for one, and log in with it as the password";
+        return Err(OciError::new(Code::Unauthorized, why));
+    }
+    Ok(())
 }
 
 async fn answer(
@@ -140,6 +155,7 @@ async fn respond(
     path: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Response, OciError> {
+    admitted(api, &request)?;
     let invalid = |why: &str| OciError::new(Code::NameInvalid, why);
     let Path(path) = path.map_err(|_| invalid("the path is not UTF-8"))?;
     if path.len() > MAX_PATH {
@@ -153,12 +169,28 @@ async fn respond(
         headers: request.headers().clone(),
         uri: request.uri().clone(),
     };
-    let desk = Desk { store: api.store().clone(), access: api.access(), oci: api.oci() };
+    let desk = Desk { api: api.clone(), store: api.store().clone(), access: api.access(), oci: api.oci() };
     // One thread off the reactor finds out everything; a body that is long is read piece by piece as it is sent.
     blocking(move || Ok(desk.answer(&path, &asked))).await?
 }
 
 impl Desk {
+    /// The release, if whoever reads may have it, which is known to be releasable to that one.
+    fn enter(&self, release: &Digest) -> Result<Arc<Known>, OciError> {
+        match self.api.verdicts().of_blocking(&self.api, *release)? {
+            Verdict::Given(known) if known.whole => Ok(known),
+            Verdict::Given(known) => {
+                let Release { model, version, .. } = &known.release;
+                let why = format!(
+                    "{model}@{version} is not whole here; the node's operator can `steelyard pull` it"
+                );
+                Err(OciError::new(Code::ManifestUnknown, why))
+            }
+            Verdict::Hidden => Err(OciError::new(Code::ManifestUnknown, "the release is not known here")),
+            Verdict::Recalled(why) | Verdict::Refused(why) => Err(OciError::new(Code::Denied, why)),
+        }
+    }
+
     fn answer(&self, path: &str, asked: &Asked) -> Result<Response, OciError> {
         match parse(path) {
             Wanted::Catalog => list::catalog(self, asked),

@@ -1,7 +1,5 @@
 //! From a tag or a digest to the bytes that it names.
 
-use std::sync::Arc;
-
 use axum::body::Bytes;
 use axum::http::{HeaderMap, header};
 use registry::digest::Sha256;
@@ -159,11 +157,12 @@ impl Desk {
     }
 
     fn present(&self, digest: &Digest, headers: &HeaderMap) -> Result<Object, OciError> {
-        let release = self.oci.doors.enter(&self.store, digest)?;
+        let known = self.enter(digest)?;
+        let release = &known.release;
         if !wants_ollama(headers) {
-            return Ok(Object::manifest(digest, present::modelpack(digest, &release)));
+            return Ok(Object::manifest(digest, present::modelpack(digest, release)));
         }
-        let it = present::ollama(&release).map_err(|why| {
+        let it = present::ollama(release).map_err(|why| {
             let message =
                 format!("this release has no manifest in Docker's form: {why}; accept {OCI_MANIFEST}");
             OciError::new(Code::ManifestUnknown, message)
@@ -180,9 +179,9 @@ impl Desk {
     ) -> Result<Object, OciError> {
         let mut refused = None;
         for (entry, part) in self.holders(model, digest)? {
-            match self.oci.doors.enter(&self.store, &entry.release) {
-                Ok(release) => {
-                    if let Some(object) = self.part(&entry, &release, part)? {
+            match self.enter(&entry.release) {
+                Ok(known) => {
+                    if let Some(object) = self.part(&entry, &known.release, part)? {
                         return Ok(object);
                     }
                 }
@@ -206,7 +205,7 @@ impl Desk {
         }
     }
 
-    fn part(&self, entry: &Entry, release: &Arc<Release>, part: Part) -> Result<Option<Object>, OciError> {
+    fn part(&self, entry: &Entry, release: &Release, part: Part) -> Result<Option<Object>, OciError> {
         let digest = &entry.release;
         Ok(match part {
             Part::Manifest => Some(Object::manifest(digest, present::modelpack(digest, release))),

@@ -168,6 +168,8 @@ pub struct AttestationEntry {
 pub struct Evidence {
     /// The release's digest.
     pub release: Digest,
+    /// When this was gathered, by the node's clock; nobody signs it.
+    pub made: Timestamp,
     /// DSSE envelopes, with what they are.
     pub statements: Vec<SignedEntry>,
 }
@@ -183,6 +185,9 @@ pub struct SignedEntry {
     pub nation: Nation,
     /// The array of DSSE envelopes.
     pub envelopes: Value,
+    /// Its place in its nation's log with the checkpoint and who witnessed it, a C2SP tlog-proof, where it is known here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<String>,
 }
 
 /// `GET /v1/resolve?ref=`.

@@ -4,20 +4,22 @@ use bytes::Bytes;
 use futures::Stream;
 use futures::StreamExt;
 
-use crate::failure::{Exit, Failure};
+use super::ClientError;
 
 /// Largest single event: a transfer with many peers, a draft of very many files.
 const MAX_EVENT: usize = 64 * 1024 * 1024;
 
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Event {
-    pub(crate) name: String,
-    pub(crate) data: String,
+pub struct Event {
+    /// What kind of event it is.
+    pub name: String,
+    /// Its data, JSON here.
+    pub data: String,
 }
 
 /// Reads events from pieces of bytes.
-pub(crate) struct Reader<S> {
+pub struct Reader<S> {
     pieces: S,
     buffer: Vec<u8>,
     /// Bytes of the buffer known to hold no line end.
@@ -27,8 +29,9 @@ pub(crate) struct Reader<S> {
     ended: bool,
 }
 
-impl<S: Stream<Item = Result<Bytes, Failure>> + Unpin> Reader<S> {
-    pub(crate) fn new(pieces: S) -> Self {
+impl<S: Stream<Item = Result<Bytes, ClientError>> + Unpin> Reader<S> {
+    /// Over a body's pieces.
+    pub fn new(pieces: S) -> Self {
         Self {
             pieces,
             buffer: Vec::new(),
@@ -40,7 +43,7 @@ impl<S: Stream<Item = Result<Bytes, Failure>> + Unpin> Reader<S> {
     }
 
     /// The next event; `None` at the end.
-    pub(crate) async fn next(&mut self) -> Result<Option<Event>, Failure> {
+    pub async fn next(&mut self) -> Result<Option<Event>, ClientError> {
         loop {
             while let Some(line) = self.line() {
                 if let Some(event) = self.take(&line) {
@@ -51,10 +54,7 @@ impl<S: Stream<Item = Result<Bytes, Failure>> + Unpin> Reader<S> {
                 return Ok(None);
             }
             if self.buffer.len() + self.data.len() > MAX_EVENT {
-                return Err(Failure::new(
-                    Exit::Other,
-                    format!("an event is over the limit of {MAX_EVENT} bytes"),
-                ));
+                return Err(ClientError::TooLarge(MAX_EVENT));
             }
             match self.pieces.next().await {
                 Some(piece) => self.buffer.extend_from_slice(&piece?),

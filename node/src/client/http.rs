@@ -1,21 +1,22 @@
-//! One HTTP/1.1 request over a Unix socket or TCP.
+//! One HTTP/1.1 request over a Unix socket or TCP, and its answer.
 
 use std::path::Path;
 use std::time::Duration;
 
+use axum::body::Body as Whole;
 use bytes::Bytes;
-use futures::{Stream, StreamExt};
-use http_body_util::{BodyExt, BodyStream, Full};
+use futures::{Stream, StreamExt, stream};
 use hyper::body::Body;
 use hyper::client::conn::http1;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use node::error::Problem;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::failure::{Exit, Failure};
+use super::ClientError;
+use crate::error::Problem;
+use crate::fetch_http;
 
 /// Largest answer read whole: every release of a large federation.
 const MAX_ANSWER: usize = 256 * 1024 * 1024;
@@ -23,98 +24,103 @@ const MAX_ANSWER: usize = 256 * 1024 * 1024;
 const CONNECT: Duration = Duration::from_secs(5);
 
 /// An answer whose body is read piece by piece.
-pub(crate) type Pieces = std::pin::Pin<Box<dyn Stream<Item = Result<Bytes, Failure>> + Send>>;
+pub type Pieces = std::pin::Pin<Box<dyn Stream<Item = Result<Bytes, ClientError>> + Send>>;
 
 /// An answer.
-pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
-    pub(crate) pieces: Pieces,
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// The body.
+    pub pieces: Pieces,
 }
 
 impl Answer {
     /// Takes over a response of any kind of body.
-    pub(crate) fn new<B>(response: Response<B>) -> Self
+    pub fn new<B>(response: Response<B>) -> Self
     where
         B: Body<Data = Bytes> + Send + 'static,
-        B::Error: std::fmt::Display + Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let status = response.status();
-        let pieces = BodyStream::new(response.into_body()).filter_map(|frame| async move {
-            match frame {
-                Ok(frame) => frame.into_data().ok().map(Ok),
-                Err(error) => {
-                    Some(Err(Failure::new(Exit::Network, format!("the answer broke off: {error}"))))
-                }
+        let pieces = Whole::new(response.into_body()).into_data_stream();
+        let pieces = pieces.map(|piece| piece.map_err(|error| ClientError::Broken(error.to_string())));
+        Self { status, pieces: Box::pin(pieces) }
+    }
+
+    /// Takes over an answer of a server somewhere.
+    pub(super) fn fetched(answer: fetch_http::Answer) -> Self {
+        let status = answer.status;
+        let pieces = stream::unfold(Some(answer), |answer| async move {
+            let mut answer = answer?;
+            match answer.next().await {
+                Ok(Some(piece)) => Some((Ok(piece), Some(answer))),
+                Ok(None) => None,
+                // Nothing follows what broke off.
+                Err(error) => Some((Err(error.into()), None)),
             }
         });
         Self { status, pieces: Box::pin(pieces) }
     }
 
     /// The whole body, bounded.
-    pub(crate) async fn bytes(mut self) -> Result<Vec<u8>, Failure> {
+    pub async fn bytes(mut self) -> Result<Vec<u8>, ClientError> {
         let mut body = Vec::new();
         while let Some(piece) = self.pieces.next().await {
             body.extend_from_slice(&piece?);
             if body.len() > MAX_ANSWER {
-                return Err(Failure::new(Exit::Other, format!("the answer is over {MAX_ANSWER} bytes")));
+                return Err(ClientError::TooLarge(MAX_ANSWER));
             }
         }
         Ok(body)
     }
 
     /// The body as JSON, or the problem that it holds.
-    pub(crate) async fn json<T: DeserializeOwned>(self) -> Result<T, Failure> {
+    pub async fn json<T: DeserializeOwned>(self) -> Result<T, ClientError> {
         let body = self.good().await?.bytes().await?;
-        serde_json::from_slice(&body).map_err(|error| {
-            Failure::new(Exit::Other, format!("the node's answer is not understood: {error}"))
-                .help("is the node another version of steelyard? `steelyard status` shows it")
-        })
+        serde_json::from_slice(&body).map_err(ClientError::Malformed)
     }
 
     /// The answer itself when it is a good one, else the problem that it holds.
-    pub(crate) async fn good(self) -> Result<Self, Failure> {
+    pub async fn good(self) -> Result<Self, ClientError> {
         if self.status.is_success() {
             return Ok(self);
         }
         let status = self.status;
         let body = self.bytes().await?;
         Err(match serde_json::from_slice::<Problem>(&body) {
-            Ok(problem) => problem.into(),
-            Err(_) => Failure::new(Exit::Other, format!("the node answered {status}")),
+            Ok(problem) => ClientError::Problem(Box::new(problem)),
+            Err(_) => ClientError::Status(status.as_u16()),
         })
     }
 }
 
 /// Sends one request over a Unix socket.
-pub(crate) async fn unix(
-    socket: &Path,
-    method: Method,
-    path: &str,
-    body: Vec<u8>,
-) -> Result<Answer, Failure> {
-    let stream = connect_unix(socket).map_err(|error| {
-        Failure::new(Exit::Network, format!("the node at {} does not answer: {error}", socket.display()))
+pub async fn unix(socket: &Path, method: Method, path: &str, body: Vec<u8>) -> Result<Answer, ClientError> {
+    let stream = connect_unix(socket).map_err(|error| ClientError::Connect {
+        what: format!("the node at {}", socket.display()),
+        why: error.to_string(),
     })?;
     send(stream, "localhost", method, path, body).await
 }
 
 /// Opens a Unix socket, however long its path is.
-pub(crate) fn connect_unix(socket: &Path) -> std::io::Result<UnixStream> {
+pub fn connect_unix(socket: &Path) -> std::io::Result<UnixStream> {
     let stream =
-        node::api::server::with_short_path(socket, |short| std::os::unix::net::UnixStream::connect(short))?;
+        crate::api::server::with_short_path(socket, |short| std::os::unix::net::UnixStream::connect(short))?;
     stream.set_nonblocking(true)?;
     UnixStream::from_std(stream)
 }
 
 /// Sends one request over TCP.
-pub(crate) async fn tcp(
+pub async fn tcp(
     address: std::net::SocketAddr,
     method: Method,
     path: &str,
     body: Vec<u8>,
-) -> Result<Answer, Failure> {
-    let refused = |error: &dyn std::fmt::Display| {
-        Failure::new(Exit::Network, format!("{address} does not answer: {error}"))
+) -> Result<Answer, ClientError> {
+    let refused = |error: &dyn std::fmt::Display| ClientError::Connect {
+        what: address.to_string(),
+        why: error.to_string(),
     };
     let stream = tokio::time::timeout(CONNECT, TcpStream::connect(address))
         .await
@@ -124,11 +130,17 @@ pub(crate) async fn tcp(
     send(stream, &address.to_string(), method, path, body).await
 }
 
-async fn send<S>(stream: S, host: &str, method: Method, path: &str, body: Vec<u8>) -> Result<Answer, Failure>
+async fn send<S>(
+    stream: S,
+    host: &str,
+    method: Method,
+    path: &str,
+    body: Vec<u8>,
+) -> Result<Answer, ClientError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let broken = |error: hyper::Error| Failure::new(Exit::Network, format!("the connection broke: {error}"));
+    let broken = |error: hyper::Error| ClientError::Broken(error.to_string());
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     // Ends with the answer, or when the answer is dropped.
     tokio::spawn(async move {
@@ -141,7 +153,7 @@ where
         .uri(path)
         .header("host", host)
         .header("content-type", "application/json")
-        .body(Full::new(Bytes::from(body)).boxed())
-        .map_err(anyhow::Error::from)?;
+        .body(Whole::from(body))
+        .map_err(|error| ClientError::Broken(error.to_string()))?;
     Ok(Answer::new(sender.send_request(request).await.map_err(broken)?))
 }
