@@ -95,7 +95,7 @@ pub(crate) async fn unix(
     let stream = connect_unix(socket).map_err(|error| {
         Failure::new(Exit::Network, format!("the node at {} does not answer: {error}", socket.display()))
     })?;
-    send(stream, "localhost", method, path, body).await
+    send(stream, "localhost", method, path, body, None).await
 }
 
 /// Opens a Unix socket, however long its path is.
@@ -106,12 +106,13 @@ pub(crate) fn connect_unix(socket: &Path) -> std::io::Result<UnixStream> {
     UnixStream::from_std(stream)
 }
 
-/// Sends one request over TCP.
+/// Sends one request over TCP, with a bearer's key where there is one.
 pub(crate) async fn tcp(
     address: std::net::SocketAddr,
     method: Method,
     path: &str,
     body: Vec<u8>,
+    key: Option<&str>,
 ) -> Result<Answer, Failure> {
     let refused = |error: &dyn std::fmt::Display| {
         Failure::new(Exit::Network, format!("{address} does not answer: {error}"))
@@ -121,10 +122,17 @@ pub(crate) async fn tcp(
         .map_err(|error| refused(&error))?
         .map_err(|error| refused(&error))?;
     let _ = stream.set_nodelay(true);
-    send(stream, &address.to_string(), method, path, body).await
+    send(stream, &address.to_string(), method, path, body, key).await
 }
 
-async fn send<S>(stream: S, host: &str, method: Method, path: &str, body: Vec<u8>) -> Result<Answer, Failure>
+async fn send<S>(
+    stream: S,
+    host: &str,
+    method: Method,
+    path: &str,
+    body: Vec<u8>,
+    key: Option<&str>,
+) -> Result<Answer, Failure>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -136,12 +144,19 @@ where
             tracing::debug!(%error, "a connection ended early");
         }
     });
-    let request = Request::builder()
+    let mut request = Request::builder()
         .method(method)
         .uri(path)
         .header("host", host)
-        .header("content-type", "application/json")
-        .body(Full::new(Bytes::from(body)).boxed())
-        .map_err(anyhow::Error::from)?;
+        .header("content-type", "application/json");
+    if let Some(key) = key {
+        let bearer = hyper::header::HeaderValue::from_str(&format!("Bearer {key}"));
+        let mut bearer =
+            bearer.map_err(|_| Failure::usage("the key file holds more than one line of text"))?;
+        // Not shown by whatever prints headers.
+        bearer.set_sensitive(true);
+        request = request.header(hyper::header::AUTHORIZATION, bearer);
+    }
+    let request = request.body(Full::new(Bytes::from(body)).boxed()).map_err(anyhow::Error::from)?;
     Ok(Answer::new(sender.send_request(request).await.map_err(broken)?))
 }

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use registry::admitted::Admitted;
-use registry::serving::{Access, FailCode, Launch, Proving, Report};
+use registry::serving::{Access, EngineName, FailCode, Launch, Proving, Report, Vllm};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -18,11 +18,12 @@ use crate::engine::{self, EngineError, Failure, Plan, Queue, Running};
 use crate::gate::{self, GateError, rehash, writers};
 use crate::halt::{Cause, Halt};
 use crate::lease::Leash;
-use crate::openai::{App, Identity};
+use crate::openai::{App, Identity, Upstream};
 use crate::receipts::Receipts;
 use crate::report::Reporter;
 use crate::sealed::{self, SealError};
 use crate::server::Server;
+use crate::vllm::{self, Enclosed, Shown};
 use launch::{Begun, Shelf};
 use orders::Desk;
 
@@ -89,7 +90,13 @@ fn begin(reporter: &Reporter) -> Result<EngineThread, WorkerError> {
     let mut keep = begun.shelf.all();
     keep.push(begun.listener.as_fd());
     sealed::close_others(&keep).map_err(WorkerError::protocol)?;
-    let walls = sealed::seal(&begun.shelf.blobs(), &begun.launch.allow_missing)?;
+    sealed::limit_computing_threads(engine::threads(&begun.launch.options));
+    let vllm = vllm::for_launch(&begun.launch).map_err(EngineError::Unsupported)?;
+    let missing = &begun.launch.allow_missing;
+    let walls = match &vllm {
+        None => sealed::seal(&begun.shelf.blobs(), missing)?,
+        Some(_) => sealed::enclose(missing)?,
+    };
     reporter.send(&Report::Sealed { kernel: walls.kernel, walls: walls.walls });
     // Before anything else is done: the time runs from when the node wrote it.
     if let Some(end) = begun.launch.lease {
@@ -107,7 +114,7 @@ fn begin(reporter: &Reporter) -> Result<EngineThread, WorkerError> {
         .build()
         .map_err(|error| WorkerError::Protocol(format!("no runtime: {error}")))?;
     let Begun { launch, shelf, listener, .. } = begun;
-    let work = Work { launch, shelf, listener, access: changes, proofs, receipts };
+    let work = Work { launch, shelf, listener, access: changes, proofs, receipts, vllm };
     let result = runtime.block_on(run(work, &halt, &leash, reporter));
     runtime.shutdown_background();
     result
@@ -130,15 +137,23 @@ struct Work {
     access: watch::Receiver<Access>,
     proofs: mpsc::Receiver<Proving>,
     receipts: Receipts,
+    /// The engine, where it is another process.
+    vllm: Option<Vllm>,
 }
 
 type EngineThread = JoinHandle<Result<(), EngineError>>;
 
 /// What loading leaves behind.
 struct Loaded {
-    running: Running,
+    ready: Ready,
     verify: Duration,
     load: Duration,
+}
+
+/// What answers requests.
+enum Ready {
+    Embedded(Running),
+    Beside(Enclosed),
 }
 
 async fn run(
@@ -147,7 +162,7 @@ async fn run(
     leash: &Leash,
     reporter: &Reporter,
 ) -> Result<EngineThread, WorkerError> {
-    let Work { launch, shelf, listener, mut access, proofs, receipts } = work;
+    let Work { launch, shelf, listener, mut access, proofs, receipts, vllm } = work;
     let Launch { admitted, options, rehash, .. } = launch;
     // The one place where a hand-off is trusted: it came over the pipe that this process inherited from the
     // node.
@@ -163,15 +178,15 @@ async fn run(
             keeper.admit(access.borrow_and_update().clone());
         }
     });
-    let server =
-        Server::on(listener, receipts.around(app.clone().router())).map_err(WorkerError::protocol)?;
+    let routes = if vllm.is_some() { app.clone().proxy() } else { app.clone().router() };
+    let server = Server::on(listener, receipts.around(routes)).map_err(WorkerError::protocol)?;
     tokio::spawn(prove(proofs, reporter.clone()));
     let ear = writers::Ear::new().map_err(WorkerError::protocol)?;
     let (send, loaded) = oneshot::channel();
     let loader = {
         let (queue, halt, reporter) = (Arc::clone(&queue), halt.clone(), reporter.clone());
         let loader =
-            Loader { shelf, options, rehash, queue, halt, reporter, ear, runtime: Handle::current() };
+            Loader { shelf, options, rehash, queue, halt, reporter, ear, runtime: Handle::current(), vllm };
         move || loader.load(&admitted)
     };
     let loading = std::thread::Builder::new()
@@ -191,7 +206,7 @@ async fn run(
         finish(&app, server, &queue, halt, reporter, &loading).await;
         return Ok(loading);
     };
-    let Loaded { running, verify, load } = match loaded {
+    let Loaded { ready, verify, load } = match loaded {
         Ok(loaded) => loaded,
         Err(error) if halt.is_set() => {
             tracing::debug!(%error, "loading was broken off");
@@ -200,8 +215,17 @@ async fn run(
         }
         Err(error) => return Err(error),
     };
-    let engine = running.engine.card().engine.clone();
-    app.loaded(running.engine);
+    let (engine, thread) = match ready {
+        Ready::Embedded(running) => {
+            let engine = running.engine.card().engine.clone();
+            app.loaded(running.engine);
+            (engine, running.thread)
+        }
+        Ready::Beside(enclosed) => {
+            app.passed_on(Upstream::new(enclosed.address, enclosed.engine.clone()));
+            (enclosed.engine, enclosed.thread)
+        }
+    };
     let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     reporter.send(&Report::Ready {
         address: server.address(),
@@ -214,10 +238,10 @@ async fn run(
     tokio::select! {
         biased;
         _ = halt.wait() => {}
-        () = ended(&running.thread) => return Err(WorkerError::Engine(EngineError::Died)),
+        () = ended(&thread) => return Err(WorkerError::Engine(EngineError::Died)),
     }
-    finish(&app, server, &queue, halt, reporter, &running.thread).await;
-    Ok(running.thread)
+    finish(&app, server, &queue, halt, reporter, &thread).await;
+    Ok(thread)
 }
 
 /// What the loader's thread needs.
@@ -230,12 +254,14 @@ struct Loader {
     reporter: Reporter,
     ear: writers::Ear,
     runtime: Handle,
+    vllm: Option<Vllm>,
 }
 
 impl Loader {
     /// Hashes the blobs and loads them.
     fn load(mut self, admitted: &Admitted) -> Result<Loaded, WorkerError> {
-        let plan = Plan::for_release(admitted, self.options.engine)?;
+        let engine = if self.vllm.is_some() { Some(EngineName::Vllm) } else { self.options.engine };
+        let plan = Plan::for_release(admitted, engine)?;
         let wanted = plan.files();
         let total = wanted.iter().map(|file| file.size).fold(0, u64::saturating_add);
         let begun = Instant::now();
@@ -250,9 +276,30 @@ impl Loader {
         rehash::start(&files, self.rehash, self.halt.clone()).map_err(WorkerError::protocol)?;
         self.reporter.send(&Report::Loading { engine: plan.engine().to_owned() });
         let begun = Instant::now();
-        let running = engine::start(&plan, files, self.options, self.queue, self.halt)?;
-        Ok(Loaded { running, verify, load: begun.elapsed() })
+        let ready = match self.vllm {
+            None => Ready::Embedded(engine::start(&plan, files, self.options, self.queue, self.halt)?),
+            Some(vllm) => {
+                let order =
+                    beside(vllm, self.options, admitted, &plan, &files).map_err(WorkerError::protocol)?;
+                Ready::Beside(vllm::start(order, &self.halt)?)
+            }
+        };
+        Ok(Loaded { ready, verify, load: begun.elapsed() })
     }
+}
+
+/// What vLLM is told, once its files were hashed.
+fn beside(
+    vllm: Vllm,
+    options: registry::serving::Options,
+    admitted: &Admitted,
+    plan: &Plan<'_>,
+    files: &[gate::VerifiedFile],
+) -> std::io::Result<vllm::Order> {
+    let wanted = plan.files();
+    let shown = files.iter().zip(&wanted).map(|(file, wanted)| Shown::new(file, &wanted.location));
+    let files = shown.collect::<std::io::Result<_>>()?;
+    Ok(vllm::Order { vllm, options, names: vec![admitted.model().to_string()], files })
 }
 
 /// Tries the walls whenever that is ordered, on a thread that serves.

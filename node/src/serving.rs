@@ -280,7 +280,8 @@ impl Workers {
         let rehash = Rehash { every_secs: settings.rehash_secs, mib_per_sec: settings.rehash_mib_per_sec };
         let keys = self.shared.keys.get().map(|keys| keys.borrow().clone()).unwrap_or_default();
         let access = settings.access(listen, keys);
-        Launch { admitted, handed: Vec::new(), options, allow_missing, rehash, lease, access }
+        let vllm = settings.vllm.clone();
+        Launch { admitted, handed: Vec::new(), options, allow_missing, rehash, lease, access, vllm }
     }
 
     /// Tells worker `id` to stop and waits until it is gone.
