@@ -18,7 +18,7 @@ PEERS ?=
 # KEEP=1 leaves the demo's three nodes up.
 KEEP ?=
 
-.PHONY: help setup build weights demo clean-demo test python bench bench-pull bench-transfer bench-dedup bench-codec bench-trust bench-inference bench-dropin lint deny
+.PHONY: help setup build weights demo clean-demo test python bench bench-pull bench-transfer bench-dedup bench-codec bench-trust bench-inference bench-dropin cuda lint deny
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,6 +85,10 @@ bench-inference: build weights ## What serving costs: verified loading over hash
 bench-dropin: build ## What the hub interface costs: what is not here, throughput beside nginx, 200 clients
 	@scripts/setup.sh --optional nginx curl
 	@$(TARGET)/release/bench-dropin $(ARGS)
+
+# CUDA_COMPUTE_CAP=80 for an A100; 90, a Hopper, by default.
+cuda: setup ## Build with CUDA (candle), on a machine that needs no GPU; prints where the binary is
+	@scripts/cuda.sh
 
 lint: setup ## Formatting, clippy without warnings, dependencies, house rules
 	cargo fmt --all --check

@@ -5,6 +5,11 @@ use std::io::{Error, Write};
 use std::path::{Path, PathBuf};
 
 fn main() -> Result<(), Error> {
+    if std::env::var_os("CARGO_FEATURE_CUDA").is_some() {
+        // Where it looks for CUDA's libraries, which it loads by name when there is a driver: beside itself, and where the
+        // toolkit is installed. The workers have no environment that could say so.
+        println!("cargo::rustc-link-arg-bins=-Wl,-rpath,$ORIGIN/cuda:/usr/local/cuda/lib64");
+    }
     let vectors = Path::new("../specs/vectors");
     println!("cargo::rerun-if-changed={}", vectors.display());
     let out = std::env::var_os("OUT_DIR").ok_or_else(|| Error::other("cargo sets OUT_DIR"))?;

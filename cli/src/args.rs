@@ -170,6 +170,17 @@ pub(crate) enum Command {
     /// Serve what the node hands over (started by the node, not by people)
     #[command(hide = true)]
     Worker,
+    /// Run a program behind walls (started by a worker, not by people)
+    #[command(hide = true, name = "vllm-init")]
+    VllmInit(VllmInit),
+}
+
+/// What `vllm-init` is given.
+#[derive(Debug, clap::Args)]
+pub(crate) struct VllmInit {
+    /// Folders to read, one behind the other; `:`; the program and its arguments.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) words: Vec<String>,
 }
 
 impl Command {

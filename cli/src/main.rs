@@ -39,6 +39,9 @@ fn main() -> ExitCode {
     if let Command::Worker = cli.command {
         return inference::worker::main();
     }
+    if let Command::VllmInit(words) = &cli.command {
+        return inference::vllm::enclosed(&words.words);
+    }
     let json = cli.global.json;
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,

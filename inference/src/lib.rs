@@ -18,6 +18,7 @@ pub mod sealed;
 mod server;
 pub mod template;
 pub mod text;
+pub mod vllm;
 pub mod worker;
 
 /// Processors that this process may use, as it was when that was asked first: a sealed worker can't read the files of

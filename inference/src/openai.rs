@@ -9,6 +9,7 @@ mod fields;
 mod format;
 mod logprobs;
 mod messages;
+mod proxy;
 mod reply;
 mod request;
 mod stream;
@@ -37,6 +38,7 @@ use access::{Active, Asked, Gatekeeper};
 use answers::Answers;
 pub use error::ApiError;
 use format::Form;
+pub(crate) use proxy::Upstream;
 use reply::{Kind, Reply};
 use request::{Input, Request};
 
@@ -98,6 +100,8 @@ struct Inner {
     halt: Halt,
     leash: OnceLock<Leash>,
     served: OnceLock<Arc<Served>>,
+    /// The engine beside the worker, where it is not in it.
+    upstream: OnceLock<Upstream>,
     gatekeeper: Gatekeeper,
     active: Arc<AtomicU32>,
     /// Requests at work for each key.
@@ -120,6 +124,7 @@ impl App {
             halt,
             leash: OnceLock::new(),
             served: OnceLock::new(),
+            upstream: OnceLock::new(),
             gatekeeper: Gatekeeper::new(Access::default()),
             active: Arc::default(),
             by_key: Arc::default(),
@@ -183,13 +188,19 @@ impl App {
 
     /// What is served, unless it is recalled, its lease has ended, or it is not loaded yet.
     fn served(&self) -> Result<Arc<Served>, ApiError> {
+        self.standing()?;
+        self.0.served.get().cloned().ok_or_else(ApiError::loading)
+    }
+
+    /// Nothing, unless the model is recalled or its lease has ended.
+    fn standing(&self) -> Result<(), ApiError> {
         if let Some(leash) = self.0.leash.get() {
             leash.check(&self.0.halt);
         }
         if let Some(cause) = self.0.halt.cause() {
             return Err(ApiError::halted(&cause, self.model()));
         }
-        self.0.served.get().cloned().ok_or_else(ApiError::loading)
+        Ok(())
     }
 
     /// Whether `asked` names what is served: by name, with its version, or by the release's digest.
@@ -432,8 +443,9 @@ async fn model(State(app): State<App>, _: Asked, Path(id): Path<String>) -> Resu
 
 async fn health(State(app): State<App>) -> Response {
     let Identity { release, .. } = &app.0.identity;
-    let (status, word) = match app.served() {
-        Ok(_) => (StatusCode::OK, "ok"),
+    let ready = if app.0.upstream.get().is_some() { app.standing() } else { app.served().map(drop) };
+    let (status, word) = match ready {
+        Ok(()) => (StatusCode::OK, "ok"),
         Err(error) => (error.status, error.code.unwrap_or("unavailable")),
     };
     let body = json!({

@@ -11,20 +11,21 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use registry::admitted::Admitted;
-use registry::serving::{Access, FailCode, Launch, Proving, Report};
+use registry::serving::{Access, EngineName, FailCode, Launch, Proving, Report, Vllm};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::engine::{self, EngineError, Failure, Plan, Queue, Running};
 use crate::gate::growing::Arrivals;
-use crate::gate::{GateError, rehash, writers};
+use crate::gate::{self, GateError, rehash, writers};
 use crate::halt::{Cause, Halt};
 use crate::lease::Leash;
-use crate::openai::{App, Identity};
+use crate::openai::{App, Identity, Upstream};
 use crate::receipts::Receipts;
 use crate::report::Reporter;
 use crate::sealed::{self, SealError};
 use crate::server::{Closing, Draining};
+use crate::vllm::{self, Enclosed, Shown};
 use launch::{Begun, Shelf};
 use orders::Desk;
 
@@ -93,8 +94,13 @@ fn begin(reporter: &Reporter) -> Result<EngineThread, WorkerError> {
     let mut keep = begun.shelf.all();
     keep.push(begun.listener.as_fd());
     sealed::close_others(&keep).map_err(WorkerError::protocol)?;
-    let copy = begun.shelf.largest_copy();
-    let walls = sealed::seal(&begun.shelf.blobs(), &begun.launch.allow_missing, copy)?;
+    sealed::limit_computing_threads(engine::threads(&begun.launch.options));
+    let vllm = vllm::for_launch(&begun.launch).map_err(EngineError::Unsupported)?;
+    let missing = &begun.launch.allow_missing;
+    let walls = match &vllm {
+        None => sealed::seal(&begun.shelf.blobs(), missing, begun.shelf.largest_copy())?,
+        Some(_) => sealed::enclose(missing)?,
+    };
     reporter.send(&Report::Sealed { kernel: walls.kernel, walls: walls.walls });
     // Before anything else is done: the time runs from when the node wrote it.
     if let Some(end) = begun.launch.lease {
@@ -125,7 +131,7 @@ fn begin(reporter: &Reporter) -> Result<EngineThread, WorkerError> {
         .map_err(|error| WorkerError::Protocol(format!("no runtime: {error}")))?;
     let Begun { launch, shelf, listener, .. } = begun;
     let access = changes;
-    let work = Work { launch, shelf, listener, access, proofs, receipts, arrivals, may_answer, drains };
+    let work = Work { launch, shelf, listener, access, proofs, receipts, arrivals, may_answer, drains, vllm };
     let result = runtime.block_on(run(work, &halt, &leash, reporter));
     runtime.shutdown_background();
     result
@@ -151,15 +157,39 @@ struct Work {
     arrivals: Arrivals,
     may_answer: watch::Receiver<bool>,
     drains: mpsc::Receiver<Draining>,
+    /// The engine, where it is another process.
+    vllm: Option<Vllm>,
 }
 
 type EngineThread = JoinHandle<Result<(), EngineError>>;
 
 /// What loading leaves behind.
 struct Loaded {
-    running: Running,
+    ready: Ready,
     verify: Duration,
     load: Duration,
+}
+
+/// What answers requests.
+enum Ready {
+    Embedded(Running),
+    Beside(Enclosed),
+}
+
+impl Ready {
+    fn thread(&self) -> &EngineThread {
+        match self {
+            Self::Embedded(running) => &running.thread,
+            Self::Beside(enclosed) => &enclosed.thread,
+        }
+    }
+
+    fn into_thread(self) -> EngineThread {
+        match self {
+            Self::Embedded(running) => running.thread,
+            Self::Beside(enclosed) => enclosed.thread,
+        }
+    }
 }
 
 async fn run(
@@ -168,8 +198,18 @@ async fn run(
     leash: &Leash,
     reporter: &Reporter,
 ) -> Result<EngineThread, WorkerError> {
-    let Work { launch, shelf, listener, mut access, proofs, receipts, arrivals, mut may_answer, mut drains } =
-        work;
+    let Work {
+        launch,
+        shelf,
+        listener,
+        mut access,
+        proofs,
+        receipts,
+        arrivals,
+        mut may_answer,
+        mut drains,
+        vllm,
+    } = work;
     let grows = launch.is_growing();
     let Launch { admitted, options, rehash, quiet, .. } = launch;
     // The one place where a hand-off is trusted: it came over the pipe that this process inherited from the
@@ -186,8 +226,8 @@ async fn run(
             keeper.admit(access.borrow_and_update().clone());
         }
     });
-    let router = receipts.around(app.clone().router());
-    let mut server = Closing::new(listener, router);
+    let routes = if vllm.is_some() { app.clone().proxy() } else { app.clone().router() };
+    let mut server = Closing::new(listener, receipts.around(routes));
     if !quiet {
         server.open().map_err(WorkerError::protocol)?;
     }
@@ -197,7 +237,8 @@ async fn run(
     let loader = {
         let (queue, halt, reporter) = (Arc::clone(&queue), halt.clone(), reporter.clone());
         let runtime = Handle::current();
-        let loader = Loader { shelf, options, rehash, queue, halt, reporter, ear, arrivals, grows, runtime };
+        let loader =
+            Loader { shelf, options, rehash, queue, halt, reporter, ear, arrivals, grows, runtime, vllm };
         move || loader.load(&admitted)
     };
     let loading = std::thread::Builder::new()
@@ -217,7 +258,7 @@ async fn run(
         finish(&app, server, &queue, halt, reporter, &loading).await;
         return Ok(loading);
     };
-    let Loaded { running, verify, load } = match loaded {
+    let Loaded { ready, verify, load } = match loaded {
         Ok(loaded) => loaded,
         Err(error) if halt.is_set() => {
             tracing::debug!(%error, "loading was broken off");
@@ -226,19 +267,29 @@ async fn run(
         }
         Err(error) => return Err(error),
     };
-    let thread = running.thread;
+    let thread = ready.thread();
     // What was still coming is judged once more by the node, with what is in it.
     tokio::select! {
         biased;
         _ = halt.wait() => {
+            let thread = ready.into_thread();
             finish(&app, server, &queue, halt, reporter, &thread).await;
             return Ok(thread);
         }
-        () = ended(&thread) => return Err(WorkerError::Engine(EngineError::Died)),
+        () = ended(thread) => return Err(WorkerError::Engine(EngineError::Died)),
         _ = may_answer.wait_for(|may| *may) => {}
     }
-    let engine = running.engine.card().engine.clone();
-    app.loaded(running.engine);
+    let (engine, thread) = match ready {
+        Ready::Embedded(running) => {
+            let engine = running.engine.card().engine.clone();
+            app.loaded(running.engine);
+            (engine, running.thread)
+        }
+        Ready::Beside(enclosed) => {
+            app.passed_on(Upstream::new(enclosed.address, enclosed.engine.clone()));
+            (enclosed.engine, enclosed.thread)
+        }
+    };
     server.open().map_err(WorkerError::protocol)?;
     let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     reporter.send(&Report::Ready {
@@ -285,12 +336,14 @@ struct Loader {
     /// Whether something of the release is still coming.
     grows: bool,
     runtime: Handle,
+    vllm: Option<Vllm>,
 }
 
 impl Loader {
     /// Hashes the blobs and loads them.
     fn load(mut self, admitted: &Admitted) -> Result<Loaded, WorkerError> {
-        let plan = Plan::for_release(admitted, self.options.engine)?;
+        let engine = if self.vllm.is_some() { Some(EngineName::Vllm) } else { self.options.engine };
+        let plan = Plan::for_release(admitted, engine)?;
         let wanted = plan.files();
         let total = wanted.iter().map(|file| file.size).fold(0, u64::saturating_add);
         let begun = Instant::now();
@@ -300,9 +353,30 @@ impl Loader {
         rehash::start(&files, self.rehash, self.halt.clone()).map_err(WorkerError::protocol)?;
         self.reporter.send(&Report::Loading { engine: plan.engine().to_owned() });
         let begun = Instant::now();
-        let running = engine::start(&plan, files, self.options, self.queue, self.halt)?;
-        Ok(Loaded { running, verify, load: begun.elapsed() })
+        let ready = match self.vllm {
+            None => Ready::Embedded(engine::start(&plan, files, self.options, self.queue, self.halt)?),
+            Some(vllm) => {
+                let order =
+                    beside(vllm, self.options, admitted, &plan, &files).map_err(WorkerError::protocol)?;
+                Ready::Beside(vllm::start(order, &self.halt)?)
+            }
+        };
+        Ok(Loaded { ready, verify, load: begun.elapsed() })
     }
+}
+
+/// What vLLM is told, once its files were hashed.
+fn beside(
+    vllm: Vllm,
+    options: registry::serving::Options,
+    admitted: &Admitted,
+    plan: &Plan<'_>,
+    files: &[gate::VerifiedFile],
+) -> std::io::Result<vllm::Order> {
+    let wanted = plan.files();
+    let shown = files.iter().zip(&wanted).map(|(file, wanted)| Shown::new(file, &wanted.location));
+    let files = shown.collect::<std::io::Result<_>>()?;
+    Ok(vllm::Order { vllm, options, names: vec![admitted.model().to_string()], files })
 }
 
 /// Tries the walls whenever that is ordered, on a thread that serves.

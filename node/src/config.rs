@@ -3,6 +3,7 @@
 mod http;
 mod hub;
 mod oidc;
+mod rules;
 
 use std::fs::File;
 use std::io::Read;
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use self::http::Http;
 pub use self::hub::Hub;
 pub use self::oidc::Oidc;
-use crate::mirror::rule::{MAX_LIST, MAX_RULE_NAME, MAX_RULES, Mirroring, Rule};
+use crate::mirror::rule::{Mirroring, Rule};
 use crate::transfer::limit::Bandwidth;
 
 /// Largest settings file: it is written by hand.
@@ -219,6 +220,8 @@ pub struct Worker {
     pub rehash_mib_per_sec: u32,
     /// Whose requests need no API key.
     pub anonymous: crate::serve_keys::Anonymous,
+    /// The machine's vLLM, if it has one.
+    pub vllm: Option<registry::serving::Vllm>,
 }
 
 impl Default for Worker {
@@ -237,6 +240,7 @@ impl Default for Worker {
             rehash_secs: Rehash::default().every_secs,
             rehash_mib_per_sec: Rehash::default().mib_per_sec,
             anonymous: crate::serve_keys::Anonymous::Loopback,
+            vllm: None,
         }
     }
 }
@@ -327,10 +331,13 @@ impl Config {
         range("worker.context", self.worker.context.into(), 0, 16 * 1024 * 1024)?;
         range("worker.parallel", self.worker.parallel.into(), 0, 64)?;
         range("worker.cache", self.worker.cache.into(), 0, 16 * 1024 * 1024)?;
+        if let Some(vllm) = &self.worker.vllm {
+            vllm.check().map_err(|rule| ConfigError::Value { setting: "worker.vllm", rule })?;
+        }
         range("policy.witnesses", self.policy.witnesses.into(), 0, registry::trust::MAX_MEMBERS as u64)?;
         range("mirroring.pulls", self.mirroring.pulls.into(), 1, 16)?;
         self.lease.check()?;
-        check_rules(&self.mirror)?;
+        rules::check(&self.mirror)?;
         self.http.address()?;
         self.worker.listen.parse::<SocketAddr>().map_err(|_| ConfigError::Value {
             setting: "worker.listen",
@@ -368,30 +375,6 @@ fn line<T: Serialize + PartialEq>(key: &str, value: &T, default: &T) -> String {
     let text = toml::Value::try_from(value).map(|value| value.to_string()).unwrap_or_default();
     let mark = if value == default { "# " } else { "" };
     format!("{mark}{key} = {text}")
-}
-
-fn check_rules(rules: &[Rule]) -> Result<(), ConfigError> {
-    let refused = |rule| Err(ConfigError::Value { setting: "mirror", rule });
-    if rules.len() > MAX_RULES {
-        return refused(format!("{} rules are over the limit of {MAX_RULES}", rules.len()));
-    }
-    let mut titles = std::collections::BTreeSet::new();
-    for (place, rule) in rules.iter().enumerate() {
-        let title = rule.title(place);
-        if title.chars().count() > MAX_RULE_NAME || title.chars().any(char::is_control) {
-            let rule =
-                format!("`{}` is no name: at most {MAX_RULE_NAME} characters in a line", shown(&title));
-            return refused(rule);
-        }
-        let longest = rule.nations.len().max(rule.models.len()).max(rule.channels.len());
-        if longest > MAX_LIST {
-            return refused(format!("a list of {longest} in `{title}` is over the limit of {MAX_LIST}"));
-        }
-        if !titles.insert(title.clone()) {
-            return refused(format!("two rules are called `{title}`"));
-        }
-    }
-    Ok(())
 }
 
 fn check_addresses(setting: &'static str, list: &[String]) -> Result<(), ConfigError> {

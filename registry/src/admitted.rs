@@ -44,6 +44,11 @@ pub struct Handoff {
 }
 
 impl Handoff {
+    /// The model that the release is a version of.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
     /// Who made the model.
     pub fn producer(&self) -> &Nation {
         &self.model.nation

@@ -50,12 +50,96 @@ pub struct Launch {
     /// Whether it takes no connection before it is ready: another worker serves at the listener until then.
     #[serde(default)]
     pub quiet: bool,
+    /// The machine's vLLM, where the operator named one. Never part of a request: it says which program runs.
+    #[serde(default)]
+    pub vllm: Option<Vllm>,
 }
 
 impl Launch {
     /// Whether files were handed in whose bytes are still coming.
     pub fn is_growing(&self) -> bool {
         self.handed.iter().any(|handed| handed.growing)
+    }
+}
+
+/// A vLLM that is installed on this machine, for models that one GPU can't hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Vllm {
+    /// Its program, such as `/opt/vllm/bin/vllm`.
+    pub program: PathBuf,
+    /// GPUs that share each layer.
+    #[serde(default = "one")]
+    pub tensor_parallel: u32,
+    /// Groups of GPUs that have some layers each.
+    #[serde(default = "one")]
+    pub pipeline_parallel: u32,
+    /// Have Ray start its processes, instead of vLLM itself.
+    #[serde(default)]
+    pub ray: bool,
+    /// Further words of its command line, such as `--gpu-memory-utilization=0.8`.
+    #[serde(default)]
+    pub arguments: Vec<String>,
+    /// Its environment beside what the worker sets: names that begin with `VLLM_`, `CUDA_`, `NCCL_`, `RAY_`, `OMP_` or
+    /// `TORCH`.
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
+    /// Folders that it reads beside its own and the system's, such as that of its Python.
+    #[serde(default)]
+    pub read: Vec<PathBuf>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+impl Vllm {
+    /// Most GPUs that share the work of one machine: beyond any that is built.
+    pub const MAX_GPUS: u32 = 64;
+    /// Beginnings of the names that may be set in its environment: how it computes, not where it looks for programs.
+    pub const ENVIRONMENT: [&str; 6] = ["VLLM_", "CUDA_", "NCCL_", "RAY_", "OMP_", "TORCH"];
+    /// Words of its command line that would undo what the worker sees to: which files are served, under which name, where it
+    /// listens, and that no code of the release runs.
+    pub const FORBIDDEN: [&str; 8] = [
+        "--trust-remote-code",
+        "--model",
+        "--served-model-name",
+        "--host",
+        "--port",
+        "--uds",
+        "--download-dir",
+        "--config",
+    ];
+
+    /// GPUs that it computes on.
+    pub fn gpus(&self) -> u32 {
+        self.tensor_parallel.saturating_mul(self.pipeline_parallel)
+    }
+
+    /// What is wrong with these settings, for people.
+    pub fn check(&self) -> Result<(), String> {
+        if !self.program.is_absolute() || self.read.iter().any(|folder| !folder.is_absolute()) {
+            return Err("`program` and each of `read` are whole paths, from /".to_owned());
+        }
+        if self.tensor_parallel == 0 || self.pipeline_parallel == 0 || self.gpus() > Self::MAX_GPUS {
+            return Err(format!(
+                "`tensor_parallel` times `pipeline_parallel` is between 1 and {}",
+                Self::MAX_GPUS
+            ));
+        }
+        let name = |word: &str| word.split('=').next().unwrap_or_default().replace('_', "-");
+        if let Some(word) = self.arguments.iter().find(|word| Self::FORBIDDEN.contains(&name(word).as_str()))
+        {
+            return Err(format!("`{word}` is not for `arguments`: the worker decides that"));
+        }
+        let odd = |name: &&String| !Self::ENVIRONMENT.iter().any(|beginning| name.starts_with(beginning));
+        if let Some(name) = self.environment.keys().find(odd) {
+            return Err(format!(
+                "`{name}` can't be set in `environment`: names begin with {}",
+                Self::ENVIRONMENT.join(", ")
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -96,17 +180,23 @@ pub enum EngineName {
     /// candle, for safetensors.
     #[serde(rename = "candle")]
     Candle,
+    /// vLLM, for several GPUs: a program of the machine's, which the worker watches over.
+    #[serde(rename = "vllm")]
+    Vllm,
 }
 
 impl EngineName {
-    /// All of them, in the order in which they are considered.
-    pub const ALL: [Self; 2] = [Self::LlamaCpp, Self::Candle];
+    /// Those that are part of this program, in the order in which they are considered.
+    pub const EMBEDDED: [Self; 2] = [Self::LlamaCpp, Self::Candle];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::LlamaCpp, Self::Candle, Self::Vllm];
 
     /// As people write it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::LlamaCpp => "llama.cpp",
             Self::Candle => "candle",
+            Self::Vllm => "vllm",
         }
     }
 }
@@ -122,7 +212,7 @@ impl FromStr for EngineName {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|engine| engine.as_str() == text);
-        found.ok_or_else(|| format!("the engines are {}", Self::ALL.map(Self::as_str).join(" and ")))
+        found.ok_or_else(|| format!("the engines are {}", Self::ALL.map(Self::as_str).join(", ")))
     }
 }
 

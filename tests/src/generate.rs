@@ -189,3 +189,58 @@ pub fn header_bombs() -> Vec<(&'static str, Vec<u8>)> {
         ("nested-arrays.gguf", gguf(0, 1, &nested)),
     ]
 }
+
+/// A small random Llama in F32 and its configuration, with heads of 32 numbers: every engine knows those.
+pub fn llama(folder: &Path) -> io::Result<()> {
+    const HIDDEN: usize = 128;
+    const INNER: usize = 192;
+    const VOCABULARY: usize = 264;
+    let mut shapes = vec![
+        ("model.embed_tokens.weight".to_owned(), vec![VOCABULARY, HIDDEN]),
+        ("lm_head.weight".to_owned(), vec![VOCABULARY, HIDDEN]),
+        ("model.norm.weight".to_owned(), vec![HIDDEN]),
+    ];
+    for layer in 0..2 {
+        let of = |part: &str| format!("model.layers.{layer}.{part}.weight");
+        shapes.extend([
+            (of("input_layernorm"), vec![HIDDEN]),
+            (of("post_attention_layernorm"), vec![HIDDEN]),
+            (of("self_attn.q_proj"), vec![HIDDEN, HIDDEN]),
+            (of("self_attn.k_proj"), vec![HIDDEN / 2, HIDDEN]),
+            (of("self_attn.v_proj"), vec![HIDDEN / 2, HIDDEN]),
+            (of("self_attn.o_proj"), vec![HIDDEN, HIDDEN]),
+            (of("mlp.gate_proj"), vec![INNER, HIDDEN]),
+            (of("mlp.up_proj"), vec![INNER, HIDDEN]),
+            (of("mlp.down_proj"), vec![HIDDEN, INNER]),
+        ]);
+    }
+    let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
+    let mut random = Noise::new(7);
+    for (name, shape) in shapes {
+        let start = data.len();
+        for _ in 0..shape.iter().product::<usize>() {
+            let mut word = [0; 4];
+            random.fill(&mut word);
+            // Even between -0.4 and 0.4: wide enough that the likeliest token leads clearly.
+            let value = (u32::from_le_bytes(word) as f32 / u32::MAX as f32 - 0.5) * 0.8;
+            data.extend((if shape.len() == 1 { 1.0 } else { value }).to_le_bytes());
+        }
+        let place =
+            serde_json::json!({ "dtype": "F32", "shape": shape, "data_offsets": [start, data.len()] });
+        header.insert(name, place);
+    }
+    let mut header = serde_json::to_vec(&header)?;
+    header.resize(header.len().next_multiple_of(8), b' ');
+    let mut file = File::create(folder.join("model.safetensors"))?;
+    file.write_all(&(header.len() as u64).to_le_bytes())?;
+    file.write_all(&header)?;
+    file.write_all(&data)?;
+    let config = serde_json::json!({
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": HIDDEN, "head_dim": 32,
+        "intermediate_size": INNER, "num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 2,
+        "max_position_embeddings": 512, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "vocab_size": VOCABULARY,
+        "hidden_act": "silu", "tie_word_embeddings": false, "attention_bias": false, "mlp_bias": false,
+        "bos_token_id": 256, "eos_token_id": 257, "torch_dtype": "float32",
+    });
+    std::fs::write(folder.join("config.json"), serde_json::to_vec(&config)?)
+}

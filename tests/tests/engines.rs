@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::net::Home;
@@ -67,8 +68,11 @@ fn safetensors_are_served_by_candle_as_the_reference_answers() {
     let node = alba.start();
     // The same, told by a running node's folder.
     assert_eq!(explain(&alba, &["alba/tiny"])["engine"], "candle");
-    let ready = node.serve("alba/tiny").unwrap_or_else(|problem| panic!("{problem}"));
-    assert!(ready["engine"].as_str().unwrap().starts_with("candle on CPU"), "{ready}");
+    // As many threads as are asked for, whatever the machine has.
+    let body = json!({"reference": "alba/tiny", "listen": "127.0.0.1:0", "options": {"threads": 3}});
+    let ready =
+        node.http.events("POST", "/v1/workers", Some(&body)).outcome(Duration::from_secs(60)).unwrap();
+    assert_eq!(ready["engine"], "candle on CPU, 3 threads", "{ready}");
     let api = Http::tcp(ready["address"].as_str().unwrap());
 
     // The greedy answer to the golden text is the golden answer.

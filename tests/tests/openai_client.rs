@@ -1,6 +1,7 @@
 //! OpenAI's interface on real weights: the stock `openai` client with a key, and many requests at once.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -42,6 +43,22 @@ fn the_stock_client_of_openai_works_with_a_key_and_not_without() {
     let said =
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}");
+
+    // So does the program's own chat: the key from a file that is private, and no other way.
+    let chat = |more: &[&str]| {
+        alba.run(
+            &[&["chat", "alba/smollm2", "Hello", "--max-tokens", "2", "--temperature", "0"], more].concat(),
+        )
+    };
+    let file = net.path().join("key.txt");
+    std::fs::write(&file, format!("{key}\n")).unwrap();
+    let named = ["--key-file", file.to_str().unwrap()];
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    chat(&named).expect(5, &["key.txt"]);
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    chat(&[]).expect(1, &["API key", "--key-file"]);
+    let said = chat(&named);
+    assert!(said.code == 0 && !said.stdout.trim().is_empty(), "{} {}", said.stdout, said.stderr);
 
     alba.ok(&["serve-key", "revoke", "test"]);
     until("the key to be of no use", || (with_key(key) == 401).then_some(()));

@@ -10,6 +10,7 @@ use node::api::types::{Resolved, WorkerInfo, WorkerState};
 use registry::Reference;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use super::serve::{self, Interrupts};
 use crate::ask;
@@ -28,6 +29,7 @@ use crate::output::{self, DIM, NAME, paint};
 Examples:
   steelyard chat borea/smollm2
   steelyard chat borea/smollm2 'Why is the sky blue?' --temperature 0
+  steelyard chat borea/smollm2 --key-file ~/key.txt 'And the sea?'
   cat notes.txt | steelyard chat borea/smollm2 --system 'Summarise in one sentence.'")]
 pub(crate) struct Chat {
     /// nation/name (channel stable), nation/name:channel, nation/name@version or b3:…
@@ -45,6 +47,9 @@ pub(crate) struct Chat {
     /// 0 always takes the likeliest token, 1 follows the model's own distribution
     #[arg(long, value_name = "T", value_parser = parse_temperature)]
     temperature: Option<f32>,
+    /// A file that holds the key with which the worker is asked, where it wants one; only you may be able to read it
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<std::path::PathBuf>,
     /// Compute threads, where a worker is started [default: one fewer than the cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     threads: Option<u32>,
@@ -78,12 +83,14 @@ struct Line<'a> {
     address: SocketAddr,
     worker: WorkerInfo,
     options: &'a Chat,
+    key: Option<Zeroizing<String>>,
 }
 
 impl Chat {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         // Before signals are taken: what is read here may take as long as its writer likes.
         let prompt = self.prompt()?;
+        let key = self.key_file.as_deref().map(registry::key::read_passphrase).transpose()?;
         if context.json && prompt.is_none() {
             return Err(Failure::usage("--json is for one answer, not for a conversation")
                 .help("give a PROMPT, or text on standard input"));
@@ -97,7 +104,7 @@ impl Chat {
             client = talk => client?,
             () = interrupts.next() => return Err(Failure::interrupted()),
         };
-        let ended = self.connect_and_talk(context, &client, &mut interrupts, prompt).await;
+        let ended = self.connect_and_talk(context, &client, &mut interrupts, prompt, key).await;
         client.close().await;
         ended
     }
@@ -129,6 +136,7 @@ impl Chat {
         client: &Client,
         interrupts: &mut Interrupts,
         prompt: Option<String>,
+        key: Option<Zeroizing<String>>,
     ) -> Result<(), Failure> {
         let (worker, started) = tokio::select! {
             worker = self.worker(context, client) => worker?,
@@ -136,7 +144,7 @@ impl Chat {
         };
         let id = worker.id;
         let address = worker.address.ok_or_else(|| Failure::new(Exit::Other, "the worker has no address"))?;
-        let line = Line { address, worker, options: self };
+        let line = Line { address, worker, options: self, key };
         let talked = match prompt {
             Some(prompt) => tokio::select! {
                 answered = line.once(context, prompt) => answered,
@@ -279,6 +287,11 @@ impl Line<'_> {
         }
     }
 
+    async fn post(&self, path: &str, body: Vec<u8>) -> Result<http::Answer, Failure> {
+        let key = self.key.as_deref().map(String::as_str);
+        http::tcp(self.address, Method::POST, path, body, key).await
+    }
+
     /// Asks, handing each piece to `take` as it comes; the whole answer and why it ended.
     async fn ask(
         &self,
@@ -295,12 +308,17 @@ impl Line<'_> {
             body["temperature"] = f64::from(temperature).into();
         }
         let body = serde_json::to_vec(&body).map_err(anyhow::Error::from)?;
-        let answer =
-            node::client::http::tcp(self.address, Method::POST, "/v1/chat/completions", body).await?;
+        let answer = self.post("/v1/chat/completions", body).await?;
         if !answer.status.is_success() {
+            let unknown = answer.status == hyper::StatusCode::UNAUTHORIZED;
             let text = answer.bytes().await?;
             let error: Value = serde_json::from_slice(&text).unwrap_or_default();
-            return Err(api_failure(&error));
+            let failure = api_failure(&error);
+            return Err(if unknown {
+                failure.help("name a file that holds a key with --key-file; `serve-key add` makes one")
+            } else {
+                failure
+            });
         }
         let mut events = node::client::sse::Reader::new(answer.pieces);
         let (mut whole, mut finish) = (String::new(), None);

@@ -92,6 +92,6 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::Completion(completion) => completion.run(),
         Command::ExitCodes => output::line(EXIT_CODES),
         // Taken care of before a runtime is made.
-        Command::Worker => Ok(()),
+        Command::Worker | Command::VllmInit(_) => Ok(()),
     }
 }

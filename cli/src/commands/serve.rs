@@ -67,7 +67,7 @@ pub(crate) struct Serve {
     /// Serve without this wall where the kernel can't build it: namespaces, mounts, landlock or seccomp (repeatable)
     #[arg(long, value_name = "WALL")]
     allow_missing: Vec<Wall>,
-    /// Insist on an engine: llama.cpp or candle [default: the first that can]
+    /// Insist on an engine: llama.cpp, candle or vllm [default: the first that can]
     #[arg(long, value_name = "ENGINE")]
     engine: Option<EngineName>,
     /// Start nothing; say which engine would serve it, why not the others, and whether it fits into memory
@@ -164,7 +164,8 @@ impl Serve {
     ) -> Result<(), Failure> {
         if self.explain {
             let options = options(client, context, self.chosen())?;
-            return explain::explain(context, client, &self.reference, &options).await;
+            let vllm = settings(client, context)?.vllm;
+            return explain::explain(context, client, &self.reference, &options, vllm).await;
         }
         let request = self.request(client, context, self.listen)?;
         let worker = tokio::select! {
@@ -225,11 +226,7 @@ pub(super) fn request(
 
 /// What was given by hand, and of the rest what the settings say.
 fn options(client: &Client, context: &Context, chosen: Chosen) -> Result<Options, Failure> {
-    // The running node may have other settings than the file by now, but those that matter were given by hand.
-    let settings = match client {
-        Client::InProcess(host) => host.node().config().worker.clone(),
-        Client::Node(_) => context.config()?.worker,
-    };
+    let settings = settings(client, context)?;
     let some = |value: u32| (value > 0).then_some(value);
     Ok(Options {
         threads: chosen.threads.or(some(settings.threads)),
@@ -238,6 +235,15 @@ fn options(client: &Client, context: &Context, chosen: Chosen) -> Result<Options
         cache: some(settings.cache),
         max_requests: settings.max_requests,
         engine: chosen.engine,
+    })
+}
+
+/// The settings for workers. The running node may have others than the file by now, but those that matter were given by
+/// hand.
+fn settings(client: &Client, context: &Context) -> Result<node::config::Worker, Failure> {
+    Ok(match client {
+        Client::InProcess(host) => host.node().config().worker.clone(),
+        Client::Node(_) => context.config()?.worker,
     })
 }
 

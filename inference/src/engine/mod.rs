@@ -5,7 +5,8 @@
 //! itself how many it works on at once: llama.cpp's computes many together (`schedule`). What is common to all engines is
 //! here too: how a token is chosen (`sampler`), and what an answer must look like ([`grammar`]).
 
-mod candle;
+pub(crate) mod candle;
+pub(crate) mod gpu;
 pub mod grammar;
 mod job;
 mod llama;
@@ -218,7 +219,7 @@ pub fn start(
     queue: Arc<Queue>,
     halt: Halt,
 ) -> Result<Running, EngineError> {
-    plan::check(plan, &files, &options, memory_at_start())?;
+    plan::check(plan, &files, &options, plan.memory_from(memory_at_start()))?;
     let engine = plan.engine();
     let load = plan.loader();
     let (ready, loaded) = mpsc::sync_channel(1);

@@ -13,6 +13,7 @@ use seccompiler::{
 
 #[allow(clippy::wildcard_imports)]
 use super::calls::*;
+use super::driver::Driver;
 
 /// Calls that are allowed whatever their arguments are.
 const PLAIN: &[i64] = &[
@@ -93,6 +94,8 @@ const PLAIN: &[i64] = &[
 const PROT_EXEC: u64 = 4;
 /// Everything in the flags of `open` that is more than reading what is there: write, create, truncate, append, temporary.
 const OPEN_MORE: u64 = 0o3 | 0o100 | 0o1000 | 0o2000 | 0o20_000_000;
+/// Those of them that ask for writing.
+const OPEN_WRITING: u64 = 0o3;
 const CLONE_THREAD: u64 = 0x0001_0000;
 /// Time, mount, cgroup, uts, ipc, user, pid and network namespaces.
 const CLONE_NEW: u64 = 0x0000_0080 | 0x0002_0000 | 0x7E00_0000;
@@ -112,18 +115,19 @@ const ENOSYS: u32 = 38;
 const EPERM: u32 = 1;
 
 /// Filters the calls of every thread of this process.
-pub(super) fn apply() -> io::Result<String> {
-    let (main, threads) = programs().map_err(io::Error::other)?;
+pub(super) fn apply(driver: &Driver) -> io::Result<String> {
+    let gpu = driver.is_there();
+    let (main, threads) = programs(gpu).map_err(io::Error::other)?;
     seccompiler::apply_filter_all_threads(&threads).map_err(io::Error::other)?;
     seccompiler::apply_filter_all_threads(&main).map_err(io::Error::other)?;
-    Ok(format!("{} calls allowed, others EPERM", allowed().len()))
+    Ok(format!("{} calls allowed, others EPERM", allowed(gpu).len()))
 }
 
 /// The filter of what is allowed, and that which hides `clone3`.
-fn programs() -> Result<(BpfProgram, BpfProgram), seccompiler::BackendError> {
+fn programs(gpu: bool) -> Result<(BpfProgram, BpfProgram), seccompiler::BackendError> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
     let mut rules = BTreeMap::new();
-    for (call, sets) in allowed() {
+    for (call, sets) in allowed(gpu) {
         let mut made = Vec::new();
         for set in sets {
             let conditions: Result<Vec<_>, _> = set.into_iter().map(Need::condition).collect();
@@ -178,16 +182,18 @@ fn each(argument: u8, values: &[u64]) -> Vec<Vec<Need>> {
     values.iter().map(|value| vec![is(argument, *value)]).collect()
 }
 
-/// Every allowed call with sets of needs of which one must be met; without a set, whatever its arguments are.
-fn allowed() -> BTreeMap<i64, Vec<Vec<Need>>> {
+/// `gpu` says whether a driver is spoken to. Every allowed call with sets of needs of which one must be met; without a set, whatever its arguments are.
+fn allowed(gpu: bool) -> BTreeMap<i64, Vec<Vec<Need>>> {
     let own = u64::from(std::process::id());
     let mut all: BTreeMap<i64, Vec<Vec<Need>>> = PLAIN.iter().map(|call| (*call, Vec::new())).collect();
     let mut when = |call: i64, sets: Vec<Vec<Need>>| drop(all.insert(call, sets));
-    when(OPENAT, vec![vec![without(2, OPEN_MORE)]]);
+    // A GPU's nodes are opened for writing, too, when more of its memory is asked for; Landlock lets nothing else be.
+    let more = if gpu { OPEN_MORE & !OPEN_WRITING } else { OPEN_MORE };
+    when(OPENAT, vec![vec![without(2, more)]]);
     when(CLONE, vec![vec![masked(0, CLONE_THREAD | CLONE_NEW, CLONE_THREAD)]]);
     // For the second filter, which has the last word about it.
     when(CLONE3, Vec::new());
-    if cfg!(feature = "cuda") {
+    if gpu {
         // CUDA compiles kernels when it first runs them, and speaks to its device by `ioctl`.
         [MMAP, MPROTECT, IOCTL].into_iter().for_each(|call| when(call, Vec::new()));
     } else {

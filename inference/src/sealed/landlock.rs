@@ -5,14 +5,16 @@ use std::os::fd::BorrowedFd;
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, LandlockStatus, PathBeneath, Ruleset,
-    RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
+    RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope, path_beneath_rules,
 };
+
+use super::driver::Driver;
 
 /// The newest rights that this program knows of (Linux 6.15); an older kernel enforces those that it has.
 const ABI_KNOWN: ABI = ABI::V7;
 
 /// Restricts this thread and all that it makes.
-pub(super) fn apply(weights: &[BorrowedFd<'_>]) -> io::Result<String> {
+pub(super) fn apply(weights: &[BorrowedFd<'_>], driver: &Driver) -> io::Result<String> {
     let restrict = || {
         let mut ruleset = Ruleset::default()
             .set_compatibility(CompatLevel::BestEffort)
@@ -23,7 +25,7 @@ pub(super) fn apply(weights: &[BorrowedFd<'_>]) -> io::Result<String> {
         for file in weights {
             ruleset = ruleset.add_rule(PathBeneath::new(file, AccessFs::ReadFile))?;
         }
-        devices(ruleset)?.restrict_self()
+        devices(ruleset, driver)?.restrict_self()
     };
     let status = restrict().map_err(io::Error::other)?;
     let LandlockStatus::Available { effective_abi, .. } = status.landlock else {
@@ -39,25 +41,19 @@ pub(super) fn apply(weights: &[BorrowedFd<'_>]) -> io::Result<String> {
         ABI::V4 | ABI::V5 => "files, TCP",
         _ => "files, TCP, signals, abstract sockets",
     };
-    Ok(format!("ABI {effective_abi:?}: {kept}; descriptors of files that may be read: {}", weights.len()))
+    let mut detail =
+        format!("ABI {effective_abi:?}: {kept}; descriptors of files that may be read: {}", weights.len());
+    if driver.is_there() {
+        detail += &format!("; nodes of the GPU's driver: {}", driver.nodes.len());
+    }
+    Ok(detail)
 }
 
-#[cfg(not(feature = "cuda"))]
-fn devices(ruleset: landlock::RulesetCreated) -> Result<landlock::RulesetCreated, landlock::RulesetError> {
-    Ok(ruleset)
-}
-
-/// The driver's device nodes, and what its libraries are loaded from.
-#[cfg(feature = "cuda")]
-fn devices(ruleset: landlock::RulesetCreated) -> Result<landlock::RulesetCreated, landlock::RulesetError> {
-    let entries = std::fs::read_dir("/dev").into_iter().flatten().flatten();
-    let nodes = entries.map(|entry| entry.path()).filter(|path| {
-        path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("nvidia"))
-    });
-    let device = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev | AccessFs::ReadDir;
-    let library = AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::Execute;
-    let libraries = ["/usr/lib", "/usr/local/cuda", "/lib", "/lib64", "/etc/ld.so.cache", "/proc", "/sys"];
+/// The driver's device nodes, and what its libraries read: nothing where there is no driver.
+fn devices(ruleset: RulesetCreated, driver: &Driver) -> Result<RulesetCreated, RulesetError> {
+    let device = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev;
+    let read = AccessFs::ReadFile | AccessFs::ReadDir;
     ruleset
-        .add_rules(landlock::path_beneath_rules(nodes, device))?
-        .add_rules(landlock::path_beneath_rules(libraries, library))
+        .add_rules(path_beneath_rules(&driver.nodes, device))?
+        .add_rules(path_beneath_rules(&driver.read, read))
 }

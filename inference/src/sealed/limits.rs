@@ -5,12 +5,13 @@ use std::io;
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit};
 
+use super::driver::Driver;
 use super::sys;
 
 /// Most descriptors: those handed in (`registry::serving::hand::MAX_DESCRIPTORS`), the server's connections, and some.
 const MAX_DESCRIPTORS: u64 = 2048;
 
-pub(super) fn apply(largest_copy: u64) -> io::Result<()> {
+pub(super) fn apply(driver: &Driver, largest_copy: u64) -> io::Result<()> {
     sys::no_new_privileges()?;
     sys::drop_capabilities()?;
     // Nobody of the same user attaches to this process or reads its memory, which holds what people ask.
@@ -18,7 +19,7 @@ pub(super) fn apply(largest_copy: u64) -> io::Result<()> {
     limit(Resource::Core, 0)?;
     limit(Resource::Nofile, MAX_DESCRIPTORS)?;
     // CUDA writes to files in memory.
-    if cfg!(not(feature = "cuda")) {
+    if !driver.is_there() {
         limit(Resource::Fsize, largest_copy)?;
     }
     Ok(())

@@ -17,6 +17,7 @@
 //! processor, and lie to its node; it can't reach anything else.
 
 mod calls;
+mod driver;
 mod filter;
 mod landlock;
 mod limits;
@@ -24,6 +25,7 @@ mod mounts;
 mod namespaces;
 pub mod probe;
 mod sys;
+pub(crate) mod view;
 
 use std::fs;
 use std::io;
@@ -31,7 +33,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use registry::serving::{Wall, WallReport};
 
-pub(crate) use sys::{lease_is_being_broken, take_read_lease};
+pub(crate) use sys::{lease_is_being_broken, limit_computing_threads, take_read_lease};
 
 /// A wall that can't be built.
 #[derive(Debug, thiserror::Error)]
@@ -87,14 +89,48 @@ pub fn seal(weights: &[BorrowedFd<'_>], missing: &[Wall], largest_copy: u64) -> 
         Ok(stands)
     };
     warm();
+    let driver = driver::Driver::find();
     let own = build(Wall::Namespaces, namespaces::enter())?;
-    let alone = if own { mounts::enter() } else { Err(io::Error::other("it needs the namespaces")) };
+    let alone = if own { mounts::enter(&driver) } else { Err(io::Error::other("it needs the namespaces")) };
     build(Wall::Mounts, alone)?;
     // Neither can fail on a kernel that runs this program, and neither is a wall by itself.
-    let limited = limits::apply(largest_copy);
-    build(Wall::Landlock, limited.and_then(|()| landlock::apply(weights)))?;
-    devices();
-    build(Wall::Seccomp, filter::apply())?;
+    let limited = limits::apply(&driver, largest_copy);
+    build(Wall::Landlock, limited.and_then(|()| landlock::apply(weights, &driver)))?;
+    devices(&driver);
+    build(Wall::Seccomp, filter::apply(&driver))?;
+    Ok(Sealed { kernel, walls })
+}
+
+/// Builds what can be built of the walls around a worker that starts vLLM: namespaces in which loopback is the only link. The
+/// other walls are around vLLM itself ([`crate::vllm`]), but no filter of system calls fits it, so that `seccomp` must be in
+/// `missing`. Call it while there is one thread.
+pub fn enclose(missing: &[Wall]) -> Result<Sealed, SealError> {
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
+    let refused = |wall, reason: String| SealError { wall, kernel: kernel.clone(), reason };
+    let reason =
+        "vllm compiles and starts programs, which no filter of system calls could tell from an attack";
+    if !missing.contains(&Wall::Seccomp) {
+        return Err(refused(Wall::Seccomp, reason.to_owned()));
+    }
+    warm();
+    let entered = namespaces::enter().and_then(|own| crate::vllm::up().map(|()| own));
+    let entered = entered.map_err(|error| refused(Wall::Namespaces, error.to_string()))?;
+    let stand = |wall, stands, detail: String| WallReport { wall, stands, detail };
+    let walls = vec![
+        stand(Wall::Namespaces, true, format!("{entered}, pid for vllm; loopback is the only link")),
+        stand(
+            Wall::Mounts,
+            true,
+            "vllm sees the machine's files, but scratch folders of its own and the model's for reading"
+                .to_owned(),
+        ),
+        stand(
+            Wall::Landlock,
+            true,
+            "vllm reads its own and the system's folders and writes its scratch folders".to_owned(),
+        ),
+        stand(Wall::Seccomp, false, reason.to_owned()),
+    ];
     Ok(Sealed { kernel, walls })
 }
 
@@ -106,12 +142,15 @@ fn warm() {
     drop(tokio::runtime::Builder::new_current_thread().enable_all().build());
 }
 
-/// CUDA opens its devices and libraries when it starts, so it starts between Landlock, which lets it, and seccomp.
-#[cfg(feature = "cuda")]
-fn devices() {
-    let found = llama_cpp_2::list_llama_ggml_backend_devices();
-    tracing::debug!(devices = found.len(), "devices were opened before sealing");
+/// CUDA makes threads when it starts, and threads that were there before Landlock would not be bound by it; it opens
+/// devices and libraries, and makes sockets between its threads, which seccomp forbids. So it starts between the two.
+fn devices(driver: &driver::Driver) {
+    if !driver.is_there() {
+        return;
+    }
+    if let Err(why) = crate::engine::gpu::open() {
+        tracing::warn!("{why}; the CPU computes");
+    }
+    #[cfg(feature = "cuda-llama")]
+    tracing::debug!(devices = llama_cpp_2::list_llama_ggml_backend_devices().len(), "llama.cpp's devices");
 }
-
-#[cfg(not(feature = "cuda"))]
-fn devices() {}

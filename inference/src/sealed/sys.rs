@@ -68,6 +68,17 @@ pub(super) fn unmount(target: &CStr) -> io::Result<()> {
     unsafe { call(calls::UMOUNT2, &mut [Arg::Text(target), Arg::Number(MNT_DETACH)]) }.map(drop)
 }
 
+/// Tells the libraries that compute by threads of their own (rayon, and candle's pools) how many those may be: they ask the
+/// environment, and this process has none. Call it before anything computes; where there are several threads already it does
+/// nothing, since another might be reading the environment.
+pub(crate) fn limit_computing_threads(threads: u32) {
+    let alone = std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() == 1);
+    if alone {
+        // SAFETY: no other thread exists that could read or change the environment meanwhile.
+        unsafe { std::env::set_var("RAYON_NUM_THREADS", threads.to_string()) };
+    }
+}
+
 /// Gives up every capability of this thread.
 pub(super) fn drop_capabilities() -> io::Result<()> {
     /// `_LINUX_CAPABILITY_VERSION_3`: two sets of 32 bits.

@@ -68,6 +68,7 @@ impl Worker {
             |file: &registry::admitted::AdmittedFile| hand::open(&file.location.with_extension("map")).ok();
         let hand = Hand::open(&listener, &admitted, map).unwrap();
         let mut launch = Launch {
+            vllm: None,
             admitted,
             handed: hand.handed(),
             options,

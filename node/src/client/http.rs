@@ -100,7 +100,7 @@ pub async fn unix(socket: &Path, method: Method, path: &str, body: Vec<u8>) -> R
         what: format!("the node at {}", socket.display()),
         why: error.to_string(),
     })?;
-    send(stream, "localhost", method, path, body).await
+    send(stream, "localhost", method, path, body, None).await
 }
 
 /// Opens a Unix socket, however long its path is.
@@ -111,12 +111,13 @@ pub fn connect_unix(socket: &Path) -> std::io::Result<UnixStream> {
     UnixStream::from_std(stream)
 }
 
-/// Sends one request over TCP.
+/// Sends one request over TCP, with a bearer's key where there is one.
 pub async fn tcp(
     address: std::net::SocketAddr,
     method: Method,
     path: &str,
     body: Vec<u8>,
+    key: Option<&str>,
 ) -> Result<Answer, ClientError> {
     let refused = |error: &dyn std::fmt::Display| ClientError::Connect {
         what: address.to_string(),
@@ -127,7 +128,7 @@ pub async fn tcp(
         .map_err(|error| refused(&error))?
         .map_err(|error| refused(&error))?;
     let _ = stream.set_nodelay(true);
-    send(stream, &address.to_string(), method, path, body).await
+    send(stream, &address.to_string(), method, path, body, key).await
 }
 
 async fn send<S>(
@@ -136,6 +137,7 @@ async fn send<S>(
     method: Method,
     path: &str,
     body: Vec<u8>,
+    key: Option<&str>,
 ) -> Result<Answer, ClientError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -148,12 +150,19 @@ where
             tracing::debug!(%error, "a connection ended early");
         }
     });
-    let request = Request::builder()
+    let mut request = Request::builder()
         .method(method)
         .uri(path)
         .header("host", host)
-        .header("content-type", "application/json")
-        .body(Whole::from(body))
-        .map_err(|error| ClientError::Broken(error.to_string()))?;
+        .header("content-type", "application/json");
+    if let Some(key) = key {
+        let bearer = hyper::header::HeaderValue::from_str(&format!("Bearer {key}"));
+        let mut bearer =
+            bearer.map_err(|_| ClientError::Broken("the key holds more than one line of text".to_owned()))?;
+        // Not shown by whatever prints headers.
+        bearer.set_sensitive(true);
+        request = request.header(hyper::header::AUTHORIZATION, bearer);
+    }
+    let request = request.body(Whole::from(body)).map_err(|error| ClientError::Broken(error.to_string()))?;
     Ok(Answer::new(sender.send_request(request).await.map_err(broken)?))
 }

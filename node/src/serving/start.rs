@@ -143,8 +143,8 @@ impl Workers {
         let rehash = Rehash { every_secs: settings.rehash_secs, mib_per_sec: settings.rehash_mib_per_sec };
         let keys = self.shared.keys.get().map(|keys| keys.borrow().clone()).unwrap_or_default();
         let access = settings.access(start.listen, keys);
-        let quiet = start.replaces.is_some();
-        Launch { admitted, handed: Vec::new(), options, allow_missing, rehash, lease, access, quiet }
+        let (quiet, vllm) = (start.replaces.is_some(), settings.vllm.clone());
+        Launch { admitted, handed: Vec::new(), options, allow_missing, rehash, lease, access, quiet, vllm }
     }
 }
 

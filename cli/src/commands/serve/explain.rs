@@ -6,7 +6,7 @@ use registry::Digest;
 use registry::Reference;
 use registry::admitted::AdmittedFile;
 use registry::reference::{Model, Version};
-use registry::serving::Options;
+use registry::serving::{Options, Vllm};
 use serde::Serialize;
 
 use crate::client::{Client, segment};
@@ -31,6 +31,7 @@ pub(super) async fn explain(
     client: &Client,
     reference: &Reference,
     options: &Options,
+    vllm: Option<Vllm>,
 ) -> Result<(), Failure> {
     let query = format!("/v1/resolve?ref={}", segment(&reference.to_string()));
     let resolved: Resolved = client.get(&query).await?;
@@ -55,7 +56,7 @@ pub(super) async fn explain(
     let name = entry.model.to_string();
     let options = options.clone();
     let explanation = tokio::task::spawn_blocking(move || {
-        engine::explain(&name, &files, &options, engine::available_memory())
+        engine::explain(&name, &files, &options, engine::available_memory(), vllm.as_ref())
     });
     let explanation = explanation.await.map_err(|error| Failure::new(Exit::Other, error.to_string()))?;
     if context.json {

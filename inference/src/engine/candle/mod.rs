@@ -1,4 +1,4 @@
-//! candle: safetensors on CPU, for the architectures on a list ([`config`]), each with golden tests against `transformers`.
+//! candle: safetensors on the CPU, or on the GPU of a build with CUDA, for the architectures on a list ([`config`]), each with golden tests against `transformers`.
 //!
 //! Everything is read through the descriptors that the gate verified; weights are computed with in F32, whatever they
 //! are stored in, as the reference values are.
@@ -24,7 +24,6 @@ mod hostile;
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use candle_core::Device;
 use registry::serving::Options;
 
 use self::bert::Encoder;
@@ -39,7 +38,7 @@ use self::tokens::{Tokens, TokensError};
 use self::weights::{Weights, WeightsError};
 use super::grammar::Words;
 use super::plan::Memory;
-use super::{Card, Engine, EngineError, Failure, Queue, Special, Token};
+use super::{Card, Engine, EngineError, Failure, Queue, Special, Token, gpu};
 use crate::gate::VerifiedFile;
 use crate::halt::Halt;
 
@@ -130,7 +129,7 @@ impl Candle {
                 card.embedding = u32::try_from(config.hidden).ok();
                 let mut weights = weights(opened, &index)?;
                 let encoder =
-                    Encoder::load(&config, pooling, &mut weights, &Device::Cpu).map_err(Refused::from)?;
+                    Encoder::load(&config, pooling, &mut weights, &gpu::device()).map_err(Refused::from)?;
                 Ok(Self { model: Model::Encoder { encoder, tokens }, card })
             }
         }
@@ -150,7 +149,7 @@ impl Candle {
         ends.extend(settings.eos.as_deref().and_then(|eos| tokens.number(eos)));
         let (cells, parallel) = (cells(&config, context, options), parallel(options));
         let card = card(&tokens, &settings, context, config.vocabulary, options);
-        let loaded = Decoder::load(config, weights, context, &Device::Cpu, &|| halt.is_set());
+        let loaded = Decoder::load(config, weights, context, &gpu::device(), &|| halt.is_set());
         let decoder = loaded.map_err(Refused::from)?.ok_or(EngineError::Halted)?;
         Ok(Self { model: Model::Speaker(Speaker { decoder, tokens, ends, context, cells, parallel }), card })
     }
@@ -236,7 +235,7 @@ impl Candle {
 }
 
 fn weights(opened: Opened, index: &serde_json::Value) -> Result<Weights, Refused> {
-    Ok(Weights::open(&opened.into_weights(), index, &Device::Cpu)?)
+    Ok(Weights::open(&opened.into_weights(), index, &gpu::device())?)
 }
 
 /// What a model of this configuration and so many parameters needs, before it is loaded.
@@ -314,6 +313,9 @@ fn card(tokens: &Tokens, settings: &Settings, context: usize, vocabulary: usize,
 }
 
 fn describe(_: &Options) -> String {
+    if !gpu::device().is_cpu() {
+        return format!("{NAME} on CUDA, the first GPU");
+    }
     let threads = candle_core::utils::get_num_threads();
     let plural = if threads == 1 { "" } else { "s" };
     format!("{NAME} on CPU, {threads} thread{plural}")

@@ -4,12 +4,12 @@ use std::fs::File;
 use std::io;
 
 use registry::admitted::AdmittedFile;
-use registry::serving::{EngineName, Options};
+use registry::serving::{EngineName, Options, Vllm};
 use serde::Serialize;
 
 use super::memory::{Source, estimate};
 use super::{Memory, Plan, candle};
-use crate::engine::{EngineError, threads};
+use crate::engine::{EngineError, gpu, threads};
 use crate::gate;
 use crate::halt::Halt;
 
@@ -60,10 +60,18 @@ impl Explanation {
 
 /// Considers every engine for the files of the release called `name`, which must be here. The weights' headers are read as
 /// they are on disk; the worker hashes everything before it serves.
-pub fn explain(name: &str, files: &[AdmittedFile], options: &Options, available: Option<u64>) -> Explanation {
+///
+/// `vllm` is the one that the operator named, if any.
+pub fn explain(
+    name: &str,
+    files: &[AdmittedFile],
+    options: &Options,
+    available: Option<u64>,
+    vllm: Option<&Vllm>,
+) -> Explanation {
     let mut engine = None;
     let mut engines = Vec::new();
-    for candidate in EngineName::ALL {
+    for candidate in EngineName::EMBEDDED {
         let (result, memory) = consider(candidate, name, files, options, available);
         let insisted = options.engine.is_some_and(|asked| asked != candidate);
         let (verdict, reason) = match result {
@@ -78,6 +86,24 @@ pub fn explain(name: &str, files: &[AdmittedFile], options: &Options, available:
             },
         };
         engines.push(Considered { engine: candidate, verdict, reason, memory });
+    }
+    if options.engine == Some(EngineName::Vllm) || vllm.is_some() {
+        let (verdict, reason) = match crate::vllm::chosen(name, files, options.engine, vllm) {
+            Ok(reason) => {
+                // It goes before the others where it is for it.
+                for one in engines.iter_mut().filter(|one| one.verdict == Verdict::Chosen) {
+                    *one = Considered {
+                        verdict: Verdict::Possible,
+                        reason: format!("{}; vllm goes first", one.reason),
+                        ..one.clone()
+                    };
+                }
+                engine = Some(EngineName::Vllm);
+                (Verdict::Chosen, reason)
+            }
+            Err(reason) => (Verdict::Impossible, reason),
+        };
+        engines.push(Considered { engine: EngineName::Vllm, verdict, reason, memory: None });
     }
     Explanation { engine, engines, available, hardware: hardware(options) }
 }
@@ -98,7 +124,7 @@ fn consider(
         Ok(memory) => memory,
         Err(error) => return (Err(error.to_string()), None),
     };
-    match available {
+    match plan.memory_from(available) {
         Some(available) if memory.total() > available => {
             let error = EngineError::Memory { memory, available };
             (Err(error.to_string()), Some(memory))
@@ -110,7 +136,7 @@ fn consider(
 fn why(plan: &Plan<'_>) -> String {
     match plan {
         Plan::Llama { weights } => format!("`{}` is the release's one GGUF file", weights.path),
-        Plan::Candle { files } => {
+        Plan::Candle { files } | Plan::Vllm { files } => {
             let weights = files.iter().filter(|file| candle::is_weights(&file.path)).count();
             let plural = if weights == 1 { "" } else { "s" };
             format!("{weights} safetensors file{plural} of an architecture on its list")
@@ -134,10 +160,10 @@ fn open(file: &AdmittedFile) -> io::Result<Box<dyn Source>> {
 fn hardware(options: &Options) -> String {
     let threads = threads(options);
     let plural = if threads == 1 { "" } else { "s" };
-    if cfg!(feature = "cuda") {
-        format!("{threads} thread{plural}, and the GPU for llama.cpp where the driver shows one")
-    } else {
-        format!("{threads} thread{plural} on the CPU; this build has no CUDA")
+    let llama = if cfg!(feature = "cuda-llama") { ", llama.cpp too" } else { "; llama.cpp on the CPU" };
+    match gpu::driver() {
+        Ok(()) => format!("the first GPU of the driver for candle{llama}; {threads} thread{plural}"),
+        Err(why) => format!("{threads} thread{plural} on the CPU; {why}"),
     }
 }
 
@@ -170,14 +196,14 @@ mod tests {
         let scratch = Scratch::new();
         let both = files(&scratch, true);
         let plenty = Some(u64::MAX);
-        let explained = explain("alba/tiny", &both, &Options::default(), plenty);
+        let explained = explain("alba/tiny", &both, &Options::default(), plenty, None);
         assert_eq!(verdicts(&explained), [Verdict::Chosen, Verdict::Possible]);
         assert_eq!(explained.engine, Some(EngineName::LlamaCpp));
         assert!(explained.engines.iter().all(|one| one.memory.is_some_and(|memory| memory.context > 0)));
         let asked = Options { engine: Some(EngineName::Candle), ..Options::default() };
-        let explained = explain("alba/tiny", &both, &asked, plenty);
+        let explained = explain("alba/tiny", &both, &asked, plenty, None);
         assert_eq!(verdicts(&explained), [Verdict::Possible, Verdict::Chosen]);
-        let explained = explain("alba/tiny", &files(&scratch, false), &Options::default(), None);
+        let explained = explain("alba/tiny", &files(&scratch, false), &Options::default(), None, None);
         assert_eq!(verdicts(&explained), [Verdict::Impossible, Verdict::Chosen]);
         assert!(explained.engines.first().unwrap().reason.contains("no .gguf file"));
         serde_json::to_string(&explained).unwrap();
@@ -186,7 +212,8 @@ mod tests {
     #[test]
     fn what_can_not_fit_is_refused_with_what_it_needs() {
         let scratch = Scratch::new();
-        let explained = explain("alba/tiny", &files(&scratch, true), &Options::default(), Some(1024 * 1024));
+        let explained =
+            explain("alba/tiny", &files(&scratch, true), &Options::default(), Some(1024 * 1024), None);
         assert_eq!(verdicts(&explained), [Verdict::Impossible, Verdict::Impossible]);
         assert!(explained.chosen().is_none());
         let reason = &explained.engines.first().unwrap().reason;
@@ -201,11 +228,11 @@ mod tests {
         let path =
             scratch.file("config.json", config.replace("LlamaForCausalLM", "PhiForCausalLM").as_bytes());
         odd[0] = golden::admitted("config.json", &path);
-        let explained = explain("alba/tiny", &odd, &Options::default(), None);
+        let explained = explain("alba/tiny", &odd, &Options::default(), None, None);
         let reason = &explained.engines.last().unwrap().reason;
         assert!(reason.contains("PhiForCausalLM") && reason.contains("Qwen3ForCausalLM"), "{reason}");
         std::fs::write(&path, config).unwrap();
-        let explained = explain("alba/tiny", &odd, &Options::default(), None);
+        let explained = explain("alba/tiny", &odd, &Options::default(), None, None);
         assert!(explained.engines.last().unwrap().reason.contains("not what was admitted"));
     }
 }

@@ -68,6 +68,11 @@ pub(crate) fn estimate(plan: &Plan<'_>, options: &Options, open: &Open<'_>) -> R
             let trained = u32::try_from(metadata.context_length.unwrap_or(u64::MAX)).unwrap_or(u32::MAX);
             Ok(llama_memory(&layout, context(options, trained).get(), options))
         }
+        // It keeps to what `--gpu-memory-utilization` leaves it, and says itself when that is too little.
+        Plan::Vllm { files } => {
+            let weights = files.iter().map(|file| file.size).fold(0, u64::saturating_add);
+            Ok(Memory { weights, cache: 0, working: 0, context: options.context.unwrap_or(0) })
+        }
         Plan::Candle { files } => {
             let mut config = None;
             let mut parameters = 0u64;

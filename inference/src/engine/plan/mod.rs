@@ -9,7 +9,7 @@ use registry::serving::{EngineName, Options};
 
 use std::sync::Arc;
 
-use super::{Candle, Engine, EngineError, Llama, candle, llama};
+use super::{Candle, Engine, EngineError, Llama, candle, gpu, llama};
 use crate::gate::VerifiedFile;
 use crate::halt::Halt;
 
@@ -32,6 +32,11 @@ pub enum Plan<'a> {
     },
     /// candle, on safetensors and what says how to read them.
     Candle {
+        /// All of them.
+        files: Vec<&'a AdmittedFile>,
+    },
+    /// vLLM, on the same. It is started beside the worker ([`crate::vllm`]), not loaded into it.
+    Vllm {
         /// All of them.
         files: Vec<&'a AdmittedFile>,
     },
@@ -96,6 +101,10 @@ impl<'a> Plan<'a> {
                 let files = wanted.map_err(|error| format!("{error}; it has {}", listed(files.iter())))?;
                 Ok(Self::Candle { files })
             }
+            EngineName::Vllm => {
+                let files = crate::vllm::wanted(files)?;
+                Ok(Self::Vllm { files })
+            }
         }
     }
 
@@ -104,6 +113,15 @@ impl<'a> Plan<'a> {
         match self {
             Self::Llama { .. } => llama::NAME,
             Self::Candle { .. } => candle::NAME,
+            Self::Vllm { .. } => crate::vllm::NAME,
+        }
+    }
+
+    /// Bytes of the memory that it would lie in: the GPU's own where it would compute there, else `machine`'s.
+    pub(crate) fn memory_from(&self, machine: Option<u64>) -> Option<u64> {
+        match self {
+            Self::Llama { .. } | Self::Vllm { .. } => machine,
+            Self::Candle { .. } => gpu::memory().or(machine),
         }
     }
 
@@ -117,6 +135,10 @@ impl<'a> Plan<'a> {
         match self {
             Self::Llama { .. } => |files, options, halt| Ok(Arc::new(Llama::load(files, options, halt)?)),
             Self::Candle { .. } => |files, options, halt| Ok(Arc::new(Candle::load(files, options, halt)?)),
+            Self::Vllm { .. } => |_, _, _| {
+                let words = "vllm is not part of this program: the worker starts it";
+                Err(EngineError::Unsupported(words.to_owned()))
+            },
         }
     }
 
@@ -124,7 +146,7 @@ impl<'a> Plan<'a> {
     pub fn files(&self) -> Vec<&'a AdmittedFile> {
         match self {
             Self::Llama { weights } => vec![weights],
-            Self::Candle { files } => files.clone(),
+            Self::Candle { files } | Self::Vllm { files } => files.clone(),
         }
     }
 }
