@@ -140,11 +140,9 @@ fn what_is_not_computed_on_comes_after_the_answer() {
     let [alba, cora] = net.allies(["alba", "cora"]);
     let folder = tiny(&net);
     // More files than a transfer has open at once, so that some are handed in before it comes to them.
-    let mut noise = generate::Noise::new(9);
+    fs::create_dir(folder.join("more")).unwrap();
     for number in 0..24 {
-        let mut bytes = vec![0; 2 << 20];
-        noise.fill(&mut bytes);
-        fs::write(folder.join(format!("corpus-{number}.txt")), bytes).unwrap();
+        generate::safetensors(&folder.join(format!("more/{number}.safetensors")), 2 << 20, number).unwrap();
     }
     alba.publish(&folder, "tiny", "1", &["--releasable-to", "all"]);
     // All of it takes twelve seconds.
