@@ -368,7 +368,7 @@ pub enum Event {
         version: Version,
     },
     /// A worker moved on.
-    Worker(WorkerInfo),
+    Worker(Box<WorkerInfo>),
     /// The nations that are trusted here changed: one was pinned or removed, has a new root, or is held in another standing.
     Trust {
         /// The nation.

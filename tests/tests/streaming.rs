@@ -135,6 +135,31 @@ fn safetensors_come_and_are_served_by_candle() {
 }
 
 #[test]
+fn what_is_not_computed_on_comes_after_the_answer() {
+    let net = Net::new();
+    let [alba, cora] = net.allies(["alba", "cora"]);
+    let folder = tiny(&net);
+    // More files than a transfer has open at once, so that some are handed in before it comes to them.
+    fs::create_dir(folder.join("more")).unwrap();
+    for number in 0..24 {
+        generate::safetensors(&folder.join(format!("more/{number}.safetensors")), 2 << 20, number).unwrap();
+    }
+    alba.publish(&folder, "tiny", "1", &["--releasable-to", "all"]);
+    // All of it takes twelve seconds.
+    capped(&alba, 4 << 20);
+    let (a, c) = (alba.start(), cora.start());
+    c.connect(&a);
+    let ready = c.serve("alba/tiny").unwrap_or_else(|problem| panic!("{problem}"));
+    assert!(!ask(&ready["address"]).as_str().unwrap().is_empty());
+    let admitted = || c.http.get("/v1/models/alba/tiny")["releases"][0]["admitted"] == true;
+    assert!(!admitted(), "the rest came before the answer");
+    assert_eq!(worker(&c)["transfer"]["state"], "fetching");
+    wait::within(LIMIT, "the rest to come", || admitted().then_some(()));
+    until("the transfer to be shown no longer", || worker(&c)["transfer"].is_null().then_some(()));
+    assert!(!ask(&ready["address"]).as_str().unwrap().is_empty());
+}
+
+#[test]
 fn what_no_engine_serves_is_refused_before_it_came() {
     let net = Net::new();
     let [alba, cora] = net.allies(["alba", "cora"]);

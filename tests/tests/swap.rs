@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 use std::fs;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -189,4 +190,33 @@ fn whoever_asked_for_it_gets_the_release_before_back() {
         Some(&json!({ "reference": "alba/tiny@1", "listen": "127.0.0.1:0", "follow": true })),
     );
     assert!(problem.status >= 400 && problem.text().contains("never moves"), "{}", problem.text());
+}
+
+#[test]
+fn a_person_who_follows_is_told() {
+    let net = Net::new();
+    let alba = net.nation("alba");
+    publish(&net, &alba, "1");
+    let node = alba.start();
+    let mut command = alba.command(&["serve", "alba/tiny", "--follow", "--listen", "127.0.0.1:0"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let serves = |version: &str| {
+        wait::within(FOLLOWED, "a version to be served", || {
+            workers(&node).into_iter().find(|it| it["state"] == "ready" && it["version"] == version)
+        })
+    };
+    serves("1");
+    publish(&net, &alba, "2");
+    let second = serves("2");
+    until("the command to hear of it", || {
+        let old = of(&node, &second["replaces"]);
+        (old["state"] == "stopped").then_some(())
+    });
+    // It looks at the list every few seconds at least.
+    std::thread::sleep(Duration::from_secs(6));
+    recall(&alba, "2");
+    let ended = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(5), "{said}");
+    assert!(said.contains("alba/tiny@2 is served now") && said.contains("it rots"), "{said}");
 }

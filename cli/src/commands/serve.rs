@@ -4,7 +4,8 @@ mod explain;
 mod proof;
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use node::api::types::{Event, StopCause, WorkerInfo, WorkerRequest, WorkerState, WorkerStop};
@@ -23,6 +24,10 @@ use crate::transfer;
 
 /// How often the state is asked for, should an event be lost.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// How long the node may take to begin the worker that takes the place of one that is over: it only decides about the release.
+const NEXT: Duration = Duration::from_secs(5);
+/// How often it is looked for.
+const LOOK_FOR_NEXT: Duration = Duration::from_millis(100);
 
 /// Serve a release with an OpenAI-compatible interface
 ///
@@ -152,6 +157,11 @@ impl Serve {
         Ok(request)
     }
 
+    /// How long another worker may take the place of one that is over.
+    fn patience(&self) -> Duration {
+        if self.rollback_to_previous || self.stop_first { NEXT } else { Duration::ZERO }
+    }
+
     fn chosen(&self) -> Chosen {
         Chosen { threads: self.threads, context: self.context, engine: self.engine }
     }
@@ -181,13 +191,14 @@ impl Serve {
         if self.detach {
             return Ok(());
         }
+        let current = AtomicU64::new(worker.id);
         let followed = tokio::select! {
-            over = follow(client, worker.id) => Some(over),
+            over = follow_on(client, &current, self.patience()) => Some(over),
             () = interrupts.next() => None,
         };
         let over = match followed {
             Some(over) => over?,
-            None => client.delete(&format!("/v1/workers/{}", worker.id)).await?,
+            None => client.delete(&format!("/v1/workers/{}", current.load(Ordering::Relaxed))).await?,
         };
         if context.json {
             output::json_line(&over)?;
@@ -273,21 +284,30 @@ pub(super) fn show(bar: &Bar, info: &WorkerInfo) {
     }
 }
 
-/// Waits until worker `id`, and whichever took its place, is over.
-pub(super) async fn follow(client: &Client, id: u64) -> Result<WorkerInfo, Failure> {
-    let mut id = id;
+/// Waits until the worker `current`, and whichever took its place, is over. `patience` is how long one may take the place of one that
+/// is over.
+async fn follow_on(client: &Client, current: &AtomicU64, patience: Duration) -> Result<WorkerInfo, Failure> {
+    let mut over = None;
     let mut events = client.events("worker").await?;
     let mut suspended = false;
     loop {
+        let id = current.load(Ordering::Relaxed);
         let now: Vec<WorkerInfo> = client.get("/v1/workers").await.map_err(node_gone)?;
         let next = now.iter().find(|worker| worker.id == id).and_then(|worker| worker.replaced_by);
         if let Some(next) = next.and_then(|next| now.iter().find(|worker| worker.id == next)) {
             output::note(format!("{}@{} is served now", next.model, next.version));
-            id = next.id;
+            current.store(next.id, Ordering::Relaxed);
+            over = None;
             continue;
         }
         match now.into_iter().find(|worker| worker.id == id) {
-            Some(worker) if worker.state.is_over() => return Ok(worker),
+            Some(worker) if worker.state.is_over() => {
+                if over.get_or_insert_with(Instant::now).elapsed() >= patience {
+                    return Ok(worker);
+                }
+                tokio::time::sleep(LOOK_FOR_NEXT).await;
+                continue;
+            }
             Some(_) => {}
             None => return Err(node_gone(Failure::new(Exit::Network, "the node restarted"))),
         }
@@ -297,25 +317,24 @@ pub(super) async fn follow(client: &Client, id: u64) -> Result<WorkerInfo, Failu
                     Ok(Some(Happened::Event(event))) => match *event {
                         // Another may have taken its place: the list says so.
                         Event::Worker(worker) if worker.id == id && worker.state.is_over() => {
-                            return Ok(None);
+                            return Ok(());
                         }
                         // It takes a place, perhaps this one.
-                        Event::Worker(worker) if worker.replaces == Some(id) => return Ok(None),
+                        Event::Worker(worker) if worker.replaces == Some(id) => return Ok(()),
                         Event::Worker(worker) if worker.id == id => {
                             tell_death(&worker);
                             tell_lease(&worker, &mut suspended);
                         }
                         _ => {}
                     },
-                    Ok(Some(Happened::Missed)) => return Ok(None),
+                    Ok(Some(Happened::Missed)) => return Ok(()),
                     Ok(None) => return Err(node_gone(Failure::new(Exit::Network, "the node stopped"))),
                     Err(failure) => return Err(node_gone(failure)),
                 }
             }
         });
         match happened.await {
-            Ok(Ok(Some(worker))) => return Ok(worker),
-            Ok(Ok(None)) | Err(_) => {}
+            Ok(Ok(())) | Err(_) => {}
             Ok(Err(failure)) => return Err(failure),
         }
     }

@@ -38,12 +38,15 @@ pub fn memory(size: u64) -> io::Result<File> {
     Ok(file.into())
 }
 
+/// Runs of chunks that landed: the file's place in the release, the first chunk, and how many.
+type Runs = VecDeque<(usize, u32, u32)>;
+
 /// What the node told of chunks that landed, until a thread takes it. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Arrivals(Arc<(Mutex<VecDeque<(usize, u32, u32)>>, Condvar)>);
+pub struct Arrivals(Arc<(Mutex<Runs>, Condvar)>);
 
 impl Arrivals {
-    fn waiting(&self) -> MutexGuard<'_, VecDeque<(usize, u32, u32)>> {
+    fn waiting(&self) -> MutexGuard<'_, Runs> {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -35,7 +35,7 @@ impl Loader {
             let place = admitted.files().iter().position(|known| known.path == file.path);
             match (self.shelf.take(file)?, place) {
                 (Taken::Whole(whole), _) => opened.push(whole),
-                (Taken::Growing(comes), Some(place)) => drop(growing.insert(place, comes)),
+                (Taken::Growing(comes), Some(place)) => drop(growing.insert(place, *comes)),
                 (Taken::Growing(_), None) => return Err(WorkerError::protocol("a file of no release")),
             }
         }

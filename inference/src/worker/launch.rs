@@ -40,7 +40,7 @@ pub(super) enum Taken {
     /// It is whole.
     Whole(Opened),
     /// It is still coming.
-    Growing(Growing),
+    Growing(Box<Growing>),
 }
 
 /// The descriptors of the release's files, by path.
@@ -78,7 +78,7 @@ impl Shelf {
                 let opened = Opened::handed(file, blob, map);
                 Ok(match copy {
                     None => Taken::Whole(opened),
-                    Some(copy) => Taken::Growing(Growing::new(opened, copy)?),
+                    Some(copy) => Taken::Growing(Box::new(Growing::new(opened, copy)?)),
                 })
             }
             Some(Err(reason)) => Err(refused(reason)),

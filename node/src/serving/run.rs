@@ -112,7 +112,7 @@ pub(super) enum End {
 impl Run {
     pub(super) fn tell(&self, change: impl FnOnce(&mut WorkerInfo)) {
         self.told.send_modify(change);
-        self.events.send(Event::Worker(self.told.borrow().clone()));
+        self.events.send(Event::Worker(Box::new(self.told.borrow().clone())));
     }
 
     /// Starts a process for what is to be launched, with every descriptor that it needs.

@@ -34,7 +34,7 @@ const WAITING: usize = 64;
 /// Runs of chunks in one order: a line stays short.
 const RUNS: usize = 4096;
 /// How often it is looked for what came, should nobody tell.
-const LOOK: Duration = Duration::from_millis(250);
+const LOOK: Duration = Duration::from_millis(50);
 /// The same where a thing is awaited of which nobody tells: the first files, and the last of them to be put in its place.
 const LOOK_CLOSELY: Duration = Duration::from_millis(10);
 /// Between two orders at least, so that many small chunks are told of together.
@@ -178,9 +178,13 @@ impl Coming {
         self.tell.closed().await;
     }
 
-    /// Tries again to fetch what the worker does not compute on.
+    /// Tries again to fetch what the worker does not compute on. When that shows that the release may not be served after all, the
+    /// worker ends.
     async fn rest(&self, mut error: PullError) {
         loop {
+            if matches!(error, PullError::Policy(_) | PullError::Verification(_)) {
+                return drop(self.tell.send(Fed::Failed(error)).await);
+            }
             tracing::warn!(worker = self.id, release = %self.release, "the rest of a release that is served did not come, and is tried again: {error}");
             tokio::time::sleep(AGAIN).await;
             let options = PullOptions { refresh: false, progress: None };
