@@ -265,7 +265,7 @@ pub(super) async fn follow(client: &Client, id: u64) -> Result<WorkerInfo, Failu
                     },
                     Ok(Some(Happened::Missed)) => return Ok(None),
                     Ok(None) => return Err(node_gone(Failure::new(Exit::Network, "the node stopped"))),
-                    Err(failure) => return Err(node_gone(failure)),
+                    Err(failure) => return Err(node_gone(failure.into())),
                 }
             }
         });
