@@ -13,7 +13,7 @@ use serde_json::Value;
 use tests::hub::world::{Three, model};
 use tests::hub::{endpoint, newest};
 use tests::net::run;
-use tests::{Run, python, until};
+use tests::{Net, Run, python, until};
 
 /// A run on a busy machine.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -381,7 +381,7 @@ fn a_program_in_rust_verifies_and_hears_of_recalls() {
 /// What llama.cpp asks for with `-hf alba/shards:Q4_K_M`, a token and a connection that breaks off.
 #[test]
 fn llama_cpp_fetches_shards_and_goes_on_after_a_cut() {
-    let net = tests::Net::new();
+    let net = Net::new();
     let alba = net.nation("alba");
     let folder = net.folder("shards");
     for (name, mib, seed) in [

@@ -329,7 +329,7 @@ async fn follow_on(client: &Client, current: &AtomicU64, patience: Duration) -> 
                     },
                     Ok(Some(Happened::Missed)) => return Ok(()),
                     Ok(None) => return Err(node_gone(Failure::new(Exit::Network, "the node stopped"))),
-                    Err(failure) => return Err(node_gone(failure)),
+                    Err(failure) => return Err(node_gone(failure.into())),
                 }
             }
         });
