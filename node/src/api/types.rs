@@ -6,6 +6,7 @@ mod jobs;
 mod log;
 mod mirror;
 mod policy;
+mod staged;
 mod status;
 mod tokens;
 
@@ -15,6 +16,7 @@ pub use self::jobs::*;
 pub use self::log::*;
 pub use self::mirror::*;
 pub use self::policy::*;
+pub use self::staged::*;
 pub use self::status::*;
 pub use self::tokens::*;
 pub use registry::store::{GcReason, GcRelease};

@@ -14,6 +14,7 @@ use super::super::Api;
 use super::super::stream::blocking;
 use super::names::{self, Names};
 use crate::error::Problem;
+use crate::staging::Commit;
 
 /// A verdict holds so long, and no longer than trust, policy and recalls stay as they were.
 const FRESH: Duration = Duration::from_secs(5);
@@ -33,10 +34,23 @@ pub(super) struct Known {
     pub(super) release: Release,
     /// Whether it is whole here and admitted; else it is fetched while it is read.
     pub(super) whole: bool,
+    /// The commit that is shown as a release, where it is staged and none.
+    pub(super) staged: Option<Arc<Commit>>,
     by_path: HashMap<String, usize>,
 }
 
 impl Known {
+    fn new(digest: Digest, release: Release, whole: bool, staged: Option<Arc<Commit>>) -> Self {
+        let by_path =
+            release.files.iter().enumerate().map(|(place, file)| (file.path.clone(), place)).collect();
+        Self { digest, release, whole, staged, by_path }
+    }
+
+    /// A staged commit, in the form of a release.
+    pub(super) fn staged(digest: Digest, release: Release, commit: Arc<Commit>) -> Self {
+        Self::new(digest, release, true, Some(commit))
+    }
+
     pub(super) fn commit(&self) -> String {
         names::commit(&self.digest)
     }
@@ -184,8 +198,7 @@ fn decide(store: &Store, digest: Digest) -> Result<Verdict, Problem> {
             }
         }
     }
-    let by_path = release.files.iter().enumerate().map(|(place, file)| (file.path.clone(), place)).collect();
-    Ok(Verdict::Given(Arc::new(Known { digest, release, whole, by_path })))
+    Ok(Verdict::Given(Arc::new(Known::new(digest, release, whole, None))))
 }
 
 fn refused(error: AdmitError) -> Result<Verdict, Problem> {
