@@ -330,11 +330,9 @@ impl Config {
         range("p2p.redial_secs", self.p2p.redial_secs, 1, 86_400)?;
         range("p2p.sync_secs", self.p2p.sync_secs, 1, 86_400)?;
         range("http.max_connections", self.http.max_connections.into(), 1, 65_536)?;
-        range("hub.max_pulls", self.hub.max_pulls.into(), 1, 64)?;
-        range("hub.wait_secs", self.hub.wait_secs, 1, 3_600)?;
-        range("hub.staging_gib", self.hub.staging_gib, 1, 1 << 20)?;
-        range("hub.staging_days", self.hub.staging_days.into(), 1, 3_650)?;
-        range("hub.requests_per_minute", self.hub.requests_per_minute.into(), 0, 10_000_000)?;
+        for (setting, value, low, high) in self.hub.ranges() {
+            range(setting, value, low, high)?;
+        }
         range("transfer.streams_per_peer", self.transfer.streams_per_peer.into(), 1, 64)?;
         range("transfer.window", self.transfer.window.into(), 1, 256)?;
         range("transfer.max_peers", self.transfer.max_peers.into(), 1, 256)?;

@@ -26,6 +26,19 @@ pub struct Hub {
     pub staging_days: u32,
 }
 
+impl Hub {
+    /// Each number, with the least and the most that it may be.
+    pub(super) fn ranges(&self) -> [(&'static str, u64, u64, u64); 5] {
+        [
+            ("hub.max_pulls", self.max_pulls.into(), 1, 64),
+            ("hub.wait_secs", self.wait_secs, 1, 3_600),
+            ("hub.requests_per_minute", self.requests_per_minute.into(), 0, 10_000_000),
+            ("hub.staging_gib", self.staging_gib, 1, 1 << 20),
+            ("hub.staging_days", self.staging_days.into(), 1, 3_650),
+        ]
+    }
+}
+
 impl Default for Hub {
     fn default() -> Self {
         Self {
