@@ -310,9 +310,9 @@ impl Config {
         range("p2p.sync_secs", self.p2p.sync_secs, 1, 86_400)?;
         range("http.max_connections", self.http.max_connections.into(), 1, 65_536)?;
         self.oidc.check()?;
-        range("hub.max_pulls", self.hub.max_pulls.into(), 1, 64)?;
-        range("hub.wait_secs", self.hub.wait_secs, 1, 3_600)?;
-        range("hub.requests_per_minute", self.hub.requests_per_minute.into(), 0, 10_000_000)?;
+        for (setting, value, low, high) in self.hub.ranges() {
+            range(setting, value, low, high)?;
+        }
         range("transfer.streams_per_peer", self.transfer.streams_per_peer.into(), 1, 64)?;
         range("transfer.window", self.transfer.window.into(), 1, 256)?;
         range("transfer.max_peers", self.transfer.max_peers.into(), 1, 256)?;

@@ -87,6 +87,7 @@ impl Host {
                 }
                 host.server = Some(listeners.serve(host.local.clone(), public, max, host.stop.clone()));
                 tokio::spawn(redial(host.node.clone(), host.stop.clone()));
+                tokio::spawn(api.keep_house(host.stop.clone()));
                 Ok(host)
             }
             Err(error) => {

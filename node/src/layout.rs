@@ -75,6 +75,11 @@ impl Layout {
         self.home.join("tokens.json")
     }
 
+    /// What was pushed and not signed yet, mode 0700 ([`crate::staging`]).
+    pub fn staging(&self) -> PathBuf {
+        self.home.join("staging")
+    }
+
     /// The store ([`registry::store::Store::open`]).
     pub fn store(&self) -> PathBuf {
         self.home.join("store")

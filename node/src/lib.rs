@@ -24,6 +24,7 @@ pub mod policy;
 pub mod reach;
 pub mod serve_keys;
 pub mod serving;
+pub mod staging;
 pub mod swarm;
 pub mod sync;
 pub mod tokens;

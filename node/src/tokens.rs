@@ -293,6 +293,13 @@ impl Tokens {
         Some(Bearer { id: id(hash), name: name.clone(), scope: *scope })
     }
 
+    /// What the token with this identifier is for, when it is good at `now`.
+    pub fn scope_of(&self, id: &str, now: Timestamp) -> Option<Scope> {
+        let known = self.known();
+        let kept = known.values().map(|known| &known.kept).find(|kept| self::id(&kept.hash) == id)?;
+        kept.expires.is_none_or(|expires| expires > now).then_some(kept.scope)
+    }
+
     fn write(&self, tokens: impl Iterator<Item = Kept>) -> Result<(), TokenError> {
         let file = File { tokens: tokens.collect() };
         let failed = |source| TokenError::Io { path: self.path.clone(), source };

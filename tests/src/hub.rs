@@ -21,20 +21,21 @@ pub struct Client {
     interpreter: PathBuf,
     /// What it is called in messages.
     pub name: &'static str,
+    env: Vec<(String, String)>,
 }
 
 /// The newest client, with transformers.
 pub fn newest() -> Client {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     let path = PATH.get_or_init(|| python::with_requirements("requirements-hub.txt"));
-    Client { interpreter: path.clone(), name: "huggingface_hub 2.x" }
+    Client { interpreter: path.clone(), name: "huggingface_hub 2.x", env: Vec::new() }
 }
 
 /// The client of 0.36.
 pub fn older() -> Client {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     let path = PATH.get_or_init(|| python::with_requirements("requirements-hub-0.36.txt"));
-    Client { interpreter: path.clone(), name: "huggingface_hub 0.36" }
+    Client { interpreter: path.clone(), name: "huggingface_hub 0.36", env: Vec::new() }
 }
 
 /// Both.
@@ -45,7 +46,7 @@ pub fn both() -> [Client; 2] {
 /// A client with torch, where `STEELYARD_TORCH_PYTHON` names its interpreter.
 pub fn with_torch() -> Option<Client> {
     let interpreter = std::env::var_os("STEELYARD_TORCH_PYTHON").map(PathBuf::from)?;
-    Some(Client { interpreter, name: "transformers with torch" })
+    Some(Client { interpreter, name: "transformers with torch", env: Vec::new() })
 }
 
 /// `http://host:port` of a public interface.
@@ -57,12 +58,20 @@ pub fn endpoint(http: &Http) -> String {
 }
 
 impl Client {
+    /// The same with another variable in its environment.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     fn command(&self, program: &Path, endpoint: &str, cache: &Path) -> Command {
         let mut command = Command::new(program);
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("HF_ENDPOINT", endpoint).env("HF_HOME", cache).env("HOME", cache);
         command.env("HF_HUB_DISABLE_TELEMETRY", "1").env("HF_HUB_DISABLE_PROGRESS_BARS", "1");
         command.env("NO_COLOR", "1").env("PYTHONDONTWRITEBYTECODE", "1");
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }
 

@@ -287,9 +287,9 @@ impl Line<'_> {
         }
     }
 
-    async fn post(&self, path: &str, body: Vec<u8>) -> Result<http::Answer, Failure> {
+    async fn post(&self, path: &str, body: Vec<u8>) -> Result<node::client::http::Answer, Failure> {
         let key = self.key.as_deref().map(String::as_str);
-        http::tcp(self.address, Method::POST, path, body, key).await
+        Ok(node::client::http::tcp(self.address, Method::POST, path, body, key).await?)
     }
 
     /// Asks, handing each piece to `take` as it comes; the whole answer and why it ended.

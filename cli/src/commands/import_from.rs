@@ -158,7 +158,7 @@ impl Fetching {
         let source = plan.source;
         let mut publication = release.publication(folder.files(), [])?;
         publication.origin = Some(Origin {
-            nation: early.model().nation.clone(),
+            nation: early.model()?.nation.clone(),
             format: source.format.to_owned(),
             name: source.name,
             uri: source.uri,

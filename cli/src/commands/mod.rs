@@ -36,6 +36,7 @@ pub(crate) mod serve;
 pub(crate) mod serve_key;
 pub(crate) mod show;
 pub(crate) mod sign;
+mod staged;
 pub(crate) mod status;
 pub(crate) mod token;
 pub(crate) mod transfers;

@@ -7,12 +7,14 @@ use clap::Args;
 use node::api::types::{Accepted, DraftRequest, Drafted, LogPlace, Resolved, Sequences, Status, Work};
 use registry::attachment::Origin;
 use registry::key::Key;
+use registry::reference::DEFAULT_CHANNEL;
 use registry::statement::{Channel, DerivedFrom, Relation, Releasable, Release, RoleName, Statement};
 use registry::{ChannelName, Digest, Model, Nation, Signed, Timestamp, Version};
 use serde::Serialize;
 
 use super::attach::Extras;
 use super::sign;
+use super::staged::{MAIN, StagedBranch};
 use crate::client::{Client, Need, segment};
 use crate::context::{Context, absolute};
 use crate::failure::{Exit, Failure};
@@ -24,31 +26,42 @@ use crate::progress::Bar;
 /// How long the log's entry and the cosignatures of connected allies are waited for, in milliseconds.
 const LOG_WAIT_MS: u64 = 3000;
 
-/// Publish a folder as a signed release
+/// Publish a folder, or what was pushed, as a signed release
 ///
 /// Reads the folder once (BLAKE3, SHA-256 and chunks together), signs a release of it with your nation's release key, and
 /// points the channel at it. The running node announces it to allies, who may have it as --releasable-to says. Files that
 /// run code when they are loaded (pickles) are refused: allies would refuse them too.
+///
+/// With --staged, what the hub's clients pushed to a branch is published (`docs/hub.md`): the difference to the last release is
+/// shown, a person says yes, and the branch is cleared. The key is read by this command alone, as always.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   steelyard publish ./smollm2 --as alba/smollm2 --version 1.0.0
   steelyard publish ./model.gguf --as alba/m --version 1.1.0 --channel beta --licence Apache-2.0
+  steelyard publish --staged alba/smollm2 --version 1.2.0
+  steelyard publish --staged alba/smollm2@beta --version 1.3.0-b1 --yes
   steelyard publish ./smollm2 --as alba/smollm2 --version 1.2.0 --attach slsa=provenance.json --oms-key model-signing.pem
   steelyard publish ./tuned --as alba/tuned --version 1 --derived-from borea/base@2:fine-tune --releasable-to borea,cora")]
 pub(crate) struct Publish {
     /// The folder, or a single file of weights
-    #[arg(value_name = "FOLDER")]
-    folder: PathBuf,
+    #[arg(value_name = "FOLDER", required_unless_present = "staged")]
+    folder: Option<PathBuf>,
     /// The model's name: nation/name
-    #[arg(long = "as", value_name = "NATION/NAME")]
-    model: Model,
+    #[arg(long = "as", value_name = "NATION/NAME", required_unless_present = "staged")]
+    named: Option<Model>,
+    /// What was pushed to this model, and to which branch of it [default: main]
+    #[arg(long, value_name = "NATION/NAME[@BRANCH]", conflicts_with_all = ["folder", "named"])]
+    staged: Option<StagedBranch>,
+    /// With --staged: do not ask
+    #[arg(long, requires = "staged")]
+    yes: bool,
     /// The version; never reused
     #[arg(long, value_name = "VERSION")]
     version: Version,
-    /// The channel to point at it; `none` for no channel
-    #[arg(long, value_name = "CHANNEL", default_value = "stable")]
-    channel: ChannelName,
+    /// The channel to point at it; `none` for no channel [default: stable, or the staged branch's name where that is not main]
+    #[arg(long, value_name = "CHANNEL")]
+    channel: Option<ChannelName>,
     /// SPDX expression [default: what the model card or the weights say]
     #[arg(long, alias = "license", value_name = "SPDX")]
     licence: Option<String>,
@@ -70,8 +83,9 @@ pub(crate) struct Publish {
     pub(super) origin: Option<Origin>,
 }
 
+/// What was published.
 #[derive(Serialize)]
-struct Published {
+pub(super) struct Published {
     release: Digest,
     model: Model,
     version: Version,
@@ -86,7 +100,7 @@ struct Published {
     /// The release's place in the log, when it was signed.
     log: Option<LogPlace>,
     /// Where it waits for signatures, when it was not signed.
-    draft: Option<PathBuf>,
+    pub(super) draft: Option<PathBuf>,
 }
 
 fn parse_releasable(text: &str) -> Result<Releasable, String> {
@@ -103,12 +117,29 @@ fn parse_releasable(text: &str) -> Result<Releasable, String> {
 
 impl Publish {
     /// The model's name.
-    pub(super) fn model(&self) -> &Model {
-        &self.model
+    pub(super) fn model(&self) -> Result<&Model, Failure> {
+        let named = self.named.as_ref().or(self.staged.as_ref().map(|staged| &staged.model));
+        named.ok_or_else(|| Failure::usage("a release needs a name").help("say it with --as NATION/NAME"))
+    }
+
+    /// The channel that is moved.
+    pub(super) fn channel(&self) -> Result<ChannelName, Failure> {
+        let branch = self.staged.as_ref().filter(|staged| staged.branch != MAIN);
+        match (&self.channel, branch) {
+            (Some(channel), _) => Ok(channel.clone()),
+            (None, None) => ChannelName::new(DEFAULT_CHANNEL).map_err(Failure::usage),
+            (None, Some(staged)) => ChannelName::new(&staged.branch).map_err(|error| {
+                Failure::usage(error).help("say which channel is to point at the release with --channel")
+            }),
+        }
     }
 
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
-        let folder = absolute(&self.folder)?;
+        if let Some(staged) = &self.staged {
+            return super::staged::publish(&self, staged, context).await;
+        }
+        let folder = self.folder.as_ref().ok_or_else(|| Failure::usage("name a folder to publish"))?;
+        let folder = absolute(folder)?;
         if !folder.exists() {
             return Err(Failure::new(Exit::NotFound, format!("{} is not there", folder.display()))
                 .help("name a folder, or a single file of weights"));
@@ -117,23 +148,22 @@ impl Publish {
         let published = self.publish(context, &client, &folder).await;
         client.close().await;
         let (published, draft) = published?;
-        if published.draft.is_some() {
-            // Its draft was shown as JSON or text already.
-            return Ok(());
-        }
-        if context.json {
-            return output::json(&published);
-        }
-        report(context, &published, &draft)
+        tell(context, &published, &draft)
     }
 
-    async fn publish(
+    /// Whether a person asked that nobody is asked.
+    pub(super) fn yes(&self) -> bool {
+        self.yes
+    }
+
+    pub(super) async fn publish(
         &self,
         context: &Context,
         client: &Client,
         folder: &Path,
     ) -> Result<(Published, Drafted), Failure> {
         // Whatever can be known to fail fails before a hundred gigabytes are read.
+        let model = self.model()?;
         self.refuse_other_nation(client).await?;
         let key = match self.signing.draft {
             Some(_) => None,
@@ -143,11 +173,11 @@ impl Publish {
         let derived_from = self.lineage(client).await?;
         let extras = self.extras.prepare(folder)?;
         let mut draft = self.draft(context, client, folder).await?;
-        extras.add(client, &self.model, &mut draft, self.origin.as_ref(), key.as_ref()).await?;
+        extras.add(client, model, &mut draft, self.origin.as_ref(), key.as_ref()).await?;
         let licence = self.licence(&draft)?;
 
         let release = Release {
-            model: self.model.clone(),
+            model: model.clone(),
             version: self.version.clone(),
             format: draft.format.clone(),
             licence: licence.clone(),
@@ -181,9 +211,9 @@ impl Publish {
         };
         let published = Published {
             release: digest,
-            model: self.model.clone(),
+            model: model.clone(),
             version: self.version.clone(),
-            channel: sequence.map(|_| self.channel.clone()),
+            channel: sequence.and(Some(self.channel()?)),
             sequence,
             format: draft.format.clone(),
             licence,
@@ -208,9 +238,10 @@ impl Publish {
         checked
     }
 
-    async fn refuse_other_nation(&self, client: &Client) -> Result<(), Failure> {
+    pub(super) async fn refuse_other_nation(&self, client: &Client) -> Result<(), Failure> {
         let own = client.get::<Status>("/v1/status").await?.nation;
-        let (wanted, name) = (&self.model.nation, &self.model.name);
+        let model = self.model()?;
+        let (wanted, name) = (&model.nation, &model.name);
         if own == *wanted {
             return Ok(());
         }
@@ -218,8 +249,8 @@ impl Publish {
             .help(format!("publish as {own}/{name}, or use a node of `{wanted}`")))
     }
 
-    async fn refuse_taken(&self, client: &Client) -> Result<(), Failure> {
-        let reference = format!("{}@{}", self.model, self.version);
+    pub(super) async fn refuse_taken(&self, client: &Client) -> Result<(), Failure> {
+        let reference = format!("{}@{}", self.model()?, self.version);
         match client.get::<Resolved>(&format!("/v1/resolve?ref={}", segment(&reference))).await {
             Ok(taken) => Err(Failure::new(
                 Exit::Busy,
@@ -277,16 +308,16 @@ impl Publish {
 
     /// The channel's next statement.
     async fn point(&self, client: &Client, release: Digest) -> Result<Option<Channel>, Failure> {
-        if self.channel.as_str() == "none" {
+        let (model, name) = (self.model()?, self.channel()?);
+        if name.as_str() == "none" {
             return Ok(None);
         }
-        let query =
-            format!("/v1/sequences?model={}&channel={}", segment(&self.model.to_string()), self.channel);
+        let query = format!("/v1/sequences?model={}&channel={name}", segment(&model.to_string()));
         let next: Sequences = client.get(&query).await?;
         let sequence = next.channel.unwrap_or(1);
         let channel = Channel {
-            model: self.model.clone(),
-            channel: self.channel.clone(),
+            model: model.clone(),
+            channel: name,
             sequence,
             release,
             reason: self.reason.clone(),
@@ -304,6 +335,17 @@ pub(super) async fn sign_and_send(
 ) -> Result<Accepted, Failure> {
     statement.check().map_err(Failure::usage)?;
     client.post_raw("/v1/statements", Signed::sign_by(&statement, key)?.to_json()).await
+}
+
+/// Says what was published. Its draft, where it was not signed, was shown already.
+pub(super) fn tell(context: &Context, published: &Published, draft: &Drafted) -> Result<(), Failure> {
+    if published.draft.is_some() {
+        return Ok(());
+    }
+    if context.json {
+        return output::json(published);
+    }
+    report(context, published, draft)
 }
 
 fn report(context: &Context, published: &Published, draft: &Drafted) -> Result<(), Failure> {

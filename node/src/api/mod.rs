@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Unix socket, mode 0600   everything            (Access::Local)
-//! TCP, loopback by default what may be read      (Access::Public)
+//! TCP, loopback by default what may be read      (Access::Public), and pushing with a token for it (hub/push/)
 //! in process               everything, no socket (Access::Local)
 //! ```
 //!
@@ -27,6 +27,7 @@ mod policy;
 mod problem;
 mod read;
 pub mod server;
+mod staged;
 mod stream;
 mod tokens;
 pub mod types;
@@ -92,8 +93,8 @@ impl Api {
     /// cancelled by `POST /v1/shutdown` and ends live streams.
     pub fn new(node: Node, workers: Workers, running: bool, stop: CancellationToken) -> Self {
         let started = Timestamp::now();
-        let tokens = crate::layout::Layout::new(&node.config().home).tokens();
-        let hub = hub::Hub::new(tokens, node.config().hub.requests_per_minute);
+        let layout = crate::layout::Layout::new(&node.config().home);
+        let hub = hub::Hub::new(&layout, node.store().own(), &node.config().hub);
         let (http, oci, verdicts) = (OnceLock::new(), Arc::default(), verdict::Verdicts::default());
         let people = People::new(&node.config().oidc);
         let inner = Inner { node, workers, started, running, http, stop, hub, verdicts, people, oci };
@@ -103,6 +104,11 @@ impl Api {
     /// Tells where the public interface listens, once it does.
     pub fn listening(&self, http: SocketAddr) {
         let _ = self.0.http.set(http);
+    }
+
+    /// Throws away what was staged and not published in time, until `stop`.
+    pub(crate) async fn keep_house(self, stop: CancellationToken) {
+        self.hub().push.keep_house(stop).await;
     }
 
     fn node(&self) -> &Node {
@@ -196,6 +202,10 @@ fn routes() -> Vec<Route> {
     route("get", "/v1/oidc", Public, get(oidc::issuer));
     let signing_in = DefaultBodyLimit::max(2 * MAX_ID_TOKEN);
     route("post", "/v1/oidc/token", Public, post(oidc::exchange).layer(signing_in));
+    route("get", "/v1/staged", Local, get(staged::list));
+    route("post", "/v1/staged/review", Local, post(staged::review));
+    route("post", "/v1/staged/checkout", Local, post(staged::checkout));
+    route("post", "/v1/staged/clear", Local, post(staged::clear));
     route("get", "/v1/memberships", Local, get(read::memberships));
     route("get", "/v1/sequences", Local, get(admin::sequences));
     route("post", "/v1/pull", Local, post(jobs::pull));
@@ -238,15 +248,21 @@ pub fn router(api: Api, access: Access, hosts: &[String]) -> Router {
     }
     // What another specification describes is not in `openapi.json`.
     router = router.merge(oci::router());
+    let long = match api.node().config().hub.enabled {
+        true => hub::long_routes(),
+        false => Router::new(),
+    };
     let api = Api(api.0, access);
+    let long = long.with_state(api.clone());
     let router = router.fallback(hub::unknown).method_not_allowed_fallback(wrong_method).with_state(api);
     let router = match access {
-        Access::Local => router.layer(DefaultBodyLimit::max(MAX_BODY)),
+        Access::Local => router.layer(DefaultBodyLimit::max(MAX_BODY)).merge(long),
         Access::Public => {
             let hosts = guard::Hosts::new(hosts);
             router
                 .layer(DefaultBodyLimit::max(MAX_PUBLIC_BODY))
                 .layer(middleware::from_fn(in_time))
+                .merge(long)
                 .layer(middleware::from_fn(move |request, next| guard::host(hosts.clone(), request, next)))
         }
     };

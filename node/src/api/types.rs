@@ -7,6 +7,7 @@ mod log;
 mod mirror;
 mod oidc;
 mod policy;
+mod staged;
 mod status;
 mod tokens;
 
@@ -17,6 +18,7 @@ pub use self::log::*;
 pub use self::mirror::*;
 pub use self::oidc::*;
 pub use self::policy::*;
+pub use self::staged::*;
 pub use self::status::*;
 pub use self::tokens::*;
 pub use registry::store::{GcReason, GcRelease};

@@ -19,6 +19,7 @@ use tokio::sync::{Mutex as Waiting, MutexGuard};
 use super::Api;
 use super::stream::blocking;
 use crate::error::Problem;
+use crate::staging::Commit;
 
 /// A verdict holds so long: a root or an attestation may expire without a statement.
 const FRESH: Duration = Duration::from_secs(5);
@@ -35,10 +36,23 @@ pub(super) struct Known {
     pub(super) release: Release,
     /// Whether it is whole here and admitted; else the hub's interface fetches it while it is read.
     pub(super) whole: bool,
+    /// The commit that is shown as a release, where it is staged and none.
+    pub(super) staged: Option<Arc<Commit>>,
     by_path: HashMap<String, usize>,
 }
 
 impl Known {
+    fn new(digest: Digest, release: Release, whole: bool, staged: Option<Arc<Commit>>) -> Self {
+        let by_path =
+            release.files.iter().enumerate().map(|(place, file)| (file.path.clone(), place)).collect();
+        Self { digest, release, whole, staged, by_path }
+    }
+
+    /// A staged commit, in the form of a release.
+    pub(super) fn staged(digest: Digest, release: Release, commit: Arc<Commit>) -> Self {
+        Self::new(digest, release, true, Some(commit))
+    }
+
     /// Its name in the hub's interface.
     pub(super) fn commit(&self) -> String {
         super::hub::commit(&self.digest)
@@ -229,8 +243,7 @@ fn decide(store: &Store, digest: Digest) -> Result<Verdict, Problem> {
             }
         }
     }
-    let by_path = release.files.iter().enumerate().map(|(place, file)| (file.path.clone(), place)).collect();
-    Ok(Verdict::Given(Arc::new(Known { digest, release, whole, by_path })))
+    Ok(Verdict::Given(Arc::new(Known::new(digest, release, whole, None))))
 }
 
 fn refused(error: AdmitError) -> Result<Verdict, Problem> {

@@ -7,7 +7,7 @@ Runs with huggingface_hub 2.x and 0.36 alike. Ends with 0 when everything was as
 
 import sys
 
-from . import errors, reading, tools
+from . import errors, pushing, reading, tools
 
 SCENARIOS = {
     "read": reading.everything,
@@ -19,6 +19,13 @@ SCENARIOS = {
     "refused": errors.refused,
     "tokens": errors.tokens,
     "wrong-token": errors.wrong_token,
+    "push-folder": pushing.folder,
+    "push-large-folder": pushing.large_folder,
+    "push-commits": pushing.commits,
+    "push-onto-release": pushing.onto_release,
+    "push-refused": pushing.refused,
+    "push-full": pushing.full,
+    "push-file": pushing.push_file,
     "transformers": tools.transformers,
     "model": tools.model,
 }

@@ -37,6 +37,8 @@ pub(super) struct Source {
     /// The file's place in the release.
     pub(super) place: u32,
     pub(super) file: statement::File,
+    /// Whether it is staged: no release, so that no recall and no policy speaks of it.
+    pub(super) staged: bool,
 }
 
 /// Who waits for bytes that are being fetched.
@@ -83,6 +85,18 @@ impl Reading {
         let mut reading = Self::new(source, range, outlet, None);
         (reading.content, reading.here) = (Some(Arc::new(content)), range.1);
         Ok(reading)
+    }
+
+    /// Of a staged file.
+    pub(super) fn staged(
+        source: Source,
+        content: std::fs::File,
+        range: (u64, u64),
+        outlet: Option<Outlet>,
+    ) -> Self {
+        let mut reading = Self::new(source, range, outlet, None);
+        (reading.content, reading.here) = (Some(Arc::new(content)), range.1);
+        reading
     }
 
     /// Of a file that is being fetched, or is from now on.
@@ -163,7 +177,7 @@ impl Reading {
     /// Looks again after every recall and every change of trust.
     async fn still_given(&mut self) -> Result<(), Failed> {
         let generation = self.source.api.node().generation();
-        if generation == self.generation {
+        if generation == self.generation || self.source.staged {
             return Ok(());
         }
         let api = &self.source.api;

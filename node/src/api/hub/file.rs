@@ -13,7 +13,7 @@ use super::body::{Reading, Source};
 use super::caller::Caller;
 use super::conditions::{Wanted, wanted};
 use super::refusal::{REPO_COMMIT, Refusal};
-use super::{Found, find};
+use super::{Found, find, push};
 use crate::error::Problem;
 
 const LINKED_ETAG: HeaderName = HeaderName::from_static("x-linked-etag");
@@ -56,8 +56,15 @@ pub(super) async fn resolve(
                 release: found.known.digest,
                 place: place as u32,
                 file: file.clone(),
+                staged: found.known.staged.is_some(),
             };
-            body(source, found.known.whole, range, caller).await?
+            match &found.known.staged {
+                Some(commit) => {
+                    let content = push::content(&api, commit, &path).await?;
+                    Reading::staged(source, content, range, caller.outlet).into_body()
+                }
+                None => body(source, found.known.whole, range, caller).await?,
+            }
         }
     };
     let mut response = Response::new(body);

@@ -1,5 +1,7 @@
 //! What a model is: its files and revisions, its branches, tags and commits, and the search for models.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -16,7 +18,7 @@ use super::names::{MAIN, Names, commit};
 use super::refusal::{REPO_COMMIT, Refusal};
 use super::text::{encode, first};
 use super::tree::pointer;
-use super::{Found, find, meaning, names_of};
+use super::{Found, find, meaning, names_of, push};
 use crate::error::Problem;
 
 /// Most models or commits of one page, and how many where nobody says.
@@ -142,7 +144,14 @@ fn branches(api: &Api, model: &Model, names: &Names) -> Vec<(ChannelName, Digest
 
 pub(super) async fn refs(State(api): State<Api>, caller: Caller, path: Two) -> Result<Json<Value>, Refusal> {
     let Path((nation, name)) = path?;
-    let (model, names) = names_of(&api, &caller, &nation, &name).await?;
+    let staged = push::refs(&api, &caller, &nation, &name).await?;
+    let (model, names) = match names_of(&api, &caller, &nation, &name).await {
+        Err(Refusal::NoModel { .. }) if staged.is_some() => {
+            let model = format!("{nation}/{name}").parse::<Model>();
+            (model.map_err(|error| Refusal::Wrong(error.to_string()))?, Arc::default())
+        }
+        found => found?,
+    };
     let (asked, of, known) = (api.clone(), model.clone(), names.clone());
     let branches = blocking(move || Ok(branches(&asked, &of, &known))).await?;
     let entry = |kind: &str, name: &str, release: &Digest| json!({ "name": name, "ref": format!("refs/{kind}/{name}"), "targetCommit": commit(release) });
@@ -152,11 +161,18 @@ pub(super) async fn refs(State(api): State<Api>, caller: Caller, path: Two) -> R
     let main = main.map(|(_, release)| entry("heads", MAIN, release));
     let others = branches.iter().map(|(name, release)| entry("heads", name.as_str(), release));
     let tags = names.releases.iter().rev().map(|it| entry("tags", it.version.as_str(), &it.release));
-    let mut all = json!({
-        "branches": main.into_iter().chain(others).collect::<Vec<_>>(),
-        "converts": [],
-        "tags": tags.collect::<Vec<_>>(),
-    });
+    let mut branches: Vec<Value> = main.into_iter().chain(others).collect();
+    let mut tags: Vec<Value> = tags.collect();
+    let staged = staged.unwrap_or_default();
+    for (list, kind, here) in [(&mut branches, "heads", &staged.branches), (&mut tags, "tags", &staged.tags)]
+    {
+        for (name, commit) in here {
+            list.retain(|entry| entry["name"] != name.as_str());
+            let entry = json!({ "name": name, "ref": format!("refs/{kind}/{name}"), "targetCommit": commit });
+            list.insert(if name == MAIN { 0 } else { list.len() }, entry);
+        }
+    }
+    let mut all = json!({ "branches": branches, "converts": [], "tags": tags });
     if caller.flag("include_prs") {
         all["pullRequests"] = json!([]);
     }
@@ -182,6 +198,10 @@ pub(super) async fn commits(
     path: Three,
 ) -> Result<Response, Refusal> {
     let Path((nation, name, revision)) = path?;
+    if let Some(staged) = push::commits(&api, &caller, &nation, &name, &revision).await? {
+        let total = HeaderValue::from(staged.len());
+        return Ok(([(TOTAL, total)], Json(staged)).into_response());
+    }
     let (model, names) = names_of(&api, &caller, &nation, &name).await?;
     let digest = meaning(&api, &model, &names, &revision).await?;
     let (cursor, limit) = page(&caller)?;

@@ -1,4 +1,4 @@
-//! The Hugging Face Hub's interface, for reading: its clients work with `HF_ENDPOINT` set to this node and nothing else
+//! The Hugging Face Hub's interface: its clients work with `HF_ENDPOINT` set to this node and nothing else
 //! changed. `docs/hub.md` says what they get.
 //!
 //! A model is `nation/name`; a release is a commit, named by the first 40 digits of its digest; channels are branches, `main`
@@ -14,6 +14,7 @@ mod file;
 mod info;
 mod names;
 mod pulls;
+mod push;
 mod rate;
 mod refusal;
 pub(crate) mod text;
@@ -22,15 +23,15 @@ mod unwelcome;
 mod warned;
 mod who;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
-use registry::{Digest, Model, Reference};
+use registry::{Digest, Model, Nation, Reference};
 
 pub(super) use self::names::commit;
+pub(super) use self::push::{Released, long_routes};
 pub(super) use self::unwelcome::Unwelcome;
 pub(super) use self::who::unknown;
 
@@ -43,6 +44,8 @@ use self::warned::Warned;
 use super::Api;
 use super::stream::blocking;
 use super::verdict::{Known, Verdict};
+use crate::config;
+use crate::layout::Layout;
 use crate::tokens::Tokens;
 
 /// Largest body of a question about paths: as many as a question may name, of ordinary length.
@@ -56,14 +59,16 @@ pub(super) struct Hub {
     catalogue: Catalogue,
     warned: Warned,
     pulls: Pulls,
+    pub(super) push: push::Push,
 }
 
 impl Hub {
-    /// With the tokens in `tokens`, and so many requests a minute for each address and token.
-    pub(super) fn new(tokens: PathBuf, per_minute: u32) -> Self {
+    /// Of a node of `nation`, with the tokens and the staging area of its home folder.
+    pub(super) fn new(layout: &Layout, nation: Nation, settings: &config::Hub) -> Self {
         Self {
-            tokens: Tokens::load(tokens),
-            rates: Rates::new(per_minute),
+            tokens: Tokens::load(layout.tokens()),
+            rates: Rates::new(settings.requests_per_minute),
+            push: push::Push::new(layout.staging(), nation, settings),
             catalogue: Catalogue::default(),
             warned: Warned::default(),
             pulls: Pulls::default(),
@@ -93,6 +98,7 @@ pub(super) fn routes() -> Router<Api> {
         .route("/api/spaces/{*rest}", get(who::no_model))
         .route("/{nation}/{name}/resolve/{revision}/{*path}", file())
         .route("/{nation}/{name}/raw/{revision}/{*path}", file())
+        .merge(push::routes())
 }
 
 /// A release that is given, and what its reader should know besides.
@@ -164,7 +170,18 @@ async fn find(
     name: &str,
     revision: &str,
 ) -> Result<Found, Refusal> {
-    let (model, names) = names_of(api, caller, nation, name).await?;
+    // To those who may stage, what is staged stands before what is released.
+    let staged = push::view(api, caller, nation, name, revision).await?;
+    if let Some(found) = staged.found {
+        return Ok(found);
+    }
+    let (model, names) = match names_of(api, caller, nation, name).await {
+        Err(Refusal::NoModel { .. }) if staged.repo => {
+            let shown: String = revision.chars().take(80).collect();
+            return Err(Refusal::NoRevision(format!("{nation}/{name} has nothing staged as `{shown}`")));
+        }
+        found => found?,
+    };
     let digest = meaning(api, &model, &names, revision).await?;
     let warnings = api.hub().warned.of(api, &model, &names).await?;
     match api.verdicts().of(api, digest).await? {

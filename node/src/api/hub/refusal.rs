@@ -43,7 +43,7 @@ pub(super) enum Refusal {
     BadToken,
     #[error("this node gives models only to those who show a token; ask its operator for one")]
     NeedsToken,
-    #[error("this node answers the hub's clients for reading only")]
+    #[error("this node does not take this from the hub's clients; docs/hub.md says what it takes")]
     ReadOnly,
     #[error("{0}")]
     Wrong(String),
@@ -60,9 +60,18 @@ pub(super) enum Refusal {
     Unreachable(String),
     #[error("{0}")]
     Internal(String),
+    /// A push is refused, with its status and the clients' code for it.
+    #[error("{why}")]
+    Push { status: StatusCode, code: Option<&'static str>, why: String },
 }
 
 impl Refusal {
+    /// A push is refused.
+    pub(super) fn push(status: u16, code: Option<&'static str>, why: impl Into<String>) -> Self {
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+        Self::Push { status, code, why: why.into() }
+    }
+
     fn status(&self) -> StatusCode {
         match self {
             Self::NoModel { anonymous: true, .. } | Self::BadToken | Self::NeedsToken => {
@@ -77,6 +86,7 @@ impl Refusal {
             Self::Busy(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Unreachable(_) => StatusCode::BAD_GATEWAY,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Push { status, .. } => *status,
         }
     }
 
@@ -86,6 +96,7 @@ impl Refusal {
             Self::NoRevision(_) => Some("RevisionNotFound"),
             Self::NoFile { .. } => Some("EntryNotFound"),
             Self::Refused(_) | Self::NeedsToken => Some("GatedRepo"),
+            Self::Push { code, .. } => *code,
             _ => None,
         }
     }

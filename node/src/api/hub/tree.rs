@@ -94,7 +94,8 @@ fn entries<'a>(known: &'a Known, folder: &str, recursive: bool) -> Option<BTreeM
             found.insert(&file.path, Entry::File(file));
         }
     }
-    (!found.is_empty()).then_some(found)
+    // A branch that was just made has no files and is there all the same.
+    (folder.is_empty() || !found.is_empty()).then_some(found)
 }
 
 type Three = Result<Path<(String, String, String)>, Problem>;
