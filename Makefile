@@ -44,6 +44,7 @@ python: setup ## Make the Python environment of the tests, once, in the cache
 	@scripts/python-venv.sh
 	@scripts/python-venv.sh requirements-hub.txt
 	@scripts/python-venv.sh requirements-hub-0.36.txt
+	@scripts/python-venv.sh requirements-oidc.txt
 
 test: build weights python ## Every test: units, specifications' vectors, whole systems with real processes
 	@for need in ip:iproute2 nft:nftables softhsm2-util:softhsm2 skopeo:skopeo podman:podman; do \
