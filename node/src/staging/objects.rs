@@ -75,7 +75,11 @@ impl Area {
     /// Room for content of at most `size` bytes.
     pub(crate) fn incoming(&self, size: u64) -> Result<Incoming> {
         self.open()?;
-        let room = self.space.promise(size)?;
+        let room = match self.space.promise(size) {
+            // Xorbs are kept for clients that may send them no more; content that is sent now goes before.
+            Err(StagingError::Full(_)) if self.drop_idle_xorbs()? > 0 => self.space.promise(size)?,
+            room => room?,
+        };
         let folder = self.home.join("incoming");
         let file = NamedTempFile::new_in(&folder).map_err(io("could not write in", &folder))?;
         Ok(Incoming { file, hasher: FileHasher::default(), room, size: 0, unsynced: 0 })

@@ -114,17 +114,24 @@ impl Area {
         let age = Duration::from_secs(self.limits.age.unsigned_abs());
         let than = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
         let mut freed = self.drop_older(&self.named()?, than)?;
+        freed += self.drop_xorbs(than)?;
+        self.drop_old_parts(than)?;
+        Ok(freed)
+    }
+
+    fn drop_xorbs(&self, than: SystemTime) -> Result<u64> {
         let mut xorbs = Vec::new();
         files(&self.home.join("xorbs"), &mut |path, meta| {
             if meta.modified().is_ok_and(|at| at < than) {
                 xorbs.push(path.to_owned());
             }
         })?;
-        for path in xorbs {
-            freed += remove(&path, &self.space)?;
-        }
-        self.drop_old_parts(than)?;
-        Ok(freed)
+        xorbs.iter().try_fold(0, |sum, path| Ok(sum + remove(path, &self.space)?))
+    }
+
+    /// Makes room by removing xorbs that nobody sent or used for an hour; answers how many bytes.
+    pub(super) fn drop_idle_xorbs(&self) -> Result<u64> {
+        self.drop_xorbs(SystemTime::now() - IDLE)
     }
 
     /// Uploads in parts that nobody went on with.
@@ -141,5 +148,7 @@ impl Area {
     }
 }
 
+/// A xorb that nobody sent or used for so long goes when there is no room: an upload that needs it has sent its shard by then.
+const IDLE: Duration = Duration::from_secs(3600);
 /// Content that no commit names is kept so long where room is made: somebody may be about to commit it.
 const UNNAMED: Duration = Duration::from_secs(24 * 3600);

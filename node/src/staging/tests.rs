@@ -99,3 +99,19 @@ fn what_is_old_or_was_on_its_way_goes() {
     assert_eq!(again.keep_house(Timestamp::now()).unwrap(), 5);
     assert_eq!((again.size_of(&oid), again.space.used()), (None, 0));
 }
+
+#[test]
+fn xorbs_that_nobody_uses_make_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = area(folder.path(), 1000);
+    first.open().unwrap();
+    let xorb = first.home.join("xorbs/ab/x");
+    std::fs::create_dir(xorb.parent().unwrap()).unwrap();
+    std::fs::write(&xorb, [0; 600]).unwrap();
+    let area = Area::new(first.home.clone(), first.nation.clone(), first.limits);
+    assert!(matches!(area.incoming(500), Err(StagingError::Full(_))), "somebody may be about to use it");
+    let before = std::time::SystemTime::now() - std::time::Duration::from_secs(2 * 3600);
+    std::fs::File::open(&xorb).unwrap().set_modified(before).unwrap();
+    assert!(area.incoming(500).is_ok() && !xorb.exists());
+    assert_eq!(area.space.used(), 0);
+}

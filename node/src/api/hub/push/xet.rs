@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Body as Raw;
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use registry::Timestamp;
 use serde_json::{Value, json};
@@ -72,6 +72,16 @@ fn check(api: &Api, request: &Request) -> Result<(), Refusal> {
     })
 }
 
+/// The client tries whatever begins with 5 for a minute again; that there is no room it shall tell at once.
+fn at_once(refusal: Refusal) -> Refusal {
+    match refusal {
+        Refusal::Push { status: StatusCode::INSUFFICIENT_STORAGE, code, why } => {
+            Refusal::Push { status: StatusCode::PAYLOAD_TOO_LARGE, code, why }
+        }
+        other => other,
+    }
+}
+
 /// `POST /xet/v1/xorbs/default/{hash}`.
 pub(super) async fn xorb(
     State(api): State<Api>,
@@ -95,7 +105,7 @@ pub(super) async fn xorb(
     let new = pour(&api, request.into_body(), MAX_XORB, move |mut pieces| {
         area.take_xorb(&hash, announced, &mut pieces)
     });
-    Ok(Json(json!({ "was_inserted": new.await? })))
+    Ok(Json(json!({ "was_inserted": new.await.map_err(at_once)? })))
 }
 
 /// `POST /xet/v1/shards`.
@@ -114,7 +124,7 @@ pub(super) async fn shard(State(api): State<Api>, request: Request) -> Result<Js
         new
     });
     // 0: all of it was here; 1: something is new.
-    Ok(Json(json!({ "result": u8::from(new.await? > 0) })))
+    Ok(Json(json!({ "result": u8::from(new.await.map_err(at_once)? > 0) })))
 }
 
 /// `GET /xet/v1/chunks/{prefix}/{hash}`: whether a chunk is in a xorb that somebody else uploaded. Nobody is told: within a
