@@ -111,8 +111,16 @@ async fn what_is_not_loaded_says_so_and_a_recall_cuts_every_answer_off() {
     };
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(app.active(), 2);
+    let mut events = streaming.into_body().into_data_stream();
+    let mut told = String::new();
+    while !told.contains("\"n\":2") {
+        told += &String::from_utf8_lossy(&events.next().await.unwrap().unwrap());
+    }
     halt.set(recalled());
-    let told = tokio::time::timeout(Duration::from_secs(1), text(streaming)).await.unwrap();
+    let last = tokio::time::timeout(Duration::from_secs(1), events.next()).await.unwrap();
+    told += &String::from_utf8_lossy(&last.unwrap().unwrap());
+    assert!(events.next().await.is_none());
+    drop(events);
     assert!(told.starts_with("data: {\"n\":1}\n\ndata: {\"n\":2}\n\ndata: {\"error\""), "{told}");
     assert!(told.contains("model_recalled") && !told.contains("[DONE]"), "{told}");
     let waited = tokio::time::timeout(Duration::from_secs(1), waiting).await.unwrap().unwrap();
