@@ -1,7 +1,6 @@
 //! An issuer of OpenID Connect for tests, run in Python, and what a person's browser does there.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -70,7 +69,7 @@ impl Issuer {
 }
 
 /// Path and query of an address.
-pub fn target(url: &str) -> &str {
+fn target(url: &str) -> &str {
     let rest = url.strip_prefix("http://").unwrap();
     &rest[rest.find('/').unwrap()..]
 }
@@ -82,26 +81,4 @@ pub fn follow(url: &str) -> Reply {
         Some(to) if reply.status == 302 => follow(to),
         _ => reply,
     }
-}
-
-/// What a browser sends when a form on a page is filled in; the status and where it is sent on to.
-pub fn send_form(address: &str, form: &str) -> (u16, String) {
-    let host = address.strip_prefix("http://").unwrap().split('/').next().unwrap();
-    let mut stream = TcpStream::connect(host).unwrap();
-    write!(
-        stream,
-        "POST {} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\
-         connection: close\r\n\r\n{form}",
-        target(address),
-        form.len()
-    )
-    .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
-    let location = answer.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("location").then(|| value.trim().to_owned())
-    });
-    (status, location.unwrap_or_default())
 }
