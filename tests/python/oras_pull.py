@@ -13,7 +13,7 @@ target, folder = sys.argv[1:]
 token = os.environ.get("STEELYARD_TOKEN")
 client = OrasClient(insecure=True, auth_backend="basic" if token else "token")
 if token:
-    client.set_basic_auth("steelyard", token)
+    client.auth.set_basic_auth("steelyard", token)
 container = client.get_container(target)
 print(
     json.dumps(

@@ -31,12 +31,16 @@ pub(crate) struct Workers {
 #[derive(Debug, Subcommand)]
 enum What {
     /// List the workers
+    ///
+    /// Those that serve, and those that are lately over, with why.
+    #[command(after_help = "Example:\n  steelyard workers list")]
     List,
     /// Serve another release at the same address, without a request being lost
     ///
     /// The new release is checked and loaded while the old one serves; then its worker accepts at the same listener, and the old one
     /// takes no more and ends the requests that are under way, for two minutes at most. When the new one can't be served, the old
     /// one goes on. A worker that follows a channel does so no longer.
+    #[command(after_help = "Example:\n  steelyard workers swap 1 borea/smollm2@1.1.0")]
     Swap {
         /// The worker, as `steelyard workers` numbers it
         #[arg(value_name = "ID")]
@@ -49,6 +53,9 @@ enum What {
         stop_first: bool,
     },
     /// Go back to the release that was served in the worker's place before
+    ///
+    /// It is a swap like any other: the release is checked anew, and one that was recalled meanwhile is refused.
+    #[command(after_help = "Example:\n  steelyard workers rollback 2")]
     Rollback {
         /// The worker, as `steelyard workers` numbers it
         #[arg(value_name = "ID")]
@@ -58,6 +65,9 @@ enum What {
         stop_first: bool,
     },
     /// Stop a worker
+    ///
+    /// Its requests end with a clear error, and its memory is free when the command returns.
+    #[command(after_help = "Example:\n  steelyard workers stop 2")]
     Stop {
         /// The worker, as `steelyard workers` numbers it
         #[arg(value_name = "ID")]

@@ -92,7 +92,11 @@ impl Worker {
                 return None;
             }
             if let Some(at) = line.find("{\"report\"") {
-                return Some(serde_json::from_str(&line[at..]).unwrap());
+                // How many requests there are is told at any time.
+                match serde_json::from_str(&line[at..]).unwrap() {
+                    Report::Load { .. } => {}
+                    report => return Some(report),
+                }
             }
         }
     }
