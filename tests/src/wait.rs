@@ -23,3 +23,9 @@ pub fn within<T>(limit: Duration, what: &str, mut condition: impl FnMut() -> Opt
         std::thread::sleep(STEP);
     }
 }
+
+/// Whether a process is over, reaped or not.
+pub fn has_ended(pid: u64) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
+    stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('Z'))
+}

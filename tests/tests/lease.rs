@@ -131,11 +131,11 @@ fn a_worker_outlives_no_frozen_node() {
     c.connect(&b);
     c.pull("alba/tiny").unwrap_or_else(|problem| panic!("{problem}"));
     let ready = until("the lease to be held", || c.serve("alba/tiny").ok());
-    let api = Http::tcp(ready["address"].as_str().unwrap());
+    let pid = ready["pid"].as_u64().unwrap();
     let frozen = Frozen::new(&c);
     let begun = Instant::now();
     wait::within(Duration::from_secs(LEASE) + OVERRUN, "the worker to stop by itself", || {
-        api.try_request("GET", "/health", None).is_err().then_some(())
+        wait::has_ended(pid).then_some(())
     });
     println!("the worker of a frozen node stopped after {:?}", begun.elapsed());
     drop(frozen);

@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::options;
 use super::report::{Bar, Side, Table};
 use crate::net::Settings;
-use crate::wait::within;
+use crate::wait::{has_ended, within};
 use crate::{Daemon, Home, Http, Net, generate};
 
 /// The nations and how many nodes each has.
@@ -122,18 +122,12 @@ fn first<'a>(homes: &'a [Home], nation: &str) -> &'a Home {
     homes.iter().find(|home| home.nation == nation).expect("the nation's first node")
 }
 
-/// Whether the process is gone; one that is dead and not yet reaped is.
-fn gone(pid: u64) -> bool {
-    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
-    stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('Z'))
-}
-
 /// Waits until all these processes are gone; the moment of the last.
 fn all_gone(pids: &[u64], limit: Duration) -> Option<Instant> {
     let start = Instant::now();
     let mut left = pids.to_vec();
     loop {
-        left.retain(|pid| !gone(*pid));
+        left.retain(|pid| !has_ended(*pid));
         if left.is_empty() {
             return Some(Instant::now());
         }

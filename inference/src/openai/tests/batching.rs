@@ -18,7 +18,7 @@ fn prompts() -> Vec<String> {
 
 /// Chosen tokens may be so much less likely than the likeliest, by their logits: what is computed in other batches, or
 /// again after it had to make way, is rounded otherwise, and of two that are as likely either may come.
-const ROUNDING: f32 = 1e-3;
+const ROUNDING: f32 = 5e-3;
 
 /// How much less likely than the likeliest any token of an answer was when the engine computes it alone.
 fn gap(serving: &Serving, prompt: &str, reply: &Value) -> f32 {
