@@ -58,7 +58,9 @@ def main():
     with open("deny.toml", encoding="utf-8") as file:
         rules = re.sub(r"^\s*#.*$", "", file.read(), flags=re.MULTILINE)
     allowed = set(re.findall(r'"([^"]+)"', array(section(rules, "licenses"), "allow")))
-    banned = dict(re.findall(r'crate = "([^"]+)", reason = "([^"]+)"', array(section(rules, "bans"), "deny")))
+    excepted = dict(re.findall(r'\[\[licenses\.exceptions\]\]\s*crate = "([^"]+)"\s*allow = \["([^"]+)"\]', rules))
+    ban = r'crate = "([^"]+)",(?: wrappers = \["([^"]+)"\],)? reason = "([^"]+)"'
+    banned = {crate: (wrapper, why) for crate, wrapper, why in re.findall(ban, array(section(rules, "bans"), "deny"))}
     registries = re.findall(r'"([^"]+)"', array(section(rules, "sources"), "allow-registry"))
     targets = re.findall(r'"([^"]+)"', array(section(rules, "graph"), "targets"))
     if not (allowed and banned and registries and targets):
@@ -69,18 +71,25 @@ def main():
         tree = ["tree", "--workspace", "--locked", "--target", target, "--edges", "normal,build", "--prefix", "none"]
         linked |= {tuple(line.split()[:2]) for line in cargo(*tree).splitlines() if line}
     metadata = json.loads(cargo("metadata", "--format-version", "1", "--locked"))
+    names = {package["id"]: package["name"] for package in metadata["packages"]}
+    users = defaultdict(set)
+    for node in metadata["resolve"]["nodes"]:
+        for dependency in node["deps"]:
+            users[names[dependency["pkg"]]].add(names[node["id"]])
     problems, versions = [], defaultdict(set)
     for package in metadata["packages"]:
         if (package["name"], "v" + package["version"]) not in linked or package["source"] is None:
             continue
         name = f"{package['name']} {package['version']}"
         versions[package["name"]].add(package["version"])
-        if not package["license"] or not satisfied(package["license"], allowed):
+        may = allowed | {excepted[package["name"]]} if package["name"] in excepted else allowed
+        if not package["license"] or not satisfied(package["license"], may):
             problems.append(f"{name}: licence `{package['license']}` is not allowed")
         if package["source"].removeprefix("registry+") not in registries:
             problems.append(f"{name}: source {package['source']} is not allowed")
-        if package["name"] in banned:
-            problems.append(f"{name}: banned ({banned[package['name']]})")
+        wrapper, why = banned.get(package["name"], (None, None))
+        if why and users[package["name"]] != {wrapper}:
+            problems.append(f"{name}: banned ({why})")
     for name, found in sorted(versions.items()):
         if len(found) > 1:
             print(f"deny: note: {name} is here {len(found)} times: {', '.join(sorted(found))}")
