@@ -165,14 +165,20 @@ impl App {
 
     /// The routes.
     pub fn router(self) -> Router {
-        Router::new()
-            .route("/health", get(health))
-            .route("/v1/models", get(models))
-            .route("/v1/models/{*id}", get(model))
+        let answers = Router::new()
             .route("/v1/completions", post(completions))
             .route("/v1/chat/completions", post(chat))
             .route("/v1/embeddings", post(embed))
-            .route("/metrics", get(metrics))
+            .route("/metrics", get(metrics));
+        self.around(answers)
+    }
+
+    /// What every engine's routes have beside those that answer.
+    fn around(self, answers: Router<Self>) -> Router {
+        answers
+            .route("/health", get(health))
+            .route("/v1/models", get(models))
+            .route("/v1/models/{*id}", get(model))
             .fallback(|method: Method, uri: Uri| async move {
                 ApiError::no_such_path(method.as_str(), uri.path())
             })
@@ -235,6 +241,14 @@ impl App {
             self.0.cut_off.fetch_add(1, Ordering::Relaxed);
         }
         ApiError::failed(failure, self.model())
+    }
+
+    /// What is served, as the models' list shows it.
+    fn shown(&self) -> Result<Value, ApiError> {
+        if self.0.upstream.get().is_some() {
+            return Ok(self.shown_upstream(self.upstream()?));
+        }
+        Ok(self.describe(&*self.served()?))
     }
 
     fn describe(&self, served: &Served) -> Value {
@@ -431,14 +445,13 @@ async fn metrics(State(app): State<App>, _: Asked) -> Response {
 }
 
 async fn models(State(app): State<App>, _: Asked) -> Result<Json<Value>, ApiError> {
-    let served = app.served()?;
-    Ok(Json(json!({ "object": "list", "data": [app.describe(&served)] })))
+    Ok(Json(json!({ "object": "list", "data": [app.shown()?] })))
 }
 
 async fn model(State(app): State<App>, _: Asked, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
-    let served = app.served()?;
+    let shown = app.shown()?;
     app.check_model(Some(&id))?;
-    Ok(Json(app.describe(&served)))
+    Ok(Json(shown))
 }
 
 async fn health(State(app): State<App>) -> Response {

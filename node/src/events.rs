@@ -190,6 +190,11 @@ pub enum WorkerState {
 }
 
 impl WorkerState {
+    /// Whether it serves, or never will: what whoever starts one waits for.
+    pub fn is_settled(self) -> bool {
+        self == Self::Ready || self.is_over()
+    }
+
     /// Whether the process is gone.
     pub fn is_over(self) -> bool {
         matches!(self, Self::Stopped | Self::Failed)

@@ -8,6 +8,7 @@ pub mod discovery;
 pub mod error;
 pub mod events;
 pub mod fetch_http;
+mod git;
 pub mod gossip;
 pub mod host;
 pub mod identity;

@@ -240,11 +240,14 @@ impl Workers {
 
     /// Every worker, the ones that are over included.
     pub fn list(&self) -> Vec<WorkerInfo> {
-        let workers =
-            self.table().workers.values().map(|entry| entry.info.borrow().clone()).collect::<Vec<_>>();
+        self.table().workers.values().map(|entry| entry.info.borrow().clone()).collect()
+    }
+
+    /// The same with the memory that each has now.
+    pub fn list_with_memory(&self) -> Vec<WorkerInfo> {
         let with_memory =
             |info: WorkerInfo| WorkerInfo { memory: info.pid.and_then(process::memory), ..info };
-        workers.into_iter().map(with_memory).collect()
+        self.list().into_iter().map(with_memory).collect()
     }
 
     /// One worker as it changes.

@@ -297,7 +297,7 @@ impl Tokens {
     pub fn scope_of(&self, id: &str, now: Timestamp) -> Option<Scope> {
         let known = self.known();
         let kept = known.values().map(|known| &known.kept).find(|kept| self::id(&kept.hash) == id)?;
-        kept.expires.is_none_or(|expires| expires > now).then_some(kept.scope)
+        (!kept.ended(now)).then_some(kept.scope)
     }
 
     fn write(&self, tokens: impl Iterator<Item = Kept>) -> Result<(), TokenError> {

@@ -22,6 +22,7 @@
 
 pub mod bench;
 pub mod binary;
+pub mod containers;
 pub mod craft;
 pub mod example;
 pub mod generate;

@@ -190,6 +190,12 @@ impl Home {
         run(self.command(args), COMMAND_LIMIT)
     }
 
+    /// Recalls a release.
+    #[track_caller]
+    pub fn recall(&self, what: &str, reason: &str, severity: &str) -> Run {
+        self.ok(&["recall", what, "--reason", reason, "--severity", severity, "--yes"])
+    }
+
     /// Runs a command that must succeed.
     #[track_caller]
     pub fn ok(&self, args: &[&str]) -> Run {

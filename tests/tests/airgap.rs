@@ -106,7 +106,7 @@ forbid (principal == Nation::"borea", action == Action::"release", resource);
     alba.ok(&["export", "alba/tiny", &out]);
     alba.configure(&Settings::default());
     // Of a recalled release the statements go, and the recall with them; the bytes don't.
-    alba.ok(&["recall", "alba/tiny@1", "--reason", "a drill", "--severity", "low", "--yes"]);
+    alba.recall("alba/tiny@1", "a drill", "low");
     let recalled = net.path().join("recalled").to_str().unwrap().to_owned();
     alba.run(&["export", &release, &recalled, "--for", "borea"]).expect(5, &["recalled", "--without-blobs"]);
     alba.ok(&["export", &release, &recalled, "--for", "borea", "--without-blobs"]);

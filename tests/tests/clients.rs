@@ -274,15 +274,7 @@ fn a_recall_is_heard_by_who_follows_and_stops_who_verifies() {
     assert_eq!(steelyard(&["recalls", "--node", &three.endpoint()]).stdout, "");
     assert_eq!(steelyard(&["status", "--node", &endpoint(three.c.public())]).json()["nation"], "cora");
 
-    three.alba.ok(&[
-        "recall",
-        "alba/small@1",
-        "--reason",
-        "leaks its training data",
-        "--severity",
-        "high",
-        "--yes",
-    ]);
+    three.alba.recall("alba/small@1", "leaks its training data", "high");
     let mut rest = String::new();
     said.read_to_string(&mut rest).unwrap();
     assert!(reader.wait().unwrap().success());
@@ -365,15 +357,7 @@ fn a_program_in_rust_verifies_and_hears_of_recalls() {
     std::thread::scope(|scope| {
         let heard =
             scope.spawn(|| runtime.block_on(tests::example::wait_for_recall(&url, &[digest(release)])));
-        three.alba.ok(&[
-            "recall",
-            "alba/small@1",
-            "--reason",
-            "leaks its training data",
-            "--severity",
-            "high",
-            "--yes",
-        ]);
+        three.alba.recall("alba/small@1", "leaks its training data", "high");
         assert_eq!(heard.join().unwrap().unwrap(), "leaks its training data");
     });
     let refused = block(alba).err().unwrap().to_string();
@@ -479,15 +463,7 @@ fn a_model_of_a_nodes_hub_interface_is_imported_goes_on_after_a_cut_and_is_shown
     assert_eq!(import_record["summary"]["name"], "alba/small");
     // Without the token it is not even there; a recall stops whoever comes later.
     borea.run(&["import", "hf:alba/small", "--endpoint", &direct, "--dry-run"]).expect(6, &["token"]);
-    alba.ok(&[
-        "recall",
-        "alba/small@1",
-        "--reason",
-        "leaks its training data",
-        "--severity",
-        "high",
-        "--yes",
-    ]);
+    alba.recall("alba/small@1", "leaks its training data", "high");
     let refused = import(&direct, &["--as", "borea/late", "--model-version", "1"]);
     assert_ne!(refused.code, 0, "{refused}");
     assert!(refused.stderr.contains("disabled"), "{refused}");

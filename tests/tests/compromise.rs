@@ -134,7 +134,7 @@ fn a_whole_role_is_replaced_and_a_stolen_node_s_certificate_goes_with_its_key() 
     assert!(!b.knows(&stolen));
     // What alba released before is admitted as ever: its release role did not change.
     b.pull("alba/m").unwrap_or_else(|problem| panic!("{problem}"));
-    alba.ok(&["recall", "alba/m@1", "--reason", "with the new key", "--severity", "low", "--yes"]);
+    alba.recall("alba/m@1", "with the new key", "low");
     wait::within(Duration::from_secs(20), "the recall", || {
         (b.http.get("/v1/models/alba/m")["releases"][0]["recalled"] == true).then_some(())
     });

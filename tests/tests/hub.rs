@@ -240,15 +240,7 @@ fn a_recall_is_the_clients_disabled_and_a_warning_for_who_fetched_it() {
     let reply = a.public().request("GET", "/alba/small/resolve/1/config.json", None);
     assert_eq!(reply.status, 200, "{}", reply.text());
     assert_eq!(reply.header("x-hf-warning"), None);
-    alba.ok(&[
-        "recall",
-        "alba/small@1",
-        "--reason",
-        "leaks its training data",
-        "--severity",
-        "high",
-        "--yes",
-    ]);
+    alba.recall("alba/small@1", "leaks its training data", "high");
     for client in both() {
         client.passes(&url, &["recalled", "alba/small", "config.json", "1", "2"]);
     }

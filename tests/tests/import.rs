@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use registry::digest::hash_file;
 use serde_json::{Value, json};
+use tests::containers::host;
 use tests::standin::{Asked, Said, Standin};
-use tests::{Daemon, Home, Http, Net, Run, generate};
+use tests::{Home, Net, Run, generate};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
@@ -363,13 +364,6 @@ fn a_cache_is_read_by_the_names_of_its_blobs() {
     import("2", &["--", "--licence", "MIT"]).expect(3, &["leads elsewhere"]);
     it.alba.run(&["show", "alba/theirs@2"]).expect(3, &[]);
     it.alba.run(&["import", "hf-cache:/nowhere", "--dry-run"]).expect(3, &[]);
-}
-
-fn host(node: &Daemon) -> String {
-    match node.public() {
-        Http::Tcp(address) => address.clone(),
-        Http::Unix(_) => unreachable!(),
-    }
 }
 
 #[test]

@@ -116,7 +116,7 @@ fn a_node_that_is_cut_off_serves_until_its_lease_ends() {
     drop(frozen.1);
     std::thread::sleep(Duration::from_secs(1));
     drop(frozen.0);
-    alba.ok(&["recall", "alba/tiny@1", "--reason", "rots", "--severity", "high", "--yes"]);
+    alba.recall("alba/tiny@1", "rots", "high");
     let stopped = state(&c, "stopped");
     assert_eq!(stopped["stop"]["cause"], "recalled", "{stopped}");
 }

@@ -90,7 +90,7 @@ fn a_departing_ally_takes_nothing_with_it() {
     assert_eq!(nation(&b, "alba")["standing"], "departed");
     assert_eq!(admitted(&b, "alba/smollm2"), true);
     c.connect(&b);
-    alba.ok(&["recall", "alba/smollm2@1.0.0", "--reason", "bad", "--severity", "high", "--yes"]);
+    alba.recall("alba/smollm2@1.0.0", "bad", "high");
     until("alba's recall to reach borea by cora", || (admitted(&b, "alba/smollm2") == false).then_some(()));
 
     // Only a new invitation leads back.

@@ -131,7 +131,7 @@ fn a_mirror_follows_the_channel_and_lets_go_of_what_it_brought() {
     borea.ok(&["verify", "alba/other@1"]);
 
     // A recall is obeyed by the mirror too.
-    alba.ok(&["recall", "alba/other@2", "--reason", "backdoor", "--severity", "high", "--yes"]);
+    alba.recall("alba/other@2", "backdoor", "high");
     until("the recalled release to be gone", || (presence(&b, &newer) != "complete").then_some(()));
 }
 

@@ -5,18 +5,14 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
 
 use registry::digest::{Sha256, hash_file};
 use serde_json::{Value, json};
-use tests::net::run;
-use tests::{Daemon, Http, Net, Reply, generate, python, until};
+use tests::containers::{get, host, refused, tool};
+use tests::{Net, generate, python, until};
 
 const OCI: &str = "application/vnd.oci.image.manifest.v1+json";
 const DOCKER: &str = "application/vnd.docker.distribution.manifest.v2+json";
-/// A client's run on a busy machine.
-const LIMIT: Duration = Duration::from_secs(120);
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
@@ -52,32 +48,6 @@ fn files_of(folder: &Path) -> Vec<String> {
     }
     found.sort();
     found
-}
-
-fn host(node: &Daemon) -> String {
-    match node.public() {
-        Http::Tcp(address) => address.clone(),
-        Http::Unix(_) => unreachable!(),
-    }
-}
-
-fn get(node: &Daemon, path: &str, headers: &[(&str, &str)]) -> Reply {
-    node.public().try_request_with("GET", path, headers, None).unwrap()
-}
-
-#[track_caller]
-fn refused(reply: &Reply, status: u16, code: &str, words: &str) {
-    assert_eq!(reply.status, status, "{}", reply.text());
-    let error = &reply.json()["errors"][0];
-    assert_eq!(error["code"], code, "{error}");
-    assert!(error["message"].as_str().unwrap().contains(words), "{error}");
-    assert_eq!(reply.header("docker-distribution-api-version"), Some("registry/2.0"));
-}
-
-fn tool(name: &str, args: &[&str]) -> tests::Run {
-    let mut command = Command::new(name);
-    command.args(args);
-    run(command, LIMIT)
 }
 
 #[test]
@@ -399,7 +369,7 @@ fn a_recall_denies_and_cuts_what_is_under_way() {
     let mut begun = [0; 64 * 1024];
     slow.read_exact(&mut begun).unwrap();
 
-    alba.ok(&["recall", "alba/small@1", "--reason", "leaks what it was told", "--severity", "high", "--yes"]);
+    alba.recall("alba/small@1", "leaks what it was told", "high");
     until("the recall to arrive", || {
         let reply = get(&b, &path, &[("range", "bytes=0-9")]);
         (reply.status == 403).then(|| refused(&reply, 403, "DENIED", "leaks what it was told"))

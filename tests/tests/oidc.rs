@@ -12,11 +12,12 @@ use std::time::{Duration, Instant};
 
 use registry::digest::hash_file;
 use serde_json::{Value, json};
+use tests::containers::{self, get, host, tool};
 use tests::hub::endpoint;
 use tests::hub::world::model;
 use tests::issuer::{Issuer, Process, follow, in_python};
 use tests::net::{Settings, run};
-use tests::{Daemon, Home, Http, Net, Reply, Run, generate, python, until};
+use tests::{Daemon, Home, Http, Net, Reply, generate, python, until};
 
 const CLIENT: &str = "steelyard-node";
 /// A tool's run on a busy machine.
@@ -347,29 +348,6 @@ fn a_person_signs_in_at_an_issuer_of_others() {
     assert!(told.contains("nobody signed in within 1 s"), "{told}");
 }
 
-fn host(node: &Daemon) -> String {
-    endpoint(node.public()).trim_start_matches("http://").to_owned()
-}
-
-fn get(node: &Daemon, path: &str, headers: &[(&str, &str)]) -> Reply {
-    node.public().try_request_with("GET", path, headers, None).unwrap()
-}
-
-/// An error of the distribution specification.
-#[track_caller]
-fn denied(reply: &Reply, status: u16, code: &str, words: &str) {
-    assert_eq!(reply.status, status, "{}", reply.text());
-    let error = &reply.json()["errors"][0];
-    assert_eq!(error["code"], code, "{error}");
-    assert!(error["message"].as_str().unwrap().contains(words), "{error}");
-}
-
-fn tool(name: &str, args: &[&str]) -> Run {
-    let mut command = Command::new(name);
-    command.args(args);
-    run(command, LIMIT)
-}
-
 /// The rules of the hub's interface: without a token nothing, with one everything that its nation may have.
 #[test]
 fn container_tools_show_a_token_as_the_password() {
@@ -394,20 +372,20 @@ fn container_tools_show_a_token_as_the_password() {
         "/v2/alba/none/tags/list",
     ] {
         let reply = get(&a, path, &[]);
-        denied(&reply, 401, "UNAUTHORIZED", "token");
+        containers::refused(&reply, 401, "UNAUTHORIZED", "token");
         assert_eq!(reply.header("www-authenticate"), Some("Basic realm=\"steelyard\""));
         for wrong in
             [basic("hf_wrong"), "Bearer hf_wrong".to_owned(), "Digest x".to_owned(), "Basic ?".to_owned()]
         {
             let reply = get(&a, path, &[("authorization", &wrong)]);
-            denied(&reply, 401, "UNAUTHORIZED", "wrong");
+            containers::refused(&reply, 401, "UNAUTHORIZED", "wrong");
         }
     }
     for good in [basic(&token), format!("Bearer {token}")] {
         for path in ["/v2/", "/v2/_catalog", "/v2/alba/small/manifests/1"] {
             assert_eq!(get(&a, path, &[("authorization", &good)]).status, 200, "{path}");
         }
-        denied(
+        containers::refused(
             &get(&a, "/v2/alba/none/tags/list", &[("authorization", &good)]),
             404,
             "NAME_UNKNOWN",
@@ -477,10 +455,15 @@ fn container_tools_show_a_token_as_the_password() {
     assert_eq!(fs::read(net.path().join("oras/small.gguf")).unwrap(), content);
 
     alba.ok(&["token", "revoke", "cluster"]);
-    denied(&get(&a, "/v2/", &[("authorization", &basic(&token))]), 401, "UNAUTHORIZED", "revoked");
+    containers::refused(
+        &get(&a, "/v2/", &[("authorization", &basic(&token))]),
+        401,
+        "UNAUTHORIZED",
+        "revoked",
+    );
     // Who guesses is slowed down.
     let guess = || get(&a, "/v2/", &[("authorization", &basic("hf_0000000000000000000000000000000000"))]);
     let limited = (0..100).map(|_| guess()).find(|reply| reply.status == 429).expect("a limit");
-    denied(&limited, 429, "TOOMANYREQUESTS", "too many");
+    containers::refused(&limited, 429, "TOOMANYREQUESTS", "too many");
     assert!(limited.header("retry-after").unwrap().parse::<u64>().unwrap() >= 1);
 }

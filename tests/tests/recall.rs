@@ -32,15 +32,7 @@ fn a_recall_stops_a_worker_that_is_answering() {
     }
 
     let start = Instant::now();
-    alba.ok(&[
-        "recall",
-        "alba/smollm2@1.0.0",
-        "--reason",
-        "leaks its system prompt",
-        "--severity",
-        "high",
-        "--yes",
-    ]);
+    alba.recall("alba/smollm2@1.0.0", "leaks its system prompt", "high");
     let signed = start.elapsed();
 
     // The running request ends with an error that says why; it is not finished as if nothing were.
@@ -96,7 +88,7 @@ fn a_recall_that_was_missed_is_learnt_on_return() {
     c.connect(&a);
     c.pull("alba/small").unwrap_or_else(|problem| panic!("{problem}"));
     c.stop();
-    alba.ok(&["recall", "alba/small@1", "--reason", "wrong weights", "--severity", "low", "--yes"]);
+    alba.recall("alba/small@1", "wrong weights", "low");
     let c = cora.start();
     c.connect(&a);
     until("the recall to arrive", || {
@@ -121,7 +113,7 @@ fn a_third_nation_does_not_recall_for_others() {
         node.pull("alba/small").unwrap_or_else(|problem| panic!("{problem}"));
     }
     b.connect(&c);
-    borea.ok(&["recall", "alba/small@1", "--reason", "against our law", "--severity", "medium", "--yes"]);
+    borea.recall("alba/small@1", "against our law", "medium");
     let recalled =
         |node: &tests::Daemon| node.http.get("/v1/models/alba/small")["releases"][0]["recalled"].clone();
     until("cora to know borea's recall", || (c.http.get("/v1/recalls").as_array()?.len() == 1).then_some(()));
@@ -187,7 +179,7 @@ fn a_recall_that_comes_before_its_release_is_remembered() {
     let net = Net::new();
     let [alba, cora] = net.allies(["alba", "cora"]);
     let bad = tiny(&net, &alba, "bad", &[]);
-    alba.ok(&["recall", "alba/bad@1", "--reason", "wrong weights", "--severity", "low", "--yes"]);
+    alba.recall("alba/bad@1", "wrong weights", "low");
     // Only the recall reaches cora.
     {
         let from = registry::store::Store::open(&alba.path.join("store")).unwrap();

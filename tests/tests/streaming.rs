@@ -225,7 +225,7 @@ fn a_recall_ends_it_in_the_middle() {
     let before = midway(&c, 8 << 20);
     let pid = before["pid"].clone();
     assert!(Path::new(&format!("/proc/{pid}")).exists());
-    alba.ok(&["recall", "alba/smollm2@1.0.0", "--reason", "it rots", "--severity", "high", "--yes"]);
+    alba.recall("alba/smollm2@1.0.0", "it rots", "high");
     let problem = job.outcome(LIMIT).unwrap_err();
     assert_eq!(problem["code"], "policy_refused", "{problem}");
     assert!(problem["detail"].as_str().unwrap().contains("it rots"), "{problem}");

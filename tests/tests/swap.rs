@@ -137,15 +137,7 @@ fn silent(node: &Daemon, address: &Value) -> Value {
 }
 
 fn recall(home: &Home, version: &str) {
-    home.ok(&[
-        "recall",
-        &format!("alba/tiny@{version}"),
-        "--reason",
-        "it rots",
-        "--severity",
-        "high",
-        "--yes",
-    ]);
+    home.recall(&format!("alba/tiny@{version}"), "it rots", "high");
 }
 
 #[test]

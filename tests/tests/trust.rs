@@ -189,7 +189,7 @@ fn nothing_new_is_believed_under_an_expired_root() {
     cora.run(&["trust", "add", file.to_str().unwrap(), "--fingerprint", &alba.fingerprint()])
         .expect(4, &["expired"]);
     // A recall is heard all the same: it can only take something out of service.
-    alba.ok(&["recall", "alba/small@1", "--reason", "we can still warn", "--severity", "high", "--yes"]);
+    alba.recall("alba/small@1", "we can still warn", "high");
     let recall = a.http.get("/v1/recalls")[0]["recall"].as_str().unwrap().to_owned();
     println!("{recall} was signed under an expired root");
 }

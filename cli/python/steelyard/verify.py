@@ -11,7 +11,7 @@ from typing import Any, Dict, Iterable, List, NoReturn, Optional
 from . import files
 from .core import log
 from .core.basic import Refused, is_digest, reference, time_text
-from .core.statement import Statement, binds, may_have
+from .core.statement import Statement, ancestors_of, binds, may_have
 from .core.trust import Trust
 from .evidence import PLACE, Evidence, Proven
 from .node import snapshot_name
@@ -233,14 +233,7 @@ class _Case:
     def recalls(self, release: Statement, own: Optional[str]) -> List[str]:
         """Refuses what was recalled with force here ([RCL-006]); tells of the rest."""
         known = {one.digest: one for one in self.believable("release")}
-        ancestors: Dict[str, Optional[str]] = {}
-        todo = [base["release"] for base in release.predicate.get("derivedFrom", [])]
-        while todo:
-            digest = todo.pop()
-            if digest not in ancestors:
-                base = known.get(digest)
-                ancestors[digest] = base.nation if base else None
-                todo += [one["release"] for one in base.predicate.get("derivedFrom", [])] if base else []
+        ancestors = ancestors_of(release, known.get)
         warnings = []
         for one in self.believable("recall"):
             said = one.predicate

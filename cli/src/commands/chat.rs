@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use hyper::Method;
-use node::api::types::{Resolved, WorkerInfo, WorkerState};
+use node::api::types::WorkerInfo;
 use registry::Reference;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::serve::{self, Interrupts};
 use crate::ask;
-use crate::client::{Client, Need, segment};
+use crate::client::{Client, Need};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::human;
@@ -138,8 +138,10 @@ impl Chat {
         prompt: Option<String>,
         key: Option<Zeroizing<String>>,
     ) -> Result<(), Failure> {
+        let chosen = serve::Chosen { threads: self.threads, ..serve::Chosen::default() };
+        let request = || serve::request(client, context, &self.reference, Some(serve::anywhere()), chosen);
         let (worker, started) = tokio::select! {
-            worker = self.worker(context, client) => worker?,
+            worker = serve::ready_or_started(context, client, &self.reference, request) => worker?,
             () = interrupts.next() => return Err(Failure::interrupted()),
         };
         let id = worker.id;
@@ -161,22 +163,6 @@ impl Chat {
             let _ = client.delete::<WorkerInfo>(&format!("/v1/workers/{id}")).await;
         }
         talked
-    }
-
-    /// A ready worker for the release, and whether it was started for this.
-    async fn worker(&self, context: &Context, client: &Client) -> Result<(WorkerInfo, bool), Failure> {
-        let query = format!("/v1/resolve?ref={}", segment(&self.reference.to_string()));
-        let resolved: Resolved = client.get(&query).await?;
-        let workers: Vec<WorkerInfo> = client.get("/v1/workers").await?;
-        let ready =
-            workers.into_iter().find(|w| w.release == resolved.release && w.state == WorkerState::Ready);
-        if let Some(worker) = ready {
-            return Ok((worker, false));
-        }
-        let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let chosen = serve::Chosen { threads: self.threads, ..serve::Chosen::default() };
-        let request = serve::request(client, context, &self.reference, Some(anywhere), chosen)?;
-        Ok((serve::start(context, client, &request).await?, true))
     }
 }
 

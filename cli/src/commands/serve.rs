@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use node::api::types::{Event, StopCause, WorkerInfo, WorkerRequest, WorkerState, WorkerStop};
+use node::api::types::{Event, Resolved, StopCause, WorkerInfo, WorkerRequest, WorkerState, WorkerStop};
 use node::client::Happened;
 use registry::Reference;
 use registry::serving::{EngineName, Options, Wall};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::client::{Client, Need};
+use crate::client::{Client, Need, segment};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::human;
@@ -32,7 +32,8 @@ const LOOK_FOR_NEXT: Duration = Duration::from_millis(100);
 /// Serve a release with an OpenAI-compatible interface
 ///
 /// A release that is not here is fetched meanwhile: it is served when the last of what is computed on has come.
-/// /// Starts a worker process with walls around it: no network, no files but the admitted ones, which the node opens for it, and
+///
+/// Starts a worker process with walls around it: no network, no files but the admitted ones, which the node opens for it, and
 /// only the system calls that serving needs. It hashes the files again and serves /v1/chat/completions, /v1/completions and
 /// /v1/models. This command shows its state and stops it on Ctrl-C; with --detach the running node keeps
 /// it. When the release is recalled the worker stops at once, and this command ends with exit code 5, the reason and the
@@ -256,6 +257,29 @@ fn settings(client: &Client, context: &Context) -> Result<node::config::Worker, 
         Client::InProcess(host) => host.node().config().worker.clone(),
         Client::Node(_) => context.config()?.worker,
     })
+}
+
+/// A port of this machine's own choice, for a worker that one command needs.
+pub(super) fn anywhere() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+/// A ready worker of a release, and whether it was started for this by `request`.
+pub(super) async fn ready_or_started(
+    context: &Context,
+    client: &Client,
+    reference: &Reference,
+    request: impl FnOnce() -> Result<WorkerRequest, Failure>,
+) -> Result<(WorkerInfo, bool), Failure> {
+    let resolved: Resolved =
+        client.get(&format!("/v1/resolve?ref={}", segment(&reference.to_string()))).await?;
+    let workers: Vec<WorkerInfo> = client.get("/v1/workers").await?;
+    let ready =
+        |worker: &WorkerInfo| worker.release == resolved.release && worker.state == WorkerState::Ready;
+    match workers.into_iter().find(ready) {
+        Some(worker) => Ok((worker, false)),
+        None => Ok((start(context, client, &request()?).await?, true)),
+    }
 }
 
 /// Starts a worker and waits until it is ready.

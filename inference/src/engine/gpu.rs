@@ -20,6 +20,12 @@ pub(crate) fn driver() -> Result<(), String> {
     Ok(())
 }
 
+/// Whether a device node of this name is a card of the driver's: `nvidia0`, `nvidia1`, …
+pub(crate) fn is_card(name: &str) -> bool {
+    let number = name.strip_prefix("nvidia").unwrap_or_default();
+    !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 #[cfg(feature = "cuda")]
 mod cuda {
     use std::panic::catch_unwind;

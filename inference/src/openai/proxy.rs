@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{Method, Request, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use hyper::client::conn::http1;
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use super::access::{Active, Asked};
-use super::{ApiError, App, fields, health, read_body, reply};
+use super::{ApiError, App, fields, read_body, reply};
 use crate::engine::Failure;
 use crate::halt::Cause;
 
@@ -51,21 +51,12 @@ impl App {
 
     /// The routes where an engine beside the worker answers.
     pub(crate) fn proxy(self) -> Router {
-        Router::new()
-            .route("/health", get(health))
-            .route("/v1/models", get(models))
-            .route("/v1/models/{*id}", get(model))
+        let answers = Router::new()
             .route("/v1/completions", post(pass))
             .route("/v1/chat/completions", post(pass))
             .route("/v1/embeddings", post(pass))
-            .route("/metrics", get(metrics))
-            .fallback(|method: Method, uri: Uri| async move {
-                ApiError::no_such_path(method.as_str(), uri.path())
-            })
-            .method_not_allowed_fallback(|method: Method, uri: Uri| async move {
-                ApiError::wrong_method(method.as_str(), uri.path())
-            })
-            .with_state(self)
+            .route("/metrics", get(metrics));
+        self.around(answers)
     }
 
     /// Where to pass a request on, unless the model is recalled, its lease has ended, or it is not loaded yet.
@@ -74,7 +65,7 @@ impl App {
         self.0.upstream.get().ok_or_else(ApiError::loading)
     }
 
-    fn shown(&self, upstream: &Upstream) -> Value {
+    pub(super) fn shown_upstream(&self, upstream: &Upstream) -> Value {
         let identity = &self.0.identity;
         json!({
             "id": self.model(), "object": "model", "created": upstream.created,
@@ -82,17 +73,6 @@ impl App {
             "steelyard": { "release": identity.release, "version": identity.version, "engine": upstream.engine },
         })
     }
-}
-
-async fn models(State(app): State<App>, _: Asked) -> Result<Json<Value>, ApiError> {
-    let upstream = app.upstream()?;
-    Ok(Json(json!({ "object": "list", "data": [app.shown(upstream)] })))
-}
-
-async fn model(State(app): State<App>, _: Asked, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
-    let upstream = app.upstream()?;
-    app.check_model(Some(&id))?;
-    Ok(Json(app.shown(upstream)))
 }
 
 /// The engine's own, for Prometheus.

@@ -5,6 +5,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::engine::gpu;
+
 /// Folders in which the driver's and CUDA's libraries are installed, and the loader's list of them.
 const LIBRARIES: [&str; 6] =
     ["/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/local/cuda", "/etc/ld.so.cache"];
@@ -33,7 +35,7 @@ pub(super) struct Driver {
 impl Driver {
     /// What there is on this machine; nothing where no GPU will be computed on.
     pub(super) fn find() -> Self {
-        if crate::engine::gpu::driver().is_err() {
+        if gpu::driver().is_err() {
             return Self::default();
         }
         let program = std::env::current_exe().ok();
@@ -54,9 +56,7 @@ fn nodes(folder: &Path) -> Vec<PathBuf> {
     let mut nodes: Vec<_> = entries
         .filter(|entry| {
             let name = entry.file_name();
-            let Some(rest) = name.to_str().and_then(|name| name.strip_prefix("nvidia")) else { return false };
-            matches!(rest, "ctl" | "-uvm")
-                || (!rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()))
+            name.to_str().is_some_and(|name| matches!(name, "nvidiactl" | "nvidia-uvm") || gpu::is_card(name))
         })
         .map(|entry| entry.path())
         .collect();

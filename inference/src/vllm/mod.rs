@@ -28,7 +28,7 @@ pub(crate) use files::Shown;
 pub(crate) use loopback::up;
 pub(crate) use start::{Enclosed, Order, start};
 
-use crate::engine::candle;
+use crate::engine::{candle, gpu};
 
 /// The engine's name.
 pub(crate) const NAME: &str = "vllm";
@@ -110,12 +110,8 @@ pub(crate) fn for_launch(launch: &Launch) -> Result<Option<Vllm>, String> {
 
 /// GPUs whose device nodes are in `folder`.
 fn gpus(folder: &Path) -> usize {
-    let numbered = |name: &str| {
-        let number = name.strip_prefix("nvidia").unwrap_or_default();
-        !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
-    };
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.filter(|entry| entry.file_name().to_str().is_some_and(numbered)).count()
+    entries.filter(|entry| entry.file_name().to_str().is_some_and(gpu::is_card)).count()
 }
 
 #[cfg(test)]

@@ -248,7 +248,7 @@ pub(super) async fn events(
 }
 
 pub(super) async fn workers(State(api): State<Api>) -> Json<Vec<WorkerInfo>> {
-    Json(api.workers().list())
+    Json(api.workers().list_with_memory())
 }
 
 pub(super) async fn mirror(State(api): State<Api>) -> Answer<MirrorStatus> {

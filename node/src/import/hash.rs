@@ -7,9 +7,10 @@ use std::path::Path;
 
 use data_encoding::HEXLOWER;
 use registry::digest::{FileHasher, Sha256};
-use sha1::{Digest as _, Sha1};
+use sha1::Digest as _;
 
 use super::{Check, ImportError, disk};
+use crate::git;
 
 /// Bytes read at a time.
 const BLOCK: usize = 256 * 1024;
@@ -41,10 +42,7 @@ pub(super) fn verify(file: &Path, path: &str, size: u64, check: &Check) -> Resul
         return Err(wrong(format!("it has {length} bytes, {size} were announced")));
     }
     let mut hasher = FileHasher::default();
-    let mut git = matches!(check, Check::Git(_)).then(Sha1::new);
-    if let Some(git) = &mut git {
-        git.update(format!("blob {size}\0"));
-    }
+    let mut git = matches!(check, Check::Git(_)).then(|| git::blob_hasher(size));
     let mut block = vec![0; BLOCK];
     loop {
         match content.read(&mut block) {

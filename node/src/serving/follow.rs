@@ -104,8 +104,11 @@ async fn step(workers: &Workers, id: u64, follow: &Follow, failed: &mut Failed) 
 /// Waits until the new worker serves; its number, or why it does not.
 async fn moved(started: Result<Receiver<WorkerInfo>, ServingError>) -> Result<u64, String> {
     let mut next = started.map_err(|error| error.to_string())?;
-    let settled = |info: &WorkerInfo| info.state == WorkerState::Ready || info.state.is_over();
-    let info = next.wait_for(settled).await.map(|info| info.clone()).map_err(|error| error.to_string())?;
+    let info = next
+        .wait_for(|info| info.state.is_settled())
+        .await
+        .map(|info| info.clone())
+        .map_err(|error| error.to_string())?;
     if info.state == WorkerState::Ready {
         return Ok(info.id);
     }

@@ -28,6 +28,7 @@ use tokio::sync::{mpsc, watch};
 use crate::events::TransferInfo;
 use crate::node::{Node, PullError, PullOptions, blocking};
 use crate::transfer::Outside;
+use crate::transfer::serve::changed;
 
 /// Orders that wait for a worker that is slow to take them.
 const WAITING: usize = 64;
@@ -315,14 +316,4 @@ impl Told {
         let file = self.place;
         Ok(runs.chunks(RUNS).map(|runs| Order::Here { file, runs: runs.to_vec() }).collect())
     }
-}
-
-pub(super) async fn changed(changes: &mut Option<watch::Receiver<u64>>) {
-    if let Some(changes) = changes
-        && changes.changed().await.is_ok()
-    {
-        return;
-    }
-    // Nothing is being fetched yet, or any more.
-    std::future::pending().await
 }

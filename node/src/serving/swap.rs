@@ -78,8 +78,8 @@ impl Workers {
         let watched = self.start(start).await?;
         let (workers, mut next) = (self.clone(), watched.clone());
         tokio::spawn(async move {
-            let settled = |info: &WorkerInfo| info.state == WorkerState::Ready || info.state.is_over();
-            let ready = next.wait_for(settled).await.is_ok_and(|info| info.state == WorkerState::Ready);
+            let settled = next.wait_for(|info| info.state.is_settled()).await;
+            let ready = settled.is_ok_and(|info| info.state == WorkerState::Ready);
             if ready {
                 workers.hand_over(id, &next, &name);
             }

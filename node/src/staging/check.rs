@@ -10,6 +10,11 @@ use super::secrets;
 /// Most bytes of a text that are searched for secrets: tokenisers' files and more.
 const MAX_SEARCHED: u64 = 64 * 1024 * 1024;
 
+/// Whether a part of a path begins with a dot: such a file is not published.
+pub(super) fn is_hidden(path: &str) -> bool {
+    path.split('/').any(|part| part.starts_with('.'))
+}
+
 /// Whether what is at `path` may be staged. Its name and its content are both asked.
 pub(super) fn content(path: &str, from: &mut (impl Read + Seek), size: u64) -> Result<()> {
     let refused = |why: String| Err(StagingError::Refused(why));
@@ -47,8 +52,7 @@ pub(super) fn content(path: &str, from: &mut (impl Read + Seek), size: u64) -> R
 fn objection(path: &str, kind: Kind) -> Option<String> {
     let why = kind.objection()?;
     // What begins with a dot is not published, so that it need not be known; it must not run either.
-    let hidden = path.split('/').any(|part| part.starts_with('.'));
-    if hidden && kind.safety() != Safety::MayRunCode {
+    if is_hidden(path) && kind.safety() != Safety::MayRunCode {
         return None;
     }
     let hint = match kind {

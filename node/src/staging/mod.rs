@@ -49,7 +49,8 @@ pub(crate) use self::commit::{Push, Pushed, Releases, Start};
 pub(crate) use self::error::{Result, StagingError, writing};
 pub(crate) use self::line::MAX_COMMIT_BYTES;
 pub(crate) use self::multipart::Parts;
-pub(crate) use self::refs::{Author, commit_of};
+pub(crate) use self::objects::each_block;
+pub(crate) use self::refs::Author;
 pub(crate) use self::repo::{Commit, MAIN, StagedFile};
 pub use self::review::{Review, ReviewFile, Staged};
 pub(crate) use self::xet::{MAX_SHARD, MAX_XORB};
@@ -180,12 +181,17 @@ fn sync_folder(path: &Path) -> Result<()> {
     fs::File::open(path).and_then(|folder| folder.sync_all()).map_err(io("could not sync", path))
 }
 
-/// Writes `value` to `path`: whole or not at all, durable on return.
+/// Writes `value` to `path`, as [`write_whole`] does.
 fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
     let text = serde_json::to_vec(value).map_err(|error| io("could not write", path)(error.into()))?;
+    write_whole(path, &text)
+}
+
+/// Writes `text` to `path`: whole or not at all, durable on return.
+fn write_whole(path: &Path, text: &[u8]) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
     let mut new = tempfile::NamedTempFile::new_in(folder).map_err(io("could not write", path))?;
-    new.write_all(&text).and_then(|()| new.as_file().sync_all()).map_err(io("could not write", path))?;
+    new.write_all(text).and_then(|()| new.as_file().sync_all()).map_err(io("could not write", path))?;
     new.persist(path).map_err(|error| io("could not write", path)(error.error))?;
     sync_folder(folder)
 }

@@ -5,14 +5,13 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use registry::Digest;
 use registry::digest::{DigestHasher, Sha256, hash_file};
 
 use super::error::{Result, StagingError, io};
-use super::objects::remove;
+use super::objects::{FINISHED, each_block, remove};
 use super::{Area, Taken, make_folder, sync_folder, write_json};
 
 /// Content larger than this goes in parts, if the client can.
@@ -21,8 +20,6 @@ const FROM: u64 = 64 * 1024 * 1024;
 const PART: u64 = 32 * 1024 * 1024;
 /// Most parts: the address of each stands in one answer.
 const MAX_PARTS: u64 = 1000;
-/// Bytes read at once.
-const READ: usize = 256 * 1024;
 
 /// How content is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,17 +97,16 @@ impl Area {
             }
             _ => {}
         }
-        let (mut block, mut hasher, mut done) = (vec![0; READ], DigestHasher::default(), 0u64);
-        loop {
-            let read = from.read(&mut block).map_err(|_| StagingError::Cut)?;
-            let Some(bytes) = block.get(..read).filter(|bytes| !bytes.is_empty()) else { break };
-            if done + read as u64 > len {
+        let (mut hasher, mut done) = (DigestHasher::default(), 0u64);
+        each_block(from, |bytes| {
+            if done + bytes.len() as u64 > len {
                 return Err(StagingError::TooLarge(format!("part {number} has {len} bytes, and more came")));
             }
             hasher.update(bytes);
             file.write_all_at(bytes, start + done).map_err(io("could not write", &folder))?;
-            done += read as u64;
-        }
+            done += bytes.len() as u64;
+            Ok(())
+        })?;
         if done != len {
             return Err(StagingError::Wrong(format!("part {number} has {len} bytes, and {done} came")));
         }
@@ -154,7 +150,7 @@ impl Area {
         let shelf = path.parent().unwrap_or(&self.home).to_owned();
         make_folder(&shelf)?;
         let failed = || io("could not keep", &path);
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o444);
+        let mode = PermissionsExt::from_mode(FINISHED);
         file.set_permissions(mode).and_then(|()| file.sync_all()).map_err(failed())?;
         fs::rename(&data, &path).map_err(failed())?;
         sync_folder(&shelf)?;
@@ -168,20 +164,4 @@ impl Area {
         remove(&folder.join("data"), &self.space)?;
         fs::remove_dir_all(folder).map_err(io("could not remove", folder))
     }
-}
-
-/// The git hash of a blob.
-pub(super) fn git_hash(content: &[u8]) -> String {
-    use sha1::Digest as _;
-    let mut hash = sha1::Sha1::new();
-    hash.update(format!("blob {}\0", content.len()));
-    hash.update(content);
-    data_encoding::HEXLOWER.encode(&hash.finalize())
-}
-
-/// The name of a commit whose text this is.
-pub(super) fn commit_name(text: &[u8]) -> String {
-    let mut hex = Digest::of(text).to_hex();
-    hex.truncate(40);
-    hex
 }

@@ -1,7 +1,7 @@
 //! Content, named by its SHA-256.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -14,8 +14,22 @@ use super::{Area, make_folder, sync_folder};
 
 /// Bytes written between two syncs, so that dirty pages don't pile up and the last sync is short.
 const SYNC_EVERY: u64 = 64 * 1024 * 1024;
+/// Bytes read at once.
+const BLOCK: usize = 256 * 1024;
 /// The mode of what is not written to again.
-const FINISHED: u32 = 0o444;
+pub(super) const FINISHED: u32 = 0o444;
+
+/// Hands on what comes from a sender, block by block, until it has all come.
+pub(crate) fn each_block(from: &mut impl Read, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    let mut block = vec![0; BLOCK];
+    loop {
+        let read = from.read(&mut block).map_err(|_| StagingError::Cut)?;
+        match block.get(..read) {
+            Some(bytes) if !bytes.is_empty() => take(bytes)?,
+            _ => return Ok(()),
+        }
+    }
+}
 
 /// Content on its way in. What is dropped is gone.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! Making models, branches and tags, and throwing them away.
 
-use registry::{Digest, Model, Timestamp};
+use registry::{Model, Timestamp};
 
 use super::Area;
 use super::commit::{Releases, Start};
@@ -239,11 +239,4 @@ impl Area {
         self.has_place()?;
         Ok(Repo::new(&by.id, now))
     }
-}
-
-/// The first digits of a release's digest: the commit that it is to the clients.
-pub(crate) fn commit_of(release: &Digest) -> String {
-    let mut hex = release.to_hex();
-    hex.truncate(40);
-    hex
 }

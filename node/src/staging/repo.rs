@@ -11,8 +11,10 @@ use registry::{Digest, Model, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::error::{Result, StagingError, io};
-use super::multipart::{commit_name, git_hash};
-use super::{Area, MAX_COMMIT_FILE, MAX_REPO_FILE, make_folder, read_json, sync_folder, write_json};
+use super::{
+    Area, MAX_COMMIT_FILE, MAX_REPO_FILE, make_folder, read_json, sync_folder, write_json, write_whole,
+};
+use crate::git;
 
 /// Most models that something is staged of.
 const MAX_REPOS: usize = 1024;
@@ -145,8 +147,8 @@ impl Area {
         make_folder(&folder.join("commits"))?;
         let text =
             serde_json::to_vec(commit).map_err(|error| io("could not write", &folder)(error.into()))?;
-        let name = commit_name(&text);
-        write_json(&self.commit_path(model, &name)?, commit)?;
+        let name = git::commit_of(&Digest::of(&text));
+        write_whole(&self.commit_path(model, &name)?, &text)?;
         sync_folder(&folder)?;
         Ok(name)
     }
@@ -216,7 +218,7 @@ impl Area {
             path: file.sha256.to_hex().into(),
             source,
         })?;
-        Ok(git_hash(&content))
+        Ok(git::blob_hash(&content))
     }
 
     /// Opens the content of a file of a commit.

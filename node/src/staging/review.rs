@@ -9,6 +9,7 @@ use registry::store::Store;
 use registry::{Model, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::check::is_hidden;
 use super::error::{Result, StagingError, io};
 use super::repo::{Branch, StagedFile};
 use super::{Area, make_folder};
@@ -65,10 +66,6 @@ pub struct Review {
     pub left_out: Vec<String>,
 }
 
-fn hidden(path: &str) -> bool {
-    path.split('/').any(|part| part.starts_with('.'))
-}
-
 impl Area {
     /// Every branch of every model.
     pub(crate) fn all_staged(&self) -> Result<Vec<Staged>> {
@@ -122,7 +119,7 @@ impl Area {
         for (path, StagedFile { size, sha256, .. }) in &files {
             let entry = |before| ReviewFile { path: path.clone(), size: *size, before };
             match before.get(path) {
-                _ if hidden(path) => review.left_out.push(path.clone()),
+                _ if is_hidden(path) => review.left_out.push(path.clone()),
                 None => review.added.push(entry(None)),
                 Some((old, _)) if old == sha256 => review.same += 1,
                 Some((_, old)) => review.changed.push(entry(Some(*old))),
@@ -144,7 +141,7 @@ impl Area {
         let top = self.home.join("checkouts").join(commit);
         self.drop_checkout(commit);
         make_folder(&top)?;
-        for (path, file) in files.iter().filter(|(path, _)| !hidden(path)) {
+        for (path, file) in files.iter().filter(|(path, _)| !is_hidden(path)) {
             // Paths were checked when they were pushed; what is on the disk is checked again.
             registry::path::check(path).map_err(|error| StagingError::Wrong(error.to_string()))?;
             let to = top.join(path);

@@ -8,7 +8,7 @@ from steelyard.core import log
 from . import wire
 from .basic import Refused, given, is_digest, need, timestamp
 from steelyard.core.envelope import Signed
-from steelyard.core.statement import Statement, binds, may_have
+from steelyard.core.statement import Statement, ancestors_of, binds, may_have
 from steelyard.core.trust import Trust
 
 MAX_ENTRIES = 1_048_576
@@ -48,14 +48,7 @@ class Node:
 
     def ancestors(self, release):
         """Every release that it derives from, as far as that is known here, with its producer."""
-        found, todo = {}, [base["release"] for base in release.predicate.get("derivedFrom", [])]
-        while todo:
-            digest = todo.pop()
-            if digest not in found:
-                base = self.release(digest)
-                found[digest] = base.nation if base else None
-                todo += [one["release"] for one in base.predicate.get("derivedFrom", [])] if base else []
-        return found
+        return ancestors_of(release, self.release)
 
     def may_learn(self, it, nation):
         """[SYN-003] and [ATT-014]; a nation that is no active member is told nothing ([MEM-008], [MEM-009])."""

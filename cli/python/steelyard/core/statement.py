@@ -255,3 +255,15 @@ def in_force(attestations, now):
         by, order = (it.nation, it.predicate["suite"]["name"]), (it.issued, caution, -it.until)
         latest[by] = max(latest.get(by, (order, it)), (order, it), key=lambda one: one[0])
     return [it for _, it in latest.values() if it.until > now]
+
+
+def ancestors_of(release, find):
+    """Every release that it derives from, as far as `find` knows them, with its producer."""
+    found, todo = {}, [base["release"] for base in release.predicate.get("derivedFrom", [])]
+    while todo:
+        digest = todo.pop()
+        if digest not in found:
+            base = find(digest)
+            found[digest] = base.nation if base else None
+            todo += [one["release"] for one in base.predicate.get("derivedFrom", [])] if base else []
+    return found

@@ -1,11 +1,9 @@
 //! `steelyard serve --prove-sealed`: the walls around a live worker, and what it found when it tried them.
 
-use std::net::SocketAddr;
-
-use node::api::types::{Proof, Resolved, WorkerInfo, WorkerState};
+use node::api::types::{Proof, WorkerInfo};
 
 use super::Serve;
-use crate::client::{Client, segment};
+use crate::client::Client;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::human;
@@ -14,7 +12,8 @@ use crate::output::{self, BAD, DIM, GOOD, NAME, Table, cell, paint};
 impl Serve {
     /// Has a worker of the release try to break out.
     pub(super) async fn prove(&self, context: &Context, client: &Client) -> Result<(), Failure> {
-        let (worker, started) = self.live(context, client).await?;
+        let request = || self.request(client, context, self.listen.or(Some(super::anywhere())));
+        let (worker, started) = super::ready_or_started(context, client, &self.reference, request).await?;
         let proof: Result<Proof, Failure> =
             client.post(&format!("/v1/workers/{}/prove", worker.id), &serde_json::json!({})).await;
         if started {
@@ -27,21 +26,6 @@ impl Serve {
             report(&proof)?
         }
         judge(&proof).map_err(|failure| if context.json { failure.reported() } else { failure })
-    }
-
-    /// A ready worker of the release, and whether it was started for this.
-    async fn live(&self, context: &Context, client: &Client) -> Result<(WorkerInfo, bool), Failure> {
-        let query = format!("/v1/resolve?ref={}", segment(&self.reference.to_string()));
-        let resolved: Resolved = client.get(&query).await?;
-        let workers: Vec<WorkerInfo> = client.get("/v1/workers").await?;
-        let ready =
-            workers.into_iter().find(|w| w.release == resolved.release && w.state == WorkerState::Ready);
-        if let Some(worker) = ready {
-            return Ok((worker, false));
-        }
-        let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let request = self.request(client, context, self.listen.or(Some(anywhere)))?;
-        Ok((super::start(context, client, &request).await?, true))
     }
 }
 

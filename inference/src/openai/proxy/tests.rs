@@ -8,6 +8,8 @@ use hyper_util::service::TowerToHyperService;
 use registry::Digest;
 use registry::serving::{Access, ServeKey, StopCode};
 
+use axum::Json;
+
 use super::*;
 use crate::engine::Queue;
 use crate::halt::Halt;

@@ -11,7 +11,6 @@ use futures::stream;
 use registry::chunk::ChunkMap;
 use registry::{Digest, statement};
 use rustix::io::{Errno, ReadWriteFlags};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::super::Api;
@@ -22,6 +21,7 @@ use super::pulls::Running;
 use super::refusal::Refusal;
 use crate::node::PullError;
 use crate::transfer::Outside;
+use crate::transfer::serve::changed;
 
 /// Bytes read at once where the kernel can't send the file.
 const READ: usize = 256 * 1024;
@@ -295,16 +295,6 @@ pub(super) enum Failed {
     Problem(#[from] crate::error::Problem),
     #[error(transparent)]
     Io(#[from] io::Error),
-}
-
-async fn changed(changes: &mut Option<watch::Receiver<u64>>) {
-    if let Some(changes) = changes
-        && changes.changed().await.is_ok()
-    {
-        return;
-    }
-    // Nothing is being fetched yet, or any more.
-    std::future::pending().await
 }
 
 async fn off_the_reactor<T: Send + 'static>(

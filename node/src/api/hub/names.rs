@@ -10,18 +10,14 @@ use registry::store::{MAX_FEED, Store, StoreError};
 use registry::{ChannelName, Digest, Model, Nation, Timestamp, Version};
 
 /// Digits of a commit: what the hub's clients take for one.
-pub(super) const COMMIT: usize = 40;
+pub(super) use crate::git::COMMIT;
 /// Fewest digits by which a release is found.
 const SHORTEST: usize = 7;
 /// What the hub's clients ask for when nobody named a revision.
 pub(super) const MAIN: &str = "main";
 
 /// The commit that a release is.
-pub(in super::super) fn commit(release: &Digest) -> String {
-    let mut hex = release.to_hex();
-    hex.truncate(COMMIT);
-    hex
-}
+pub(in super::super) use crate::git::commit_of as commit;
 
 /// One release of a model that our nation may have.
 #[derive(Debug, Clone, PartialEq, Eq)]

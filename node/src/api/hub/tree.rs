@@ -11,7 +11,6 @@ use registry::Digest;
 use registry::statement::File;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sha1::Digest as _;
 
 use super::super::Api;
 use super::super::guard::{Path, Raw};
@@ -23,6 +22,7 @@ use super::refusal::Refusal;
 use super::text::{self, encode};
 use super::{Found, find};
 use crate::error::Problem;
+use crate::git;
 
 /// Most entries of one page, and how many where nobody says.
 const PAGE: usize = 1000;
@@ -41,10 +41,7 @@ pub(super) fn pointer(file: &File) -> (String, usize) {
         file.sha256.to_hex(),
         file.size
     );
-    let mut hash = sha1::Sha1::new();
-    hash.update(format!("blob {}\0", text.len()));
-    hash.update(&text);
-    (data_encoding::HEXLOWER.encode(&hash.finalize()), text.len())
+    (git::blob_hash(text.as_bytes()), text.len())
 }
 
 /// A file as listings show it.

@@ -11,12 +11,13 @@ use registry::store::{Store, StoreError};
 use registry::{Digest, Timestamp};
 use rustix::fs::OFlags;
 
-use super::{Fed, Growing, LOOK_CLOSELY, News, changed, decide, next};
+use super::{Fed, Growing, LOOK_CLOSELY, News, decide, next};
 use crate::events::{StopCause, WorkerState};
 use crate::node::{Node, PullError, blocking};
 use crate::serving::process::Process;
 use crate::serving::run::{Run, told};
 use crate::serving::{StopOrder, refusal};
+use crate::transfer::serve::changed;
 
 /// How long after its chunk map a file is made here that the transfer has not come to yet.
 const MAKE_AFTER: Duration = Duration::from_millis(500);

@@ -24,7 +24,7 @@ use self::answer::Stream;
 pub(crate) use self::maps::Maps;
 pub(in crate::transfer) use self::pace::is_busy;
 use self::queue::Queue;
-pub(crate) use self::source::{Source, Sources};
+pub(crate) use self::source::{Source, Sources, changed};
 use crate::node::{Node, blocking};
 use crate::swarm::streams::Inbound;
 use crate::wire::{

@@ -296,3 +296,13 @@ pub(super) fn shapes(store: &Store, release: &Release) -> Result<Option<Vec<File
     }
     Ok(Some(shapes))
 }
+
+/// Waits until `changes` tells that something came; for ever where nothing is being fetched, or any more.
+pub(crate) async fn changed(changes: &mut Option<watch::Receiver<u64>>) {
+    if let Some(changes) = changes
+        && changes.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
+}

@@ -20,15 +20,13 @@ use super::body::{pour, refuse};
 use super::{Released, author, off, own_model};
 use crate::error::Problem;
 use crate::staging::{
-    Author, MAX_COMMIT_BYTES, Push, Pushed, Releases, StagedFile, StagingError, refuse_early,
+    Author, MAX_COMMIT_BYTES, Push, Pushed, Releases, StagedFile, StagingError, each_block, refuse_early,
 };
 
 /// A text no longer than this comes within the commit, as every empty file does; the rest is uploaded before.
 const REGULAR: u64 = 256 * 1024;
 /// Most files of one question, as the clients ask.
 const MAX_ASKED: usize = 1024;
-/// Most of a commit's body that is written at once.
-const BLOCK: usize = 64 * 1024;
 
 type Three = Result<Path<(String, String, String)>, Problem>;
 
@@ -149,12 +147,7 @@ pub(super) async fn commit(
     let pushed = pour(&asked, body, MAX_COMMIT_BYTES, move |mut pieces| {
         // All of it first: nothing is done of a commit that is cut off.
         let mut scratch = area.scratch()?;
-        let mut block = vec![0; BLOCK];
-        loop {
-            let read = std::io::Read::read(&mut pieces, &mut block).map_err(|_| StagingError::Cut)?;
-            let Some(bytes) = block.get(..read).filter(|bytes| !bytes.is_empty()) else { break };
-            scratch.write_all(bytes).map_err(crate::staging::writing)?;
-        }
+        each_block(&mut pieces, |bytes| scratch.write_all(bytes).map_err(crate::staging::writing))?;
         scratch.rewind().map_err(crate::staging::writing)?;
         let releases = Released::of(&api, &model)?;
         let (store, now) = (api.store(), Timestamp::now());

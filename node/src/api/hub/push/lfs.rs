@@ -15,23 +15,19 @@ use serde_json::{Map, Value, json};
 
 use super::super::super::Api;
 use super::super::super::guard::{Body, Path};
-use super::super::super::server::Client;
 use super::super::caller::Caller;
-use super::super::rate::Who;
 use super::super::refusal::Refusal;
 use super::super::text;
 use super::body::{pour, refuse};
-use super::seal::permitted;
+use super::seal::{count, permitted};
 use super::{MAX_JSON, Released, author, off, own_model};
 use crate::error::Problem;
-use crate::staging::{Area, Parts, Releases, StagingError};
+use crate::staging::{Area, Parts, Releases, StagingError, each_block};
 
 /// Most objects of one question: the clients ask for 256.
 const MAX_OBJECTS: usize = 1024;
 /// Seconds for which an address to put something is good: half a day, for the slowest line.
 const GOOD_FOR: i64 = 12 * 3600;
-/// Bytes read at once.
-const BLOCK: usize = 256 * 1024;
 
 /// Content that somebody wants to upload.
 #[derive(Debug, Deserialize)]
@@ -170,10 +166,7 @@ struct Permit {
 
 /// The clients show no token here: the address itself is the permission.
 fn permit(api: &Api, request: &Request, oid: &str) -> Result<Permit, Refusal> {
-    if let Some(client) = request.extensions().get::<Client>() {
-        let rates = &api.hub().rates;
-        rates.take(Who::at(client.address), 1.0, std::time::Instant::now()).map_err(Refusal::TooMany)?;
-    }
+    count(api, request, 1.0)?;
     let query = text::pairs(request.uri().query().unwrap_or_default());
     let number = |name: &str| text::first(&query, name).and_then(|value| value.parse::<u64>().ok());
     let (Some(size), Some(cut), Some(part), Some(seal), Ok(oid)) =
@@ -213,12 +206,8 @@ pub(super) async fn put(State(api): State<Api>, path: Three, request: Request) -
 }
 
 fn whole(area: &Area, oid: &Sha256, size: u64, mut from: impl Read) -> Result<(), StagingError> {
-    let (mut incoming, mut block) = (area.incoming(size)?, vec![0; BLOCK]);
-    loop {
-        let read = from.read(&mut block).map_err(|_| StagingError::Cut)?;
-        let Some(bytes) = block.get(..read).filter(|bytes| !bytes.is_empty()) else { break };
-        incoming.take(bytes)?;
-    }
+    let mut incoming = area.incoming(size)?;
+    each_block(&mut from, |bytes| incoming.take(bytes))?;
     area.finish(incoming, Some(oid), Some(size)).map(|_| ())
 }
 

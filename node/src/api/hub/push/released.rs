@@ -10,7 +10,8 @@ use registry::{ChannelName, Digest, Model, Reference};
 
 use super::super::super::Api;
 use super::super::names::{Meaning, Names};
-use crate::staging::{MAIN, Releases, StagedFile, StagingError, Start, commit_of};
+use crate::git::commit_of;
+use crate::staging::{MAIN, Releases, StagedFile, StagingError, Start};
 
 /// Releases of a model, the newest first, whose files are looked at for content that is here already.
 const LOOKED_AT: usize = 32;

@@ -1,9 +1,12 @@
 //! Permissions that travel through a client: where to put a file, and who speaks with the Xet routes. The clients show no
 //! token there, so that what they show instead says what it is for, until when and by whose token, sealed by this process.
 
+use axum::extract::Request;
 use registry::Timestamp;
 
 use super::super::super::Api;
+use super::super::super::server::Client;
+use super::super::rate::Who;
 use super::super::refusal::Refusal;
 use crate::tokens::Scope;
 
@@ -51,6 +54,13 @@ impl Seals {
         let real = self.0 != [0; 32] && self.seal(what, by, until) == seal;
         (real && now.unix() < until).then_some(by)
     }
+}
+
+/// Counts a request against its address, where a client shows no token that it could be counted against.
+pub(super) fn count(api: &Api, request: &Request, cost: f64) -> Result<(), Refusal> {
+    let Some(client) = request.extensions().get::<Client>() else { return Ok(()) };
+    let rates = &api.hub().rates;
+    rates.take(Who::at(client.address), cost, std::time::Instant::now()).map_err(Refusal::TooMany)
 }
 
 /// Whether `shown` permits `what`, and the token behind it is still good.

@@ -14,12 +14,11 @@ use xet_core_structures::merklehash::MerkleHash;
 
 use super::super::super::Api;
 use super::super::super::guard::Path;
-use super::super::super::server::Client;
 use super::super::caller::Caller;
-use super::super::rate::{WRONG_TOKEN, Who};
+use super::super::rate::WRONG_TOKEN;
 use super::super::refusal::Refusal;
 use super::body::{pour, refuse};
-use super::seal::permitted;
+use super::seal::{count, permitted};
 use super::{author, own_model};
 use crate::error::Problem;
 use crate::staging::{MAX_SHARD, MAX_XORB, StagingError};
@@ -58,17 +57,11 @@ pub(super) async fn token(
 
 /// Whether whoever asks was given a token for these routes.
 fn check(api: &Api, request: &Request) -> Result<(), Refusal> {
-    let rates = &api.hub().rates;
-    let client = request.extensions().get::<Client>().map(|client| Who::at(client.address));
-    let count = |cost| match &client {
-        Some(who) => rates.take(who.clone(), cost, std::time::Instant::now()).map_err(Refusal::TooMany),
-        None => Ok(()),
-    };
-    count(1.0)?;
+    count(api, request, 1.0)?;
     let shown = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = shown.and_then(|value| value.split_once(' ')).map(|(_, token)| token.trim());
     permitted(api, WHAT, token.unwrap_or_default()).inspect_err(|_| {
-        let _ = count(WRONG_TOKEN);
+        let _ = count(api, request, WRONG_TOKEN);
     })
 }
 
