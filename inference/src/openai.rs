@@ -7,6 +7,7 @@ mod embeddings;
 mod error;
 mod fields;
 mod format;
+mod lanes;
 mod logprobs;
 mod messages;
 mod proxy;
@@ -38,6 +39,8 @@ use access::{Active, Asked, Gatekeeper};
 use answers::Answers;
 pub use error::ApiError;
 use format::Form;
+use lanes::Adapted;
+pub(crate) use lanes::WithAdapter;
 pub(crate) use proxy::Upstream;
 use reply::{Kind, Reply};
 use request::{Input, Request};
@@ -99,6 +102,8 @@ struct Inner {
     queue: Arc<Queue>,
     halt: Halt,
     leash: OnceLock<Leash>,
+    /// What goes with the model.
+    adapters: OnceLock<Vec<Adapted>>,
     served: OnceLock<Arc<Served>>,
     /// The engine beside the worker, where it is not in it.
     upstream: OnceLock<Upstream>,
@@ -109,27 +114,29 @@ struct Inner {
     cut_off: AtomicU32,
 }
 
-/// What the handlers share.
+/// What the handlers share, and whom a request is for: the model (0), or the adapter of this number.
 #[derive(Clone)]
-pub struct App(Arc<Inner>);
+pub struct App(Arc<Inner>, u32);
 
 impl App {
     /// Answers "loading" until [`App::loaded`].
     pub fn new(identity: Identity, queue: Arc<Queue>, halt: Halt) -> Self {
         let name = identity.model.to_string();
-        Self(Arc::new(Inner {
+        let inner = Inner {
             identity,
             name,
             queue,
             halt,
             leash: OnceLock::new(),
+            adapters: OnceLock::new(),
             served: OnceLock::new(),
             upstream: OnceLock::new(),
             gatekeeper: Gatekeeper::new(Access::default()),
             active: Arc::default(),
             by_key: Arc::default(),
             cut_off: AtomicU32::new(0),
-        }))
+        };
+        Self(Arc::new(inner), 0)
     }
 
     /// From now on no request is answered after the end of the lease. Only the first call counts.
@@ -188,43 +195,26 @@ impl App {
             .with_state(self)
     }
 
-    fn model(&self) -> &str {
-        &self.0.name
-    }
-
     /// What is served, unless it is recalled, its lease has ended, or it is not loaded yet.
     fn served(&self) -> Result<Arc<Served>, ApiError> {
         self.standing()?;
         self.0.served.get().cloned().ok_or_else(ApiError::loading)
     }
 
-    /// Nothing, unless the model is recalled or its lease has ended.
+    /// Nothing, unless the model (or the adapter) is recalled or its lease has ended.
     fn standing(&self) -> Result<(), ApiError> {
         if let Some(leash) = self.0.leash.get() {
             leash.check(&self.0.halt);
         }
-        if let Some(cause) = self.0.halt.cause() {
+        if let Some(cause) = self.0.halt.cause().or_else(|| self.withdrawn()) {
             return Err(ApiError::halted(&cause, self.model()));
         }
         Ok(())
     }
 
-    /// Whether `asked` names what is served: by name, with its version, or by the release's digest.
-    fn check_model(&self, asked: Option<&str>) -> Result<(), ApiError> {
-        let Identity { model, version, release } = &self.0.identity;
-        match asked {
-            None => Ok(()),
-            Some(asked) if asked == self.model() => Ok(()),
-            Some(asked) if asked == format!("{model}@{version}") || asked == release.to_string() => Ok(()),
-            Some(asked) => {
-                let asked: String = asked.chars().take(200).collect();
-                Err(ApiError::no_such_model(&asked, self.model()))
-            }
-        }
-    }
-
     /// Gives a job to the engine.
-    fn push(&self, job: Job) -> Result<(), ApiError> {
+    fn push(&self, mut job: Job) -> Result<(), ApiError> {
+        self.mark(&mut job);
         self.0.queue.push(job).map_err(|error| {
             self.0.queue.metrics().refused();
             ApiError::refused(&error, self.model())
@@ -252,14 +242,17 @@ impl App {
     }
 
     fn describe(&self, served: &Served) -> Value {
-        let Identity { model, version, release } = &self.0.identity;
+        let Identity { model, version, release } = self.identity();
         let card = served.engine.card();
+        let base = (self.1 > 0).then_some(&self.0.identity);
         json!({
             "id": self.model(), "object": "model", "created": served.created, "owned_by": model.nation.as_str(),
             "steelyard": {
                 "release": release, "version": version, "engine": card.engine, "context": card.context,
                 "vocabulary": card.vocabulary, "embedding": card.embedding,
+                "base": base.map(|base| base.release),
             },
+            "parent": base.map(|base| base.model.to_string()),
         })
     }
 
@@ -273,13 +266,13 @@ impl App {
             Kind::Chat => Request::chat(&body),
         }?;
         drop(body);
-        self.check_model(request.model.as_deref())?;
-        let served = self.served()?;
+        let app = self.chosen(request.model.as_deref())?;
+        let served = app.served()?;
         if served.engine.card().embedding.is_some() {
-            return Err(ApiError::wrong_purpose(self.model(), "makes embeddings and generates no text"));
+            return Err(ApiError::wrong_purpose(app.model(), "makes embeddings and generates no text"));
         }
         let asked = asked.within(request.timeout, begun);
-        let active = self.enter(asked.caller)?;
+        let active = app.enter(asked.caller)?;
         let style = served.prompter.style();
         let finds_calls = !request.tools.told().is_empty();
         if finds_calls && style == crate::calls::Style::Unknown {
@@ -290,15 +283,20 @@ impl App {
         let (streams, asked_for) = (request.stream, request.clone());
         let prepared = prepare(Arc::clone(&served), request, Arc::clone(&active)).await?;
         let prompt_tokens = prepared.prompt.len();
-        let events = self.ask(&served, asked_for, asked, prepared)?;
+        let events = app.ask(&served, asked_for, asked, prepared)?;
         let answers = Answers::new(events, finds_calls.then_some(style));
-        let fingerprint = self.0.identity.release.short();
-        let reply = Reply::new(kind, self.model(), &fingerprint, prompt_tokens);
-        if streams {
-            return Ok(stream::respond(self, reply, answers, &wanted, active));
-        }
-        let (answers, usage) = answers.whole(&self, wanted.likely).await?;
-        Ok(Json(reply.whole(answers, usage)).into_response())
+        let fingerprint = app.identity().release.short();
+        let reply = Reply::new(kind, app.model(), &fingerprint, prompt_tokens);
+        let adapter = app.with_adapter();
+        let mut response = if streams {
+            stream::respond(app, reply, answers, &wanted, active)
+        } else {
+            let (answers, usage) = answers.whole(&app, wanted.likely).await?;
+            Json(reply.whole(answers, usage)).into_response()
+        };
+        // For the receipt.
+        response.extensions_mut().insert(adapter);
+        Ok(response)
     }
 
     /// Gives the engine a job for each answer that is wanted.
@@ -445,13 +443,16 @@ async fn metrics(State(app): State<App>, _: Asked) -> Response {
 }
 
 async fn models(State(app): State<App>, _: Asked) -> Result<Json<Value>, ApiError> {
-    Ok(Json(json!({ "object": "list", "data": [app.shown()?] })))
+    let mut data = vec![app.shown()?];
+    for adapter in app.shown_adapters() {
+        data.push(adapter.shown()?);
+    }
+    Ok(Json(json!({ "object": "list", "data": data })))
 }
 
 async fn model(State(app): State<App>, _: Asked, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
-    let shown = app.shown()?;
-    app.check_model(Some(&id))?;
-    Ok(Json(shown))
+    app.shown()?;
+    Ok(Json(app.chosen(Some(&id))?.shown()?))
 }
 
 async fn health(State(app): State<App>) -> Response {
@@ -463,7 +464,7 @@ async fn health(State(app): State<App>) -> Response {
     };
     let body = json!({
         "status": word, "model": app.model(), "release": release, "active_requests": app.active(),
-        "lease": app.0.leash.get().and_then(Leash::describe),
+        "lease": app.0.leash.get().and_then(Leash::describe), "adapters": app.adapters_health(),
     });
     (status, Json(body)).into_response()
 }

@@ -23,7 +23,7 @@ use registry::serving::{Report, Signing};
 use serde_json::{Number, Value};
 use tokio::sync::oneshot;
 
-use crate::openai::{BODY_TIMEOUT, MAX_BODY};
+use crate::openai::{BODY_TIMEOUT, MAX_BODY, WithAdapter};
 use crate::report::Reporter;
 
 /// The header that asks for a receipt, and that carries it.
@@ -76,7 +76,8 @@ impl Receipts {
     }
 
     /// Has the node sign.
-    async fn sign(&self, request: Digest, response: Digest, sampling: BTreeMap<String, Number>) -> Answer {
+    async fn sign(&self, asked: &Asked, response: Digest) -> Answer {
+        let Asked { request, sampling, adapter } = asked.clone();
         let id = self.0.last.fetch_add(1, Ordering::Relaxed) + 1;
         let (send, answer) = oneshot::channel();
         {
@@ -87,7 +88,7 @@ impl Receipts {
             }
             pending.insert(id, send);
         }
-        self.0.reporter.send(&Report::Sign(Signing { id, request, response, sampling }));
+        self.0.reporter.send(&Report::Sign(Signing { id, request, response, sampling, adapter }));
         match tokio::time::timeout(PATIENCE, answer).await {
             Ok(Ok(answer)) => answer,
             _ => Err("the node did not sign in time".to_owned()),
@@ -98,6 +99,14 @@ impl Receipts {
     pub(crate) fn around(self, router: Router) -> Router {
         router.layer(middleware::from_fn_with_state(self, with_receipt))
     }
+}
+
+/// What a receipt says of a request.
+#[derive(Debug, Clone)]
+struct Asked {
+    request: Digest,
+    sampling: BTreeMap<String, Number>,
+    adapter: Option<Digest>,
 }
 
 async fn with_receipt(State(receipts): State<Receipts>, request: Request, next: Next) -> Response {
@@ -111,17 +120,18 @@ async fn with_receipt(State(receipts): State<Receipts>, request: Request, next: 
     let (body, read) = take(body).await;
     let response = next.run(Request::from_parts(parts, body)).await;
     let Some(read) = read.filter(|_| response.status() == StatusCode::OK) else { return response };
-    let (request, sampling) = (Digest::of(&read), sampling(&read));
+    let adapter = response.extensions().get::<WithAdapter>().and_then(|with| with.0);
+    let asked = Asked { request: Digest::of(&read), sampling: sampling(&read), adapter };
     let streamed = response
         .headers()
         .get(header::CONTENT_TYPE)
         .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
     if streamed {
         let (parts, body) = response.into_parts();
-        let signed = Streamed { receipts, request, sampling, chat, hasher: DigestHasher::default() };
+        let signed = Streamed { receipts, asked, chat, hasher: DigestHasher::default() };
         Response::from_parts(parts, Body::from_stream(signed.pass(body)))
     } else {
-        whole(&receipts, request, sampling, response).await
+        whole(&receipts, &asked, response).await
     }
 }
 
@@ -162,12 +172,7 @@ fn sampling(request: &[u8]) -> BTreeMap<String, Number> {
 }
 
 /// A whole answer, with its receipt in a header.
-async fn whole(
-    receipts: &Receipts,
-    request: Digest,
-    sampling: BTreeMap<String, Number>,
-    response: Response,
-) -> Response {
+async fn whole(receipts: &Receipts, asked: &Asked, response: Response) -> Response {
     let (mut parts, body) = response.into_parts();
     let mut bytes = Vec::new();
     let mut stream = body.into_data_stream();
@@ -180,7 +185,7 @@ async fn whole(
             }
         }
     }
-    let receipt = receipts.sign(request, Digest::of(&bytes), sampling).await;
+    let receipt = receipts.sign(asked, Digest::of(&bytes)).await;
     let value = receipt.and_then(|text| HeaderValue::from_str(&text).map_err(|error| error.to_string()));
     let value = value.unwrap_or_else(|why| {
         tracing::warn!(%why, "an answer goes without the receipt that was asked for");
@@ -193,8 +198,7 @@ async fn whole(
 /// A streamed answer as it passes.
 struct Streamed {
     receipts: Receipts,
-    request: Digest,
-    sampling: BTreeMap<String, Number>,
+    asked: Asked,
     chat: bool,
     hasher: DigestHasher,
 }
@@ -219,8 +223,7 @@ impl Streamed {
             return part;
         };
         self.hasher.update(before);
-        let sampling = std::mem::take(&mut self.sampling);
-        let receipt = self.receipts.sign(self.request, self.hasher.finish(), sampling).await;
+        let receipt = self.receipts.sign(&self.asked, self.hasher.finish()).await;
         let object = if self.chat { "chat.completion.chunk" } else { "text_completion" };
         let event = match receipt {
             // Without choices, as the event with the usage: clients pass over both.

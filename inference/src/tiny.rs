@@ -84,15 +84,17 @@ const ALIGNMENT: usize = 32;
 /// A Llama of one layer, 64 wide, on a byte vocabulary: 150 KB, thousands of tokens a second, and never the
 /// end at temperature 0.
 pub(crate) fn gguf(template: Option<&str>) -> Vec<u8> {
-    build(template, None)
+    let (pairs, tensors) = build(template, None);
+    assemble(&pairs, &tensors)
 }
 
 /// The same as a model that makes vectors, in this way.
 pub(crate) fn embedder(pooling: u32) -> Vec<u8> {
-    build(None, Some(pooling))
+    let (pairs, tensors) = build(None, Some(pooling));
+    assemble(&pairs, &tensors)
 }
 
-fn build(template: Option<&str>, pooling: Option<u32>) -> Vec<u8> {
+fn build(template: Option<&str>, pooling: Option<u32>) -> (Pairs, Vec<Weights>) {
     let vocabulary = FIRST_SPECIAL as u64 + SPECIALS.len() as u64;
     let mut pairs = Pairs::default();
     pairs.text("general.architecture", "llama");
@@ -147,7 +149,7 @@ fn build(template: Option<&str>, pooling: Option<u32>) -> Vec<u8> {
     if let Some(template) = template {
         pairs.text("tokenizer.chat_template", template);
     }
-    assemble(&pairs, vocabulary)
+    (pairs, weights(vocabulary))
 }
 
 /// GPT-2's printable character for a byte.
@@ -158,7 +160,26 @@ fn byte_text(byte: u8) -> char {
     char::from_u32(if printable(byte) { byte } else { 256 + hidden }).unwrap()
 }
 
-fn assemble(pairs: &Pairs, vocabulary: u64) -> Vec<u8> {
+/// A tensor of a file: its name, its lengths with the inner one first, and its numbers.
+struct Weights {
+    name: String,
+    shape: Vec<u64>,
+    numbers: Vec<f32>,
+}
+
+/// Numbers that are always the same, from -0.5 to 0.5.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> f32 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+    }
+}
+
+fn weights(vocabulary: u64) -> Vec<Weights> {
     let square = |name: &str| (format!("blk.0.{name}.weight"), vec![WIDTH, WIDTH]);
     let norm = |name: &str| (format!("{name}.weight"), vec![WIDTH]);
     let tensors = [
@@ -175,41 +196,98 @@ fn assemble(pairs: &Pairs, vocabulary: u64) -> Vec<u8> {
         square("ffn_up"),
         square("ffn_down"),
     ];
+    let mut random = Random(0x9E37_79B9_7F4A_7C15);
+    let mut made = |(name, shape): (String, Vec<u64>)| {
+        let count: u64 = shape.iter().product();
+        let number = |index| {
+            let unit = random.next();
+            // Special tokens are never the likeliest, so an answer goes on for as long as it is asked to.
+            let silent = name == "output.weight" && index / WIDTH >= FIRST_SPECIAL as u64;
+            match shape.len() {
+                _ if silent => 0.0,
+                1 => 1.0,
+                _ => unit,
+            }
+        };
+        let numbers = (0..count).map(number).collect();
+        Weights { name, shape, numbers }
+    };
+    tensors.map(&mut made).into()
+}
+
+fn assemble(pairs: &Pairs, tensors: &[Weights]) -> Vec<u8> {
     let mut file = b"GGUF".to_vec();
     file.extend(3u32.to_le_bytes());
     file.extend((tensors.len() as u64).to_le_bytes());
     file.extend(pairs.count.to_le_bytes());
     file.extend(&pairs.bytes);
     let mut data = Vec::new();
-    let mut random = 0x9E37_79B9_7F4A_7C15u64;
-    for (name, shape) in &tensors {
+    for Weights { name, shape, numbers } in tensors {
         put_text(&mut file, name);
         file.extend((shape.len() as u32).to_le_bytes());
         shape.iter().for_each(|length| file.extend(length.to_le_bytes()));
         file.extend(0u32.to_le_bytes());
         file.extend((data.len() as u64).to_le_bytes());
-        let count: u64 = shape.iter().product();
-        for index in 0..count {
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            let unit = (random >> 40) as f32 / (1u64 << 24) as f32 - 0.5;
-            // Special tokens are never the likeliest, so an answer goes on for as long as it is asked to.
-            let silent = name == "output.weight" && index / WIDTH >= FIRST_SPECIAL as u64;
-            let weight = if silent {
-                0.0
-            } else if shape.len() == 1 {
-                1.0
-            } else {
-                unit
-            };
-            data.extend(weight.to_le_bytes());
-        }
+        numbers.iter().for_each(|number| data.extend(number.to_le_bytes()));
         data.resize(data.len().next_multiple_of(ALIGNMENT), 0);
     }
     file.resize(file.len().next_multiple_of(ALIGNMENT), 0);
     file.extend(data);
     file
+}
+
+/// The matrices of the small model that its adapter changes, and its rank and strength.
+const ADAPTED: [&str; 3] = ["blk.0.attn_q.weight", "blk.0.attn_v.weight", "blk.0.ffn_down.weight"];
+const RANK: u64 = 4;
+const ALPHA: f32 = 8.0;
+
+/// The two halves of what the adapter of this number adds to a matrix: `[rank, in]` and `[out, rank]`, the rows behind each other.
+fn halves(number: u64, matrix: usize) -> [Vec<f32>; 2] {
+    let mut random = Random(0xD1B5_4A32_D192_ED03 ^ (number << 8 | matrix as u64));
+    let half = |random: &mut Random| (0..RANK * WIDTH).map(|_| random.next()).collect::<Vec<f32>>();
+    [half(&mut random), half(&mut random)]
+}
+
+/// An adapter for the small model, as llama.cpp's converter writes it; each number another one.
+pub(crate) fn adapter(number: u64) -> Vec<u8> {
+    adapter_like(number, &[])
+}
+
+/// The same with other texts in the place of some of its metadata.
+pub(crate) fn adapter_like(number: u64, changes: &[(&str, &str)]) -> Vec<u8> {
+    let mut pairs = Pairs::default();
+    for (key, usual) in
+        [("general.type", "adapter"), ("general.architecture", "llama"), ("adapter.type", "lora")]
+    {
+        let changed = changes.iter().find(|(changed, _)| *changed == key);
+        pairs.text(key, changed.map_or(usual, |(_, value)| value));
+    }
+    pairs.key("adapter.lora.alpha", 6);
+    pairs.bytes.extend(ALPHA.to_le_bytes());
+    let mut tensors = Vec::new();
+    for (matrix, name) in ADAPTED.iter().enumerate() {
+        let renamed = changes.iter().find(|(changed, _)| changed == name).map_or(*name, |(_, value)| value);
+        let [a, b] = halves(number, matrix);
+        tensors.push(Weights { name: format!("{renamed}.lora_a"), shape: vec![WIDTH, RANK], numbers: a });
+        tensors.push(Weights { name: format!("{renamed}.lora_b"), shape: vec![RANK, WIDTH], numbers: b });
+    }
+    assemble(&pairs, &tensors)
+}
+
+/// The small model into whose weights the adapter of this number was reckoned.
+pub(crate) fn merged(template: Option<&str>, number: u64) -> Vec<u8> {
+    let (pairs, mut tensors) = build(template, None);
+    let (rank, width) = (RANK as usize, WIDTH as usize);
+    for (matrix, name) in ADAPTED.iter().enumerate() {
+        let [a, b] = halves(number, matrix);
+        let weights = tensors.iter_mut().find(|tensor| tensor.name == *name).unwrap();
+        for (place, weight) in weights.numbers.iter_mut().enumerate() {
+            let (row, column) = (place / width, place % width);
+            let sum: f32 = (0..rank).map(|inner| b[row * rank + inner] * a[inner * width + column]).sum();
+            *weight += sum * ALPHA / RANK as f32;
+        }
+    }
+    assemble(&pairs, &tensors)
 }
 
 #[derive(Default)]

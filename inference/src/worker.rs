@@ -113,6 +113,7 @@ fn begin(reporter: &Reporter) -> Result<EngineThread, WorkerError> {
     let answer = watch::Sender::new(!begun.launch.is_growing());
     let (may_answer, (drain, drains)) = (answer.subscribe(), mpsc::channel(1));
     let arrivals = Arrivals::default();
+    let adapters: Vec<Adapter> = begun.launch.adapters.iter().cloned().map(Adapter::new).collect();
     let desk = Desk {
         halt: halt.clone(),
         leash: leash.clone(),
@@ -122,6 +123,7 @@ fn begin(reporter: &Reporter) -> Result<EngineThread, WorkerError> {
         arrivals: arrivals.clone(),
         answer,
         drain,
+        adapters: adapters.iter().map(|adapter| (adapter.admitted.release(), adapter.halt.clone())).collect(),
     };
     orders::obey_from_now_on(begun.input, desk).map_err(WorkerError::protocol)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -131,7 +133,19 @@ fn begin(reporter: &Reporter) -> Result<EngineThread, WorkerError> {
         .map_err(|error| WorkerError::Protocol(format!("no runtime: {error}")))?;
     let Begun { launch, shelf, listener, .. } = begun;
     let access = changes;
-    let work = Work { launch, shelf, listener, access, proofs, receipts, arrivals, may_answer, drains, vllm };
+    let work = Work {
+        launch,
+        adapters,
+        shelf,
+        listener,
+        access,
+        proofs,
+        receipts,
+        arrivals,
+        may_answer,
+        drains,
+        vllm,
+    };
     let result = runtime.block_on(run(work, &halt, &leash, reporter));
     runtime.shutdown_background();
     result
@@ -146,9 +160,24 @@ fn leave_at_once() {
     }
 }
 
+/// An adapter that goes with the model.
+struct Adapter {
+    admitted: Admitted,
+    /// Ends its requests.
+    halt: Halt,
+}
+
+impl Adapter {
+    fn new(launched: registry::serving::Adapter) -> Self {
+        // As the model's own hand-off, it came over the pipe.
+        Self { admitted: Admitted::receive(launched.admitted), halt: Halt::default() }
+    }
+}
+
 /// What a sealed worker has.
 struct Work {
     launch: Launch,
+    adapters: Vec<Adapter>,
     shelf: Shelf,
     listener: std::net::TcpListener,
     access: watch::Receiver<Access>,
@@ -200,6 +229,7 @@ async fn run(
 ) -> Result<EngineThread, WorkerError> {
     let Work {
         launch,
+        adapters,
         shelf,
         listener,
         mut access,
@@ -219,6 +249,8 @@ async fn run(
     let queue = Arc::new(Queue::new(usize::try_from(options.max_requests).unwrap_or(usize::MAX)));
     let app = App::new(identity.clone(), Arc::clone(&queue), halt.clone());
     app.leashed(leash.clone());
+    let beside = adapters.iter().map(|adapter| (Identity::from(&adapter.admitted), adapter.halt.clone()));
+    app.adapted(beside.collect());
     app.admit(access.borrow_and_update().clone());
     let keeper = app.clone();
     tokio::spawn(async move {
@@ -237,8 +269,20 @@ async fn run(
     let loader = {
         let (queue, halt, reporter) = (Arc::clone(&queue), halt.clone(), reporter.clone());
         let runtime = Handle::current();
-        let loader =
-            Loader { shelf, options, rehash, queue, halt, reporter, ear, arrivals, grows, runtime, vllm };
+        let loader = Loader {
+            shelf,
+            adapters,
+            options,
+            rehash,
+            queue,
+            halt,
+            reporter,
+            ear,
+            arrivals,
+            grows,
+            runtime,
+            vllm,
+        };
         move || loader.load(&admitted)
     };
     let loading = std::thread::Builder::new()
@@ -326,6 +370,7 @@ async fn tell_load(app: App, reporter: Reporter) {
 /// What the loader's thread needs.
 struct Loader {
     shelf: Shelf,
+    adapters: Vec<Adapter>,
     options: registry::serving::Options,
     rehash: registry::serving::Rehash,
     queue: Arc<Queue>,
@@ -350,14 +395,15 @@ impl Loader {
         self.reporter.verifying(0, total);
         let files = self.verify(admitted, &plan, &wanted, total)?;
         let verify = begun.elapsed();
-        rehash::start(&files, self.rehash, self.halt.clone()).map_err(WorkerError::protocol)?;
+        let all = files.model.iter().chain(files.adapters.iter().flat_map(|adapter| &adapter.files));
+        rehash::start(all, self.rehash, self.halt.clone()).map_err(WorkerError::protocol)?;
         self.reporter.send(&Report::Loading { engine: plan.engine().to_owned() });
         let begun = Instant::now();
         let ready = match self.vllm {
             None => Ready::Embedded(engine::start(&plan, files, self.options, self.queue, self.halt)?),
             Some(vllm) => {
-                let order =
-                    beside(vllm, self.options, admitted, &plan, &files).map_err(WorkerError::protocol)?;
+                let order = beside(vllm, self.options, admitted, &plan, &files.model)
+                    .map_err(WorkerError::protocol)?;
                 Ready::Beside(vllm::start(order, &self.halt)?)
             }
         };

@@ -304,6 +304,23 @@ pub struct WorkerInfo {
     pub stop: Option<WorkerStop>,
     /// Why it failed, or died last, for people.
     pub error: Option<String>,
+    /// Adapters that requests may choose instead of the model itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adapters: Vec<AdapterInfo>,
+}
+
+/// An adapter that goes with a worker's model: a release of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdapterInfo {
+    /// The release.
+    pub release: Digest,
+    /// The model, as requests name it.
+    pub model: Model,
+    /// The version.
+    pub version: Version,
+    /// Why it is not served any more, if so; the model and the other adapters are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withdrawn: Option<String>,
 }
 
 /// Something that happened.

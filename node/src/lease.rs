@@ -149,6 +149,15 @@ impl Leases {
         self.judge(self.settings.terms(producer))
     }
 
+    /// The lease of a worker that serves models of all these producers: the one that ends first, and whose it is.
+    pub fn earliest<'a>(&self, producers: impl Iterator<Item = &'a Nation>) -> Option<(&'a Nation, Lease)> {
+        producers.map(|producer| (producer, self.lease(producer))).min_by_key(|(_, lease)| match lease {
+            Lease::Ended { .. } => 0,
+            Lease::Held(end) => end.left_ms.saturating_add(1),
+            Lease::NotNeeded => u64::MAX,
+        })
+    }
+
     fn judge(&self, terms: Terms) -> Lease {
         terms.judge(&self.store.own(), &self.heard_allies(), self.now())
     }

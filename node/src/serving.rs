@@ -13,9 +13,12 @@
 //! A worker that served and died is started again, after a pause that grows, with the same listener; one that dies again and
 //! again is given up (`again.rs`).
 //!
+//! Adapters go with a model, each a release of its own with its own decisions (`adapters.rs`).
+//!
 //! A release that is still coming is served from what comes (`streaming.rs`). Another worker may take the place of one without a
 //! request being lost (`swap.rs`), by hand or because a channel moved (`follow.rs`).
 
+mod adapters;
 mod again;
 mod follow;
 mod listener;
@@ -104,6 +107,20 @@ pub enum ServingError {
         "nothing was served in the place of worker {0} before; name a release to `steelyard workers swap`"
     )]
     NoPrevious(u64),
+    /// An adapter is not served with this model.
+    #[error(transparent)]
+    Adapter(#[from] registry::admit::AdapterError),
+    /// An adapter is not here, and could not be fetched.
+    #[error("the adapter {adapter} could not be fetched: {source}")]
+    AdapterFetch {
+        /// Its release.
+        adapter: Digest,
+        /// What became of the transfer.
+        source: Box<crate::node::PullError>,
+    },
+    /// More than a worker takes.
+    #[error("{0} adapters are too many; a worker takes {max}", max = registry::serving::hand::MAX_ADAPTERS)]
+    TooManyAdapters(usize),
     /// The node stops.
     #[error("the node is stopping")]
     Stopping,
@@ -144,6 +161,7 @@ struct Entry {
     stop: mpsc::Sender<StopOrder>,
     ask: mpsc::Sender<prove::Asked>,
     drain: mpsc::Sender<run::Draining>,
+    withdraw: mpsc::Sender<(Digest, StopOrder)>,
     listener: listener::Listener,
     /// How it was started, for the one that takes its place.
     start: Start,
@@ -164,10 +182,12 @@ pub struct Start {
     pub allow_missing: Vec<Wall>,
     /// The worker whose place it is to take: it serves at the same listener, and takes no connection before it is ready.
     pub replaces: Option<u64>,
-    /// The release that was served there before.
-    pub previous: Option<Digest>,
+    /// The release that was served there before, and the adapters that went with it.
+    pub previous: Option<(Digest, Vec<Digest>)>,
     /// The channel that it is to follow.
     pub follow: Option<Follow>,
+    /// Releases of adapters that go with it.
+    pub adapters: Vec<Digest>,
 }
 
 /// How a worker follows a channel.
@@ -267,11 +287,13 @@ impl Workers {
 
     /// Stops every worker of `release`, whose bytes or statement turned out wrong.
     pub fn withdraw(&self, release: &Digest, reason: &str) {
-        let known = Instant::now();
-        for (id, served) in self.live() {
+        let order =
+            StopOrder { cause: StopCause::Withdrawn, reason: reason.to_owned(), known: Instant::now() };
+        for (id, served, adapters) in self.live() {
             if served == *release {
-                let order = StopOrder { cause: StopCause::Withdrawn, reason: reason.to_owned(), known };
-                self.order(id, order);
+                self.order(id, order.clone());
+            } else if adapters.contains(release) {
+                self.order_withdrawal(id, *release, order.clone());
             }
         }
     }
@@ -291,21 +313,24 @@ impl Workers {
     /// Stops every worker and refuses new ones.
     pub async fn shutdown(&self) {
         self.shared.stopping.cancel();
-        let live: Vec<u64> = self.live().into_iter().map(|(id, _)| id).collect();
+        let live: Vec<u64> = self.live().into_iter().map(|(id, ..)| id).collect();
         let stops = live.into_iter().map(|id| self.stop(id, "the node is stopping"));
         futures::future::join_all(stops).await;
     }
 
-    fn live(&self) -> Vec<(u64, Digest)> {
+    /// Each worker that is not over, its release, and those of its adapters that it still serves.
+    fn live(&self) -> Vec<(u64, Digest, Vec<Digest>)> {
         let table = self.table();
         let live = table.workers.iter().filter_map(|(id, entry)| {
             let info = entry.info.borrow();
-            (!info.state.is_over()).then_some((*id, info.release))
+            let adapters = info.adapters.iter().filter(|adapter| adapter.withdrawn.is_none());
+            let adapters = adapters.map(|adapter| adapter.release).collect();
+            (!info.state.is_over()).then_some((*id, info.release, adapters))
         });
         live.collect()
     }
 
-    /// Decides every live worker's release anew and stops those that are no longer allowed.
+    /// Decides every live worker's releases anew and stops what is no longer allowed.
     pub async fn recheck(&self, known: Instant) {
         let live = self.live();
         if live.is_empty() {
@@ -314,13 +339,27 @@ impl Workers {
         let store = self.shared.store.clone();
         let decided = tokio::task::spawn_blocking(move || {
             let now = Timestamp::now();
-            let decide = |(id, release)| refusal(&store, &release, now).map(|why| (id, why));
-            live.into_iter().filter_map(decide).collect::<Vec<_>>()
+            let decide = |(id, release, adapters): (u64, Digest, Vec<Digest>)| {
+                // A worker that stops needs no word about its adapters.
+                match refusal(&store, &release, now) {
+                    Some(why) => vec![(id, None, why)],
+                    None => {
+                        let adapters = adapters.into_iter();
+                        let refused = |adapter| Some((id, Some(adapter), refusal(&store, &adapter, now)?));
+                        adapters.filter_map(refused).collect()
+                    }
+                }
+            };
+            live.into_iter().flat_map(decide).collect::<Vec<_>>()
         })
         .await;
-        for (id, (cause, reason)) in decided.unwrap_or_default() {
-            tracing::warn!(worker = id, %reason, "a worker's release may no longer be served");
-            self.order(id, StopOrder { cause, reason, known });
+        for (id, adapter, (cause, reason)) in decided.unwrap_or_default() {
+            tracing::warn!(worker = id, ?adapter, %reason, "what a worker serves may no longer be served");
+            let order = StopOrder { cause, reason, known };
+            match adapter {
+                None => self.order(id, order),
+                Some(adapter) => self.order_withdrawal(id, adapter, order),
+            }
         }
     }
 }

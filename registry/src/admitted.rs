@@ -44,6 +44,11 @@ pub struct Handoff {
 }
 
 impl Handoff {
+    /// The release's digest.
+    pub fn release(&self) -> Digest {
+        self.release
+    }
+
     /// The model that the release is a version of.
     pub fn model(&self) -> &Model {
         &self.model

@@ -53,6 +53,18 @@ pub struct Launch {
     /// The machine's vLLM, where the operator named one. Never part of a request: it says which program runs.
     #[serde(default)]
     pub vllm: Option<Vllm>,
+    /// Adapters that go with it: a request chooses the model itself or one of them.
+    #[serde(default)]
+    pub adapters: Vec<Adapter>,
+}
+
+/// An adapter: a release of its own, whose weights change what the model computes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Adapter {
+    /// The release.
+    pub admitted: Handoff,
+    /// Its files whose descriptors came, behind those of the model and of the adapters before it.
+    pub handed: Vec<Handed>,
 }
 
 impl Launch {
@@ -303,6 +315,15 @@ pub enum Order {
         /// After so many milliseconds, what is still under way is told the reason and cut off.
         limit_ms: u64,
     },
+    /// An adapter may not be served any more: its requests end, and later ones are refused. The model and the other adapters go on.
+    Withdraw {
+        /// The adapter's release.
+        release: Digest,
+        /// Why.
+        code: StopCode,
+        /// Why, for people.
+        reason: String,
+    },
     /// Try to break out, and report every attempt.
     Prove(Proving),
     /// The receipt that was asked for.
@@ -325,6 +346,9 @@ pub struct Signing {
     pub response: Digest,
     /// Numbers of the request that choose tokens, by their names.
     pub sampling: BTreeMap<String, serde_json::Number>,
+    /// The adapter that was computed with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<Digest>,
 }
 
 /// What a worker is to try its walls with.

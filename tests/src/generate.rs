@@ -51,6 +51,11 @@ pub fn tiny_gguf() -> Vec<u8> {
     crate::tiny::gguf(Some(crate::tiny::TEMPLATE))
 }
 
+/// An adapter for that model, as llama.cpp's converter writes it; each number another one.
+pub fn tiny_adapter(number: u64) -> Vec<u8> {
+    crate::tiny::adapter(number)
+}
+
 /// Writes a safetensors file of about `size` bytes (BF16 tensors of noise) at `path`.
 pub fn safetensors(path: &Path, size: u64, seed: u64) -> io::Result<()> {
     let (mut file, data) = safetensors_header(path, size)?;

@@ -46,6 +46,7 @@ Examples:
   steelyard serve borea/smollm2 --prove-sealed
   steelyard serve borea/smollm2 --explain
   steelyard serve borea/smollm2:stable --follow
+  steelyard serve borea/smollm2 --adapter cora/smollm2-legal
   curl http://127.0.0.1:4810/v1/models")]
 pub(crate) struct Serve {
     /// nation/name (channel stable), nation/name:channel, nation/name@version or b3:…
@@ -91,6 +92,13 @@ pub(crate) struct Serve {
     /// With --follow: end the old worker before the new one begins, where memory has no room for both
     #[arg(long, requires = "follow")]
     stop_first: bool,
+    /// An adapter (LoRA) that goes with the model: a release of its own, made for this one (repeatable)
+    ///
+    /// A request chooses by its `model`: the model's name for the model itself, an adapter's for the model with that adapter. The
+    /// adapter's signed lineage must name this release, or what this release is a quantisation of. When an adapter is recalled the
+    /// model goes on without it. Serving an adapter's own reference serves its model with it.
+    #[arg(long = "adapter", value_name = "REFERENCE", conflicts_with_all = ["explain", "prove_sealed"])]
+    adapters: Vec<Reference>,
 }
 
 /// Ctrl-C, SIGTERM, or a terminal that was closed.
@@ -155,6 +163,7 @@ impl Serve {
         request.follow = self.follow;
         request.rollback_to_previous = self.rollback_to_previous;
         request.stop_first = self.stop_first;
+        request.adapters = self.adapters.iter().map(ToString::to_string).collect();
         Ok(request)
     }
 
@@ -233,6 +242,7 @@ pub(super) fn request(
         follow: false,
         rollback_to_previous: false,
         stop_first: false,
+        adapters: Vec::new(),
     })
 }
 
@@ -412,6 +422,13 @@ fn report(worker: &WorkerInfo, detached: bool) -> Result<(), Failure> {
             ms(worker.load_ms)
         ),
     ))?;
+    for adapter in &worker.adapters {
+        let name = paint(NAME, adapter.model.to_string());
+        output::line(format!(
+            "  with the adapter {name}@{}, which requests choose by its name",
+            adapter.version
+        ))?;
+    }
     let missing: Vec<&str> =
         worker.walls.iter().filter(|wall| !wall.stands).map(|wall| wall.wall.name()).collect();
     if missing.is_empty() {

@@ -20,6 +20,7 @@ use crate::progress::Bar;
 Examples:
   steelyard workers
   steelyard workers swap 1 borea/smollm2@1.1.0
+  steelyard workers swap 1 borea/smollm2@1.1.0 --adapter cora/smollm2-legal@1.1.0
   steelyard workers rollback 2
   steelyard workers stop 2
   steelyard --json workers | jq '.[] | {id, state, requests}'")]
@@ -51,6 +52,12 @@ enum What {
         /// End the old worker before the new one begins, where memory has no room for both: nobody is answered meanwhile
         #[arg(long)]
         stop_first: bool,
+        /// An adapter that goes with it (repeatable) [default: those that went with the release before]
+        #[arg(long = "adapter", value_name = "REFERENCE", conflicts_with = "without_adapters")]
+        adapters: Vec<Reference>,
+        /// Serve it without any adapter
+        #[arg(long)]
+        without_adapters: bool,
     },
     /// Go back to the release that was served in the worker's place before
     ///
@@ -88,12 +95,14 @@ impl What {
     async fn run(self, context: &Context, client: &Client) -> Result<(), Failure> {
         match self {
             Self::List => list(context, client).await,
-            Self::Swap { id, reference, stop_first } => {
-                let request = SwapRequest { reference: Some(reference.to_string()), stop_first };
+            Self::Swap { id, reference, stop_first, adapters, without_adapters } => {
+                let chosen = without_adapters || !adapters.is_empty();
+                let adapters = chosen.then(|| adapters.iter().map(ToString::to_string).collect());
+                let request = SwapRequest { reference: Some(reference.to_string()), stop_first, adapters };
                 swap(context, client, id, &request).await
             }
             Self::Rollback { id, stop_first } => {
-                swap(context, client, id, &SwapRequest { reference: None, stop_first }).await
+                swap(context, client, id, &SwapRequest { reference: None, stop_first, adapters: None }).await
             }
             Self::Stop { id } => {
                 let over: WorkerInfo = client.delete(&format!("/v1/workers/{id}")).await?;
@@ -167,6 +176,13 @@ fn table(workers: &[WorkerInfo], now: Timestamp) -> Table {
 /// What a person should know of it.
 fn why(worker: &WorkerInfo) -> String {
     let mut parts = Vec::new();
+    for adapter in worker.adapters.iter().filter(|_| !worker.state.is_over()) {
+        let name = format!("{}@{}", adapter.model, adapter.version);
+        parts.push(match &adapter.withdrawn {
+            None => format!("with {name}"),
+            Some(why) => format!("without {name}: {why}"),
+        });
+    }
     if let Some(channel) = worker.follows.as_ref().filter(|_| !worker.state.is_over()) {
         parts.push(format!("follows {channel}"));
     }

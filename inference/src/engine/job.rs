@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use super::grammar::Grammar;
 use super::queue::Generated;
 use super::{Sampling, Token};
-use crate::halt::Cause;
+use crate::halt::{Cause, Halt};
 use crate::text::AnswerText;
 
 /// Events beside the text of each token: what was held back for a stop sequence, and the end.
@@ -115,6 +115,10 @@ pub struct Job {
     pub grammar: Option<Grammar>,
     /// On whose account.
     pub caller: Caller,
+    /// By the model itself (0), or with which adapter.
+    pub lane: u32,
+    /// Ends it before the worker does: its adapter is not to be served any more.
+    pub halt: Option<Halt>,
     /// When it is to be broken off.
     pub deadline: Option<Instant>,
     /// When it was asked for.
@@ -170,6 +174,8 @@ impl Job {
             logprobs: None,
             grammar: None,
             caller: Caller::Connection(0),
+            lane: 0,
+            halt: None,
             deadline: None,
             asked: Instant::now(),
             embed: false,
@@ -194,6 +200,11 @@ impl Job {
     /// Whether nobody listens any more.
     pub fn is_cancelled(&self) -> bool {
         self.events.is_closed()
+    }
+
+    /// Why its adapter is not to be served any more, if so.
+    pub fn withdrawn(&self) -> Option<Cause> {
+        self.halt.as_ref().and_then(Halt::cause)
     }
 
     /// Whether it has taken longer than it may.

@@ -5,6 +5,7 @@
 //! itself how many it works on at once: llama.cpp's computes many together (`schedule`). What is common to all engines is
 //! here too: how a token is chosen (`sampler`), and what an answer must look like ([`grammar`]).
 
+mod adapter;
 pub(crate) mod candle;
 pub(crate) mod gpu;
 pub mod grammar;
@@ -24,6 +25,7 @@ use std::thread::JoinHandle;
 
 use registry::serving::{FailCode, Options};
 
+pub use adapter::{AdapterFiles, Files};
 pub use candle::Candle;
 use grammar::Words;
 pub use job::{Caller, Done, Event, Failure, Finish, Job, Likelihood, Next, Piece};
@@ -34,7 +36,6 @@ pub use plan::{Considered, Explanation, Memory, Plan, Verdict, available_memory,
 pub(crate) use plan::{Source, check_with, memory_at_start};
 pub use queue::{PushError, Queue};
 
-use crate::gate::VerifiedFile;
 use crate::halt::Halt;
 
 /// A token's number in the model's vocabulary.
@@ -210,15 +211,15 @@ pub struct Running {
     pub thread: JoinHandle<Result<(), EngineError>>,
 }
 
-/// Loads verified `files` (those of [`Plan::files`]) and starts the engine's thread; returns when it is ready
-/// for jobs. Blocks for as long as loading takes.
+/// Loads verified files and starts the engine's thread; returns when it is ready for jobs. Blocks for as long as loading takes.
 pub fn start(
     plan: &Plan<'_>,
-    files: Vec<VerifiedFile>,
+    files: impl Into<Files>,
     options: Options,
     queue: Arc<Queue>,
     halt: Halt,
 ) -> Result<Running, EngineError> {
+    let files = files.into();
     plan::check(plan, &files, &options, plan.memory_from(memory_at_start()))?;
     let engine = plan.engine();
     let load = plan.loader();

@@ -19,11 +19,15 @@ const LOOK: Duration = Duration::from_millis(200);
 const LOWEST: i32 = 19;
 
 /// Starts the thread that hashes `files` every so often and stops the worker when one is not what was admitted.
-pub fn start(files: &[VerifiedFile], how: Rehash, halt: Halt) -> std::io::Result<()> {
+pub fn start<'a>(
+    files: impl Iterator<Item = &'a VerifiedFile>,
+    how: Rehash,
+    halt: Halt,
+) -> std::io::Result<()> {
     if how.every_secs == 0 {
         return Ok(());
     }
-    let files: Vec<Opened> = files.iter().map(|file| file.0.try_clone()).collect::<std::io::Result<_>>()?;
+    let files: Vec<Opened> = files.map(|file| file.0.try_clone()).collect::<std::io::Result<_>>()?;
     std::thread::Builder::new().name("rehash".to_owned()).spawn(move || watch(&files, how, &halt)).map(drop)
 }
 

@@ -165,7 +165,7 @@ fn hashing_again_finds_what_changed_meanwhile() {
     let files = verify_all(vec![mapped(&scratch, &content, |_| {})], &|_| {}, &Halt::default()).unwrap();
     let halt = Halt::default();
     let how = registry::serving::Rehash { every_secs: 1, mib_per_sec: 1000 };
-    rehash::start(&files, how, halt.clone()).unwrap();
+    rehash::start(files.iter(), how, halt.clone()).unwrap();
     std::thread::sleep(std::time::Duration::from_millis(1500));
     assert!(!halt.is_set());
     let writer = fs::OpenOptions::new().write(true).open(scratch.path().join("blob")).unwrap();

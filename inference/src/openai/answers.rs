@@ -62,7 +62,7 @@ impl Answers {
             }
             let (index, event) = tokio::select! {
                 biased;
-                cause = app.halt().wait() => (0, Some(Event::Failed(Failure::Halted(cause)))),
+                cause = app.ended() => (0, Some(Event::Failed(Failure::Halted(cause)))),
                 heard = self.event() => heard,
             };
             match event {

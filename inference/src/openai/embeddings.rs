@@ -55,7 +55,7 @@ fn read(body: &[u8]) -> Result<Request, ApiError> {
 /// Answers a request.
 pub(super) async fn answer(app: App, asked: Asked, body: &[u8]) -> Result<Response, ApiError> {
     let Request { model, inputs, base64, dimensions } = read(body)?;
-    app.check_model(model.as_deref())?;
+    let app = app.chosen(model.as_deref())?;
     let served = app.served()?;
     let Some(width) = served.engine.card().embedding else {
         return Err(ApiError::wrong_purpose(app.model(), "generates text and makes no embeddings"));

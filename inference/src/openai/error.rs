@@ -83,10 +83,18 @@ impl ApiError {
     }
 
     /// 404: another model is asked for.
-    pub fn no_such_model(asked: &str, served: &str) -> Self {
-        let message = format!("The model `{asked}` is not served here; this worker serves `{served}`");
+    pub fn no_such_model(asked: &str, served: &str, adapters: &[&str]) -> Self {
+        let beside = adapters.iter().map(|adapter| format!(", and with it `{adapter}`")).collect::<String>();
+        let message =
+            format!("The model `{asked}` is not served here; this worker serves `{served}`{beside}");
         let error = Self::new(StatusCode::NOT_FOUND, Some("model_not_found"), message);
         Self { param: Some("model".to_owned()), ..error }
+    }
+
+    /// 400: two releases have this name.
+    pub fn ambiguous(asked: &str, one: &str, other: &str) -> Self {
+        let message = format!("`{asked}` may be `{one}` or `{other}` here; say which");
+        Self::invalid(Some("model"), Some("ambiguous_model"), message)
     }
 
     /// 404: no such path.

@@ -66,7 +66,7 @@ impl App {
     }
 
     pub(super) fn shown_upstream(&self, upstream: &Upstream) -> Value {
-        let identity = &self.0.identity;
+        let identity = self.identity();
         json!({
             "id": self.model(), "object": "model", "created": upstream.created,
             "owned_by": identity.model.nation.as_str(),
@@ -104,8 +104,9 @@ fn rewritten(app: &App, body: &[u8]) -> Result<(Bytes, Option<Duration>), ApiErr
         return Err(ApiError::invalid(None, None, "The request's body is no JSON object"));
     };
     match fields.get("model") {
-        None => app.check_model(None)?,
-        Some(Value::String(name)) => app.check_model(Some(name))?,
+        None => {}
+        // An engine beside the worker has no adapters.
+        Some(Value::String(name)) => drop(app.chosen(Some(name))?),
         Some(_) => return Err(ApiError::invalid(Some("model"), None, "`model` must be a text")),
     }
     let timeout = match fields.remove("timeout") {

@@ -18,6 +18,7 @@ use crate::template::Message;
 use crate::tiny::{self, Scratch};
 
 mod access;
+mod adapters;
 mod batching;
 mod forms;
 
@@ -30,6 +31,8 @@ struct Serving {
     halt: Halt,
     queue: Arc<Queue>,
     app: App,
+    /// What ends each adapter's requests.
+    adapters: Vec<Halt>,
     engine: Arc<dyn Engine>,
     weights: PathBuf,
     _server: Server,
@@ -43,6 +46,11 @@ impl Serving {
     }
 
     fn of(content: Vec<u8>, options: Options) -> Self {
+        Self::with(content, &[], options)
+    }
+
+    /// With an adapter of each content.
+    fn with(content: Vec<u8>, adapters: &[Vec<u8>], options: Options) -> Self {
         let scratch = Scratch::new();
         let weights = scratch.file("weights", &content);
         let admitted = Admitted::receive(tiny::handoff(&[(
@@ -62,6 +70,22 @@ impl Serving {
         assert_eq!(get(address, "/v1/models").0, 503);
         let plan = Plan::for_release(&admitted, None).unwrap();
         let files = gate::open_all(&plan.files(), &|_| {}, &halt).unwrap();
+        let (mut identities, mut beside) = (Vec::new(), Vec::new());
+        for (number, content) in (1..).zip(adapters) {
+            let location = scratch.file(&format!("adapter-{number}"), content);
+            let file = engine::candle::golden::admitted("adapter.gguf", &location);
+            let model: Model = format!("cora/adapter-{number}").parse().unwrap();
+            let wanted = [file];
+            let wanted = plan.adapter_files(&model.to_string(), &wanted).unwrap();
+            let files = gate::open_all(&wanted, &|_| {}, &halt).unwrap();
+            beside.push(engine::AdapterFiles { name: format!("{model}@1.0.0"), files });
+            let release = Digest::of(format!("adapter {number}").as_bytes());
+            identities
+                .push((Identity { model, version: "1.0.0".parse().unwrap(), release }, Halt::default()));
+        }
+        let halts = identities.iter().map(|(_, halt)| halt.clone()).collect();
+        app.adapted(identities);
+        let files = engine::Files { model: files, adapters: beside };
         let running = engine::start(&plan, files, options, Arc::clone(&queue), halt.clone()).unwrap();
         app.loaded(Arc::clone(&running.engine));
         Self {
@@ -69,6 +93,7 @@ impl Serving {
             halt,
             queue,
             app,
+            adapters: halts,
             engine: running.engine,
             weights,
             _server: server,

@@ -9,8 +9,8 @@ use registry::admitted::{Admitted, AdmittedFile};
 use registry::serving::Report;
 
 use super::launch::Taken;
-use super::{Loader, WorkerError};
-use crate::engine::{self, EngineError, Plan};
+use super::{Adapter, Loader, WorkerError};
+use crate::engine::{self, AdapterFiles, EngineError, Files, Plan};
 use crate::gate::growing::Stream;
 use crate::gate::{self, GateError, Opened, VerifiedFile, writers};
 use crate::halt::Halt;
@@ -21,7 +21,7 @@ const WRITER_LEAVES: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(20);
 
 impl Loader {
-    /// Checks every file that is `wanted`; in that order. Those that are whole are hashed; of those that are still coming, each
+    /// Checks every file that is `wanted`, in that order, and those of the adapters. Those that are whole are hashed; of those that are still coming, each
     /// chunk as it lands. Whether the model can be served at all is said as soon as its headers are here.
     pub(super) fn verify(
         &mut self,
@@ -29,7 +29,8 @@ impl Loader {
         plan: &Plan<'_>,
         wanted: &[&AdmittedFile],
         total: u64,
-    ) -> Result<Vec<VerifiedFile>, WorkerError> {
+    ) -> Result<Files, WorkerError> {
+        let adapters = self.take_adapters(plan)?;
         let (mut opened, mut growing) = (Vec::new(), BTreeMap::new());
         for file in wanted {
             let place = admitted.files().iter().position(|known| known.path == file.path);
@@ -40,10 +41,17 @@ impl Loader {
             }
         }
         // Nobody has them open for writing from here on.
-        let held = hold(&opened, &self.halt)?;
+        let mut held = hold(&opened, &self.halt)?;
+        for (_, opened) in &adapters {
+            held.extend(hold(opened, &self.halt)?);
+        }
         if let Some(ear) = self.ear.take() {
             self.runtime.spawn(ear.listen(held, self.halt.clone()));
         }
+        let adapters = adapters.into_iter().map(|(name, opened)| {
+            Ok(AdapterFiles { name, files: gate::verify_all(opened, &|_| {}, &self.halt)? })
+        });
+        let adapters = adapters.collect::<Result<Vec<_>, GateError>>()?;
         let reporter = self.reporter.clone();
         if growing.is_empty() {
             if self.grows {
@@ -51,7 +59,7 @@ impl Loader {
                 reporter.send(&Report::Wants { files: Vec::new() });
             }
             let progress = |done| reporter.verifying(done, total);
-            return Ok(gate::verify_all(opened, &progress, &self.halt)?);
+            return Ok(Files { model: gate::verify_all(opened, &progress, &self.halt)?, adapters });
         }
         let stream = Stream::new(growing, self.arrivals.clone(), self.halt.clone());
         reporter.send(&Report::Wants { files: stream.wanted() });
@@ -69,7 +77,19 @@ impl Loader {
         let mut files: BTreeMap<String, VerifiedFile> = copies;
         files.extend(checked.into_iter().map(|file| (file.path().to_owned(), file)));
         // Each was wanted once, and checked.
-        Ok(wanted.iter().filter_map(|file| files.remove(&file.path)).collect())
+        Ok(Files { model: wanted.iter().filter_map(|file| files.remove(&file.path)).collect(), adapters })
+    }
+
+    /// Takes what the engine needs of each adapter, by its name.
+    fn take_adapters(&mut self, plan: &Plan<'_>) -> Result<Vec<(String, Vec<Opened>)>, WorkerError> {
+        let mut taken = Vec::new();
+        for (number, Adapter { admitted, .. }) in (1..).zip(&self.adapters) {
+            let name = format!("{}@{}", admitted.model(), admitted.version());
+            let wanted = plan.adapter_files(&name, admitted.files())?;
+            let opened = wanted.iter().map(|file| self.shelf.take_whole(number, file));
+            taken.push((name, opened.collect::<Result<_, _>>()?));
+        }
+        Ok(taken)
     }
 
     /// Whether the model fits and its headers are understood, before the rest of it came.

@@ -43,9 +43,9 @@ pub(super) enum Taken {
     Growing(Box<Growing>),
 }
 
-/// The descriptors of the release's files, by path.
+/// The descriptors of the files of the model's release (0) and of its adapters' (from 1 on), by path.
 #[derive(Default)]
-pub(super) struct Shelf(BTreeMap<String, Entry>);
+pub(super) struct Shelf(BTreeMap<(usize, String), Entry>);
 
 impl Shelf {
     /// Every blob's descriptor.
@@ -69,11 +69,27 @@ impl Shelf {
         self.blobs().into_iter().chain(beside.flatten().map(AsFd::as_fd)).collect()
     }
 
-    /// Takes the descriptors of a file.
+    /// Takes the descriptors of a file of the model's.
     pub(super) fn take(&mut self, file: &AdmittedFile) -> Result<Taken, GateError> {
+        self.take_of(0, file)
+    }
+
+    /// Takes the descriptors of a file of an adapter's, by the adapter's number; it is never one that is still coming.
+    pub(super) fn take_whole(&mut self, adapter: usize, file: &AdmittedFile) -> Result<Opened, GateError> {
+        match self.take_of(adapter, file)? {
+            Taken::Whole(opened) => Ok(opened),
+            Taken::Growing(_) => Err(GateError::NotHanded {
+                path: file.path.clone(),
+                blob: file.blob,
+                reason: "it is still coming".to_owned(),
+            }),
+        }
+    }
+
+    fn take_of(&mut self, release: usize, file: &AdmittedFile) -> Result<Taken, GateError> {
         let refused =
             |reason: String| GateError::NotHanded { path: file.path.clone(), blob: file.blob, reason };
-        match self.0.remove(&file.path) {
+        match self.0.remove(&(release, file.path.clone())) {
             Some(Ok(Given { blob, map, copy })) => {
                 let opened = Opened::handed(file, blob, map);
                 Ok(match copy {
@@ -82,7 +98,10 @@ impl Shelf {
                 })
             }
             Some(Err(reason)) => Err(refused(reason)),
-            None => Err(refused(format!("a worker takes {} files of a release at most", hand::MAX_FILES))),
+            None => {
+                let most = if release == 0 { hand::MAX_FILES } else { hand::MAX_ADAPTER_FILES };
+                Err(refused(format!("a worker takes {most} files of such a release at most")))
+            }
         }
     }
 }
@@ -99,8 +118,16 @@ impl Begun {
         let mut next = || descriptors.next().ok_or_else(|| io::Error::other("a descriptor is missing"));
         let listener = TcpListener::from(next()?);
         let mut shelf = Shelf::default();
-        for handed in &launch.handed {
-            let file = launch.admitted.files().get(handed.file);
+        if launch.adapters.len() > hand::MAX_ADAPTERS {
+            return Err(io::Error::other(format!("more than {} adapters", hand::MAX_ADAPTERS)));
+        }
+        let model = (&launch.admitted, &launch.handed);
+        let adapters = launch.adapters.iter().map(|adapter| (&adapter.admitted, &adapter.handed));
+        let releases = std::iter::once(model).chain(adapters).enumerate();
+        let all = releases
+            .flat_map(|(place, (admitted, handed))| handed.iter().map(move |one| (place, admitted, one)));
+        for (release, admitted, handed) in all {
+            let file = admitted.files().get(handed.file);
             let file =
                 file.ok_or_else(|| io::Error::other("a file was handed in that the release does not have"))?;
             let entry = match &handed.refused {
@@ -112,7 +139,7 @@ impl Begun {
                     Ok(Given { blob, map, copy })
                 }
             };
-            shelf.0.insert(file.path.clone(), entry);
+            shelf.0.insert((release, file.path.clone()), entry);
         }
         Ok(Self { launch, listener, shelf, input })
     }

@@ -3,6 +3,7 @@
 use std::io::{self, BufRead, Read};
 use std::time::Duration;
 
+use registry::Digest;
 use registry::serving::{Access, MAX_LINE, Order, Proving, StopCode};
 use tokio::sync::{mpsc, watch};
 
@@ -24,6 +25,8 @@ pub(super) struct Desk {
     /// Whether it may answer.
     pub(super) answer: watch::Sender<bool>,
     pub(super) drain: mpsc::Sender<Draining>,
+    /// What ends each adapter's requests, by its release.
+    pub(super) adapters: Vec<(Digest, Halt)>,
 }
 
 /// Starts the thread that obeys.
@@ -33,7 +36,7 @@ pub(super) fn obey_from_now_on(mut input: Input, desk: Desk) -> io::Result<()> {
 
 /// Obeys orders until the input ends, which means that the node is gone.
 pub(super) fn obey(input: &mut impl BufRead, desk: &Desk) {
-    let Desk { halt, leash, access, prove, receipts, arrivals, answer, drain } = desk;
+    let Desk { halt, leash, access, prove, receipts, arrivals, answer, drain, adapters } = desk;
     loop {
         let line = match read_line(input) {
             Ok(Some(line)) => line,
@@ -55,6 +58,11 @@ pub(super) fn obey(input: &mut impl BufRead, desk: &Desk) {
                     let reason = "the node told of more chunks than any release has".to_owned();
                     halt.set(Cause { code: StopCode::Requested, reason });
                 }
+            }
+            Ok(Order::Withdraw { release, code, reason }) => {
+                let adapter = adapters.iter().find(|(adapter, _)| *adapter == release);
+                // Where none is known by that name, it may be any: nothing is served any more.
+                adapter.map_or(halt, |(_, halt)| halt).set(Cause { code, reason });
             }
             Ok(Order::Answer) => drop(answer.send_replace(true)),
             // The first counts.

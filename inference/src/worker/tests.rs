@@ -79,6 +79,7 @@ impl Worker {
             lease: None,
             access: Access::default(),
             quiet: false,
+            adapters: Vec::new(),
         };
         change(&mut launch);
         Self::start(Some(&hand), &serde_json::to_string(&launch).unwrap())
@@ -264,6 +265,7 @@ fn a_lease_that_is_not_renewed_ends_a_running_answer_and_the_process() {
 
 #[test]
 fn orders_are_obeyed_and_the_end_of_the_input_is_one() {
+    let adapter = Halt::default();
     let stop = |input: &str| {
         let halt = Halt::default();
         let (prove, _) = mpsc::channel(1);
@@ -279,6 +281,7 @@ fn orders_are_obeyed_and_the_end_of_the_input_is_one() {
             arrivals: Arrivals::default(),
             answer: watch::Sender::new(false),
             drain,
+            adapters: vec![(Digest::of(b"adapter"), adapter.clone())],
         };
         obey(&mut input.as_bytes(), &desk);
         halt.cause().unwrap()
@@ -287,6 +290,14 @@ fn orders_are_obeyed_and_the_end_of_the_input_is_one() {
     assert_eq!(stop(&line).code, StopCode::Recalled);
     assert_eq!(stop(&format!("{line}\n")).reason, "it leaks state secrets");
     assert_eq!(stop("").reason, "the node is gone");
+    // An adapter ends alone; one that is not known ends everything.
+    let withdraw = |release| {
+        let order = Order::Withdraw { release, code: StopCode::Recalled, reason: "it lies".to_owned() };
+        serde_json::to_string(&order).unwrap()
+    };
+    assert_eq!(stop(&withdraw(Digest::of(b"adapter"))).reason, "the node is gone");
+    assert_eq!(adapter.cause().unwrap().reason, "it lies");
+    assert_eq!(stop(&withdraw(Digest::of(b"another"))).reason, "it lies");
     assert!(stop("{\"order\":\"dance\"}\n").reason.contains("does not know"));
 }
 

@@ -4,7 +4,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use registry::serving::Options;
 use registry::store::Store;
-use registry::{Reference, Timestamp};
+use registry::{Digest, Reference, Timestamp};
 use tokio::sync::watch;
 
 use super::guard::Body;
@@ -201,6 +201,8 @@ pub(super) async fn serve(
     let reference = catalogue::parse(&request.reference)?;
     let follow = follow(&request, &reference)?;
     let resolved = resolve(&api, &reference).await?;
+    let adapters = resolve_all(&api, &request.adapters).await?;
+    let (resolved, adapters) = with_base(&api, resolved, adapters, follow.is_some()).await?;
     Ok(job(move |progress: Progress<WorkerInfo>| async move {
         let start = Start {
             reference: resolved.reference,
@@ -211,6 +213,7 @@ pub(super) async fn serve(
             replaces: None,
             previous: None,
             follow,
+            adapters,
         };
         let watched = api.workers().start(start).await?;
         until_ready(&api, watched, &progress).await
@@ -223,17 +226,21 @@ pub(super) async fn swap(
     Path(id): Path<u64>,
     Body(request): Body<SwapRequest>,
 ) -> Result<Response, Problem> {
-    let (reference, release) = match &request.reference {
+    let (reference, release, before) = match &request.reference {
         Some(text) => {
             let resolved = resolve(&api, &catalogue::parse(text)?).await?;
-            (resolved.reference, resolved.release)
+            (resolved.reference, resolved.release, None)
         }
         None => {
-            let previous = api.workers().previous(id)?;
-            (previous.to_string(), previous)
+            let (previous, adapters) = api.workers().previous(id)?;
+            (previous.to_string(), previous, Some(adapters))
         }
     };
-    let swap = Swap { reference, release, stop_first: request.stop_first, follow: None };
+    let adapters = match &request.adapters {
+        Some(adapters) => Some(resolve_all(&api, adapters).await?),
+        None => before,
+    };
+    let swap = Swap { reference, release, stop_first: request.stop_first, follow: None, adapters };
     Ok(job(move |progress: Progress<WorkerInfo>| async move {
         let watched = api.workers().swap(id, swap).await?;
         until_ready(&api, watched, &progress).await
@@ -269,6 +276,41 @@ async fn resolve(api: &Api, reference: &Reference) -> Result<Resolved, Problem> 
             look().await
         }
         resolved => resolved,
+    }
+}
+
+async fn resolve_all(api: &Api, references: &[String]) -> Result<Vec<Digest>, Problem> {
+    let mut releases = Vec::with_capacity(references.len());
+    for text in references {
+        releases.push(resolve(api, &catalogue::parse(text)?).await?.release);
+    }
+    Ok(releases)
+}
+
+/// What is served where a release is asked for: itself, or, when it is an adapter, the model that it was made for with it.
+async fn with_base(
+    api: &Api,
+    asked: Resolved,
+    mut adapters: Vec<Digest>,
+    follows: bool,
+) -> Result<(Resolved, Vec<Digest>), Problem> {
+    let (store, release) = (api.store().clone(), asked.release);
+    let known = blocking(move || store.release(&release).map_err(Problem::from)).await?;
+    let bases = known.as_ref().map(registry::admit::bases).unwrap_or_default();
+    let usage =
+        |why: String| Err(Problem::new(Code::Usage, format!("{} is an adapter{why}", asked.reference)));
+    match bases[..] {
+        [] => Ok((asked, adapters)),
+        [_] if follows => {
+            usage(" and can't be followed; serve its model with `--follow` and `--adapter`".to_owned())
+        }
+        [base] => {
+            adapters.insert(0, asked.release);
+            let base =
+                Resolved { reference: base.to_string(), ..resolve(api, &Reference::Digest(base)).await? };
+            Ok((base, adapters))
+        }
+        _ => usage(format!(" for {} models; serve one of them and name it with `--adapter`", bases.len())),
     }
 }
 

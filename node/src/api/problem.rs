@@ -14,6 +14,8 @@ use registry::trust::TrustError;
 use super::types::{Code, Problem};
 use crate::nation_file::NationFileError;
 use crate::node::{DialError, NodeError, PullError};
+use registry::admit::AdapterError;
+
 use crate::serving::ServingError;
 
 impl From<ReferenceError> for Problem {
@@ -190,6 +192,9 @@ impl From<ServingError> for Problem {
             | ServingError::Proving(_) => Self::new(Code::Busy, error),
             ServingError::Same(_) | ServingError::NoPrevious(_) => Self::new(Code::Conflict, error),
             ServingError::Lease(_) => Self::new(Code::PolicyRefused, error),
+            ServingError::Adapter(AdapterError::Admit(error)) => error.into(),
+            ServingError::Adapter(_) | ServingError::TooManyAdapters(_) => Self::new(Code::Usage, error),
+            ServingError::AdapterFetch { .. } => Self::new(Code::Network, error),
             ServingError::Spawn { .. } | ServingError::Listen { .. } | ServingError::Unproved(_) => {
                 Self::new(Code::Worker, error)
             }

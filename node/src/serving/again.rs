@@ -24,7 +24,7 @@ impl Run {
         self.listener.close();
         self.tell(|info| info.state = WorkerState::Suspended);
         let mut renewals = self.leases.renewals();
-        while let Lease::Ended { .. } = self.leases.lease(self.launch.admitted.producer()) {
+        while let Some((_, Lease::Ended { .. })) = self.leases.earliest(self.producers()) {
             tokio::select! {
                 order = self.stops.recv() => {
                     self.stopped_between(order);
@@ -78,9 +78,10 @@ impl Run {
         let started = match tokio::task::spawn_blocking(admit).await {
             Ok(Ok(admitted)) => {
                 self.launch.admitted = admitted.handoff().clone();
-                match self.leases.lease(self.launch.admitted.producer()) {
-                    Lease::Ended { heard } => Err(self.leases.why(self.launch.admitted.producer(), heard)),
-                    held => self.start_with(told(held)),
+                self.readmit_adapters(release).await;
+                match self.leases.earliest(self.producers()) {
+                    Some((producer, Lease::Ended { heard })) => Err(self.leases.why(producer, heard)),
+                    held => self.start_with(held.map_or((None, None), |(_, held)| told(held))),
                 }
             }
             Ok(Err(error)) => Err(error.to_string()),

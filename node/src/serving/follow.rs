@@ -83,6 +83,7 @@ async fn step(workers: &Workers, id: u64, follow: &Follow, failed: &mut Failed) 
         release,
         stop_first: follow.stop_first,
         follow: Some(follow.clone()),
+        adapters: None,
     };
     match moved(workers.swap(id, swap).await).await {
         Ok(next) => {
@@ -124,6 +125,7 @@ async fn back(workers: &Workers, info: &WorkerInfo, started: Start, follow: &Fol
         .is_some_and(|stop| matches!(stop.cause, StopCause::Recalled | StopCause::Withdrawn));
     let release = info.previous.filter(|_| recalled && follow.rollback)?;
     tracing::warn!(worker = info.id, %release, "the release that was served before comes back, as was asked for, since {} may not be served", info.version);
+    let adapters = started.previous.clone().map(|(_, adapters)| adapters).unwrap_or_default();
     let start = Start {
         reference: release.to_string(),
         release,
@@ -131,6 +133,7 @@ async fn back(workers: &Workers, info: &WorkerInfo, started: Start, follow: &Fol
         replaces: None,
         previous: None,
         follow: None,
+        adapters,
         ..started
     };
     match workers.start(start).await {

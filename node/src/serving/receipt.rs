@@ -1,9 +1,9 @@
 //! Signing receipts for answers that a worker gave. The key is the node's own, which the worker never sees.
 
 use registry::key::SecretKey;
-use registry::receipt::{Claim, peer_of};
+use registry::receipt::{Adapter, Claim, peer_of};
 use registry::serving::Signing;
-use registry::{Nation, Signed, Timestamp};
+use registry::{Digest, Nation, Signed, Timestamp};
 
 use crate::events::WorkerInfo;
 use crate::layout::Layout;
@@ -28,7 +28,11 @@ impl Notary {
 
     /// A receipt for what `worker` says it answered.
     pub(super) fn sign(&self, worker: &WorkerInfo, asked: Signing) -> Result<String, String> {
-        let Signing { request, response, sampling, .. } = asked;
+        let Signing { request, response, sampling, adapter, .. } = asked;
+        let adapter = match adapter {
+            None => None,
+            Some(release) => Some(named(worker, release)?),
+        };
         let claim = Claim {
             release: worker.release,
             model: worker.model.clone(),
@@ -41,8 +45,18 @@ impl Notary {
             node: self.node.clone(),
             issued: Timestamp::now(),
             lease_ends: worker.lease_ends,
+            adapter,
         };
         let receipt = claim.sign(&self.key, &self.certificate).map_err(|error| error.to_string())?;
         Ok(receipt.to_json())
+    }
+}
+
+/// The adapter of `worker` with this release, unless it may not be served any more.
+fn named(worker: &WorkerInfo, release: Digest) -> Result<Adapter, String> {
+    let known = worker.adapters.iter().find(|adapter| adapter.release == release);
+    match known.filter(|adapter| adapter.withdrawn.is_none()) {
+        Some(known) => Ok(Adapter { release, model: known.model.clone(), version: known.version.clone() }),
+        None => Err(format!("the adapter {release} is not served")),
     }
 }

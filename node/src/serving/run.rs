@@ -4,12 +4,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use registry::Timestamp;
 use registry::admitted::AdmittedFile;
 use registry::lease::{Lease, LeaseEnd};
 use registry::serving::hand::Hand;
 use registry::serving::{FailCode, Launch, Order, Report, ServeKey, Signing};
 use registry::store::Store;
+use registry::{Digest, Timestamp};
 use tokio::process::Child;
 use tokio::sync::{mpsc, watch};
 
@@ -56,6 +56,8 @@ pub(super) struct Run {
     pub(super) settings: crate::config::Worker,
     pub(super) keys: watch::Receiver<Vec<ServeKey>>,
     pub(super) drains: mpsc::Receiver<Draining>,
+    /// Adapters that may not be served any more.
+    pub(super) withdrawals: mpsc::Receiver<(Digest, StopOrder)>,
     /// Whether another worker takes its place.
     pub(super) draining: bool,
     /// The transfer of a release that is still coming.
@@ -78,6 +80,7 @@ enum Heard {
     Silence,
     Stop(StopOrder),
     Drain(Draining),
+    Withdraw(Digest, StopOrder),
     News(News),
     Asked(Asked),
     Renewed,
@@ -124,8 +127,11 @@ impl Run {
         // They are handed in once: whoever takes the place of this process gets whole ones.
         let growing = std::mem::take(&mut self.growing);
         let grows = |file: &AdmittedFile| growing.get(&file.blob).and_then(|file| file.try_clone().ok());
-        let hand = Hand::with(&listener, &self.launch.admitted, grows, map).map_err(spawn_error)?;
+        let mut hand = Hand::with(&listener, &self.launch.admitted, grows, map).map_err(spawn_error)?;
         self.launch.handed = hand.handed();
+        for adapter in &mut self.launch.adapters {
+            adapter.handed = hand.adapter(&adapter.admitted, map);
+        }
         spawn(&self.command, &hand, self.told.borrow().id)
     }
 
@@ -178,6 +184,7 @@ impl Run {
                     None => Heard::Silence,
                 },
                 Some(draining) = self.drains.recv() => Heard::Drain(draining),
+                Some((adapter, order)) = self.withdrawals.recv() => Heard::Withdraw(adapter, order),
                 news = streaming::next(&mut self.feed) => Heard::News(news),
                 Some(asked) = self.asked.recv() => Heard::Asked(asked),
                 Ok(()) = renewals.changed() => Heard::Renewed,
@@ -207,6 +214,11 @@ impl Run {
                         return self.fail(child, why).await;
                     }
                 },
+                Heard::Withdraw(adapter, order) => {
+                    if let Err(order) = self.withdraw(adapter, order, &mut orders).await {
+                        return self.obey(child, order, orders, reports).await;
+                    }
+                }
                 Heard::Drain(draining) => drained = Some(self.drain(draining, &mut orders).await),
                 Heard::Drained => {
                     let reason = "another worker took its place, and it did not end by itself".to_owned();
@@ -337,7 +349,7 @@ impl Run {
 
     /// Tells the worker the end of its lease as it is now. One that has ended is not told: it knows.
     async fn renew(&mut self, orders: &mut Orders) -> io::Result<()> {
-        let Lease::Held(end) = self.leases.lease(self.launch.admitted.producer()) else { return Ok(()) };
+        let Some((_, Lease::Held(end))) = self.leases.earliest(self.producers()) else { return Ok(()) };
         orders.send_soon(&Order::Lease(end)).await?;
         self.launch.lease = Some(end);
         let (_, ends) = told(Lease::Held(end));

@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use registry::admit::AdmitError;
 use registry::admitted::{Admitted, Handoff};
 use registry::lease::{Lease, LeaseEnd};
-use registry::serving::{Launch, Options, Rehash, Wall};
+use registry::serving::{Adapter, Launch, Options, Rehash, Wall, hand};
 use registry::{Digest, Timestamp};
 use tokio::sync::{mpsc, watch};
 
 use super::listener::Listener;
 use super::run::{Run, told};
 use super::streaming::{Feed, Growing};
-use super::{Entry, ServingError, Start, Workers, forget_old, receipt};
+use super::{Entry, ServingError, Start, Workers, adapters, forget_old, receipt};
 use crate::events::{WorkerInfo, WorkerState};
 
 impl Workers {
@@ -30,25 +30,29 @@ impl Workers {
             return Err(ServingError::TooMany(live));
         }
         let (admitted, comes) = self.admit(start.release).await?;
-        let kept = self.shared.store.lease(admitted.files().iter().map(|file| file.blob));
-        let producer = &admitted.model().nation;
-        let (lease, lease_ends) = match self.shared.leases.lease(producer) {
-            Lease::Ended { heard } => {
+        let adapters = self.admit_adapters(&start).await?;
+        let all = || std::iter::once(&admitted).chain(&adapters);
+        let kept = self.shared.store.lease(all().flat_map(Admitted::files).map(|file| file.blob));
+        let producers = all().map(|release| &release.model().nation);
+        let (lease, lease_ends) = match self.shared.leases.earliest(producers) {
+            Some((producer, Lease::Ended { heard })) => {
                 return Err(ServingError::Lease(self.shared.leases.why(producer, heard)));
             }
-            held => told(held),
+            Some((_, held)) => told(held),
+            None => (None, None),
         };
         let listener = Listener::new(self.listener(&start)?);
-        let launch = self.launch(admitted.handoff().clone(), &start, lease);
+        let launch = self.launch(admitted.handoff().clone(), &adapters, &start, lease);
         let id = {
             let mut table = self.table();
             table.last += 1;
             table.last
         };
-        let (told, watched) = watch::channel(starting(id, &start, &admitted, lease_ends));
+        let (told, watched) = watch::channel(starting(id, &start, &admitted, &adapters, lease_ends));
         // One order is enough: the first one stops it, later ones change nothing. One question at a time, likewise.
         let ((stop, stops), (ask, asked), (drain, drains)) =
             (mpsc::channel(1), mpsc::channel(1), mpsc::channel(1));
+        let (withdraw, withdrawals) = mpsc::channel(hand::MAX_ADAPTERS);
         let node = self.shared.node.get().filter(|_| comes).cloned();
         let files = admitted.files().to_vec();
         let feed = node.clone().map(|node| Feed::begin(node, id, start.release, files));
@@ -68,6 +72,7 @@ impl Workers {
             settings: self.shared.settings.clone(),
             keys: self.shared.keys.get().cloned().unwrap_or_else(|| watch::channel(Vec::new()).1),
             drains,
+            withdrawals,
             draining: false,
             feed,
             growing: Growing::new(),
@@ -78,7 +83,7 @@ impl Workers {
         let follow = start.follow.clone().filter(|_| start.replaces.is_none());
         {
             let mut table = self.table();
-            table.workers.insert(id, Entry { info: told, stop, ask, drain, listener, start });
+            table.workers.insert(id, Entry { info: told, stop, ask, drain, withdraw, listener, start });
             forget_old(&mut table);
         }
         tokio::spawn(async move {
@@ -135,7 +140,13 @@ impl Workers {
         entry.listener.try_clone().map_err(listen)
     }
 
-    fn launch(&self, admitted: Handoff, start: &Start, lease: Option<LeaseEnd>) -> Launch {
+    fn launch(
+        &self,
+        admitted: Handoff,
+        adapters: &[Admitted],
+        start: &Start,
+        lease: Option<LeaseEnd>,
+    ) -> Launch {
         let settings = &self.shared.settings;
         let options: Options = start.options.clone();
         let allow_missing: Vec<Wall> =
@@ -144,16 +155,30 @@ impl Workers {
         let keys = self.shared.keys.get().map(|keys| keys.borrow().clone()).unwrap_or_default();
         let access = settings.access(start.listen, keys);
         let (quiet, vllm) = (start.replaces.is_some(), settings.vllm.clone());
-        Launch { admitted, handed: Vec::new(), options, allow_missing, rehash, lease, access, quiet, vllm }
+        let handed = Vec::new;
+        let adapters = adapters
+            .iter()
+            .map(|adapter| Adapter { admitted: adapter.handoff().clone(), handed: handed() })
+            .collect();
+        let handed = handed();
+        Launch { admitted, handed, options, allow_missing, rehash, lease, access, quiet, vllm, adapters }
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ServingError> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ServingError> {
     tokio::task::spawn_blocking(work).await.map_err(|_| ServingError::Stopping)
 }
 
 /// A worker that was just asked for.
-fn starting(id: u64, start: &Start, admitted: &Admitted, lease_ends: Option<Timestamp>) -> WorkerInfo {
+fn starting(
+    id: u64,
+    start: &Start,
+    admitted: &Admitted,
+    beside: &[Admitted],
+    lease_ends: Option<Timestamp>,
+) -> WorkerInfo {
     WorkerInfo {
         id,
         reference: start.reference.clone(),
@@ -179,10 +204,11 @@ fn starting(id: u64, start: &Start, admitted: &Admitted, lease_ends: Option<Time
         memory: None,
         replaces: start.replaces,
         replaced_by: None,
-        previous: start.previous,
+        previous: start.previous.as_ref().map(|(release, _)| *release),
         follows: start.follow.as_ref().map(|follow| follow.reference.to_string()),
         stop: None,
         error: None,
+        adapters: beside.iter().map(adapters::shown).collect(),
     }
 }
 

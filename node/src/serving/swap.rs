@@ -33,6 +33,8 @@ pub struct Swap {
     pub stop_first: bool,
     /// The channel that the new one follows.
     pub follow: Option<Follow>,
+    /// The adapters that go with the new one; the same as before if absent.
+    pub adapters: Option<Vec<Digest>>,
 }
 
 impl Workers {
@@ -42,7 +44,9 @@ impl Workers {
         if old.state.is_over() {
             return Err(ServingError::NotFound(id));
         }
-        if old.release == swap.release {
+        let Swap { reference, release, stop_first, follow, adapters } = swap;
+        let adapters = adapters.unwrap_or_else(|| started.adapters.clone());
+        if old.release == release && started.adapters == adapters {
             return Err(ServingError::Same(id));
         }
         if self.list().iter().any(|other| other.replaces == Some(id) && !other.state.is_over()) {
@@ -51,14 +55,14 @@ impl Workers {
         if old.state != WorkerState::Ready && !swap.stop_first {
             return Err(ServingError::NotReady(id));
         }
-        let Swap { reference, release, stop_first, follow } = swap;
         let start = Start {
             listen: listens(&old, &started),
             reference,
             release,
             replaces: (!stop_first).then_some(id),
-            previous: Some(old.release),
+            previous: Some((old.release, started.adapters)),
             follow: follow.clone(),
+            adapters,
             ..started
         };
         let name = format!("{}@{} gives its place to {}", old.model, old.version, start.reference);
@@ -87,10 +91,10 @@ impl Workers {
         Ok(watched)
     }
 
-    /// The release that was served in the place of worker `id` before.
-    pub fn previous(&self, id: u64) -> Result<Digest, ServingError> {
-        let (info, _) = self.entry(id)?;
-        info.previous.ok_or(ServingError::NoPrevious(id))
+    /// The release that was served in the place of worker `id` before, and the adapters that went with it.
+    pub fn previous(&self, id: u64) -> Result<(Digest, Vec<Digest>), ServingError> {
+        let (_, started) = self.entry(id)?;
+        started.previous.ok_or(ServingError::NoPrevious(id))
     }
 
     /// The new worker accepts: the old one ends.

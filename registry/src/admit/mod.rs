@@ -4,11 +4,13 @@
 //! (that a key made one is remembered, whether the key counts is not), asks the policy, and looks for every blob. A blob's content was hashed when it entered the store, and is
 //! hashed again by [`verify`] and by the worker that maps it.
 
+mod adapter;
 mod door;
 mod verify;
 
 use std::fs::File;
 
+pub use adapter::{AdapterError, adapter, bases};
 pub use door::{Door, Permission};
 pub use verify::{Damage, MAX_DAMAGE, VerifyReport, verify};
 

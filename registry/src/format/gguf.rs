@@ -28,6 +28,7 @@ const DEFAULT_ALIGNMENT: u32 = 32;
 /// Value types of metadata.
 mod value {
     pub(super) const U32: u32 = 4;
+    pub(super) const F32: u32 = 6;
     pub(super) const STRING: u32 = 8;
     pub(super) const ARRAY: u32 = 9;
 
@@ -48,6 +49,14 @@ mod value {
 pub struct Metadata {
     /// The GGUF version: 2 or 3.
     pub version: u32,
+    /// `general.type`, such as `model` or `adapter`; a file without is a model.
+    pub kind: Option<String>,
+    /// `adapter.type`, such as `lora`.
+    pub adapter: Option<String>,
+    /// Whether `adapter.lora.alpha` is there, as a number of 32 bits with a fraction.
+    pub alpha: bool,
+    /// Whether it is an adapter that acts only behind certain tokens (`adapter.alora.invocation_tokens`).
+    pub invoked: bool,
     /// `general.architecture`, such as `llama`.
     pub architecture: Option<String>,
     /// `general.name`.
@@ -247,6 +256,8 @@ fn read_metadata<R: Read + Seek>(
             }
             ("general.alignment", _) => return Err(FormatError::ValueType { key, kind }),
             ("general.architecture", value::STRING) => metadata.architecture = Some(source.shown()?),
+            ("general.type", value::STRING) => metadata.kind = Some(source.shown()?),
+            ("adapter.type", value::STRING) => metadata.adapter = Some(source.shown()?),
             ("general.name", value::STRING) => metadata.name = Some(source.shown()?),
             ("general.license", value::STRING) => metadata.license = Some(source.shown()?),
             ("general.file_type", _) => metadata.file_type = source.number(&key, kind)?,
@@ -257,6 +268,8 @@ fn read_metadata<R: Read + Seek>(
             }
             _ => {
                 metadata.chat_template |= key == "tokenizer.chat_template" && kind == value::STRING;
+                metadata.alpha |= key == "adapter.lora.alpha" && kind == value::F32;
+                metadata.invoked |= key == "adapter.alora.invocation_tokens";
                 source.skip_value(&key, kind)?;
             }
         }

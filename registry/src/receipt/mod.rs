@@ -40,7 +40,7 @@ pub const MAX_NAME: usize = 32;
 /// The subject's name.
 const SUBJECT: &str = "response";
 /// Fields that may be critical.
-const FIELDS: [&str; 12] = [
+const FIELDS: [&str; 13] = [
     "critical",
     "release",
     "model",
@@ -53,7 +53,10 @@ const FIELDS: [&str; 12] = [
     "node",
     "issued",
     "leaseEnds",
+    "adapter",
 ];
+/// A field that must be critical where it is there: who passes over it takes the answer for another model's.
+const ADAPTER: &str = "adapter";
 
 /// Why a receipt is not believed.
 #[derive(Debug, thiserror::Error)]
@@ -167,6 +170,29 @@ pub struct Claim {
     /// When the lease ended on which it was served, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_ends: Option<Timestamp>,
+    /// The adapter that those weights answered with, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<Adapter>,
+}
+
+/// An adapter: a release of its own, whose weights change what the model computes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Adapter {
+    /// The release.
+    pub release: Digest,
+    /// Its model.
+    pub model: Model,
+    /// Its version.
+    pub version: Version,
+}
+
+/// A claim as it is written.
+#[derive(Serialize)]
+struct Written<'a> {
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    critical: &'a [&'static str],
+    #[serde(flatten)]
+    claim: &'a Claim,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -223,7 +249,10 @@ impl Claim {
             statement_type: STATEMENT_TYPE.to_owned(),
             subject: subjects(self.response),
             predicate_type: PREDICATE_TYPE.to_owned(),
-            predicate: self,
+            predicate: Written {
+                critical: if self.adapter.is_some() { &[ADAPTER] } else { &[] },
+                claim: self,
+            },
         };
         let payload =
             serde_json::to_vec(&outer).map_err(|error| ReceiptError::Malformed(error.to_string()))?;
@@ -275,6 +304,10 @@ impl Receipt {
         }
         let claim: Claim = serde_json::from_str(outer.predicate.get()).map_err(malformed)?;
         claim.check()?;
+        if claim.adapter.is_some() && !critical.iter().any(|field| field == ADAPTER) {
+            let rule = "a receipt that names an adapter marks the field as critical".to_owned();
+            return Err(ReceiptError::Field { field: ADAPTER, rule });
+        }
         if outer.subject != subjects(claim.response) {
             let rule = "it must be the one subject, named `response`".to_owned();
             return Err(ReceiptError::Field { field: "response", rule });

@@ -27,8 +27,12 @@ const BATCH: usize = 64;
 const MARK: u8 = 0;
 /// Most files of a release that are handed in: sharded weights have some hundreds, and each file costs two descriptors.
 pub const MAX_FILES: usize = 512;
+/// Most adapters that go with a model in one worker.
+pub const MAX_ADAPTERS: usize = 32;
+/// Most files of an adapter that are handed in: it has one of weights, and one or two that say how to read them.
+pub const MAX_ADAPTER_FILES: usize = 8;
 /// Most descriptors that are handed in: the listener, and two for each file.
-pub const MAX_DESCRIPTORS: usize = 1 + 2 * MAX_FILES;
+pub const MAX_DESCRIPTORS: usize = 1 + 2 * (MAX_FILES + MAX_ADAPTERS * MAX_ADAPTER_FILES);
 /// Ends of names that engines know; such files are handed in first where a release has too many.
 const KNOWN: [&str; 6] = [".gguf", ".safetensors", ".json", ".jinja", ".model", ".txt"];
 
@@ -94,17 +98,33 @@ impl Hand {
         growing: impl Fn(&AdmittedFile) -> Option<File>,
         map: impl Fn(&AdmittedFile) -> Option<File>,
     ) -> io::Result<Self> {
-        let mut descriptors = vec![listener.as_fd().try_clone_to_owned()?];
+        let mut hand = Self { descriptors: vec![listener.as_fd().try_clone_to_owned()?], handed: Vec::new() };
+        hand.handed = hand.add(chosen(handoff.files()), growing, map);
+        Ok(hand)
+    }
+
+    /// Opens what an adapter's `handoff` names, behind everything that was opened before; what the [`super::Launch`] line says of
+    /// it.
+    pub fn adapter(&mut self, handoff: &Handoff, map: impl Fn(&AdmittedFile) -> Option<File>) -> Vec<Handed> {
+        self.add(at_most(MAX_ADAPTER_FILES, handoff.files()), |_| None, map)
+    }
+
+    fn add(
+        &mut self,
+        files: Vec<(usize, &AdmittedFile)>,
+        growing: impl Fn(&AdmittedFile) -> Option<File>,
+        map: impl Fn(&AdmittedFile) -> Option<File>,
+    ) -> Vec<Handed> {
         let mut handed = Vec::new();
-        for (index, file) in chosen(handoff.files()) {
+        for (index, file) in files {
             let grows = growing(file);
             let growing = grows.is_some();
             match grows.map_or_else(|| open(&file.location), Ok) {
                 Ok(blob) => {
-                    descriptors.push(blob.into());
+                    self.descriptors.push(blob.into());
                     let map = map(file).map(OwnedFd::from);
                     handed.push(Handed { file: index, map: map.is_some(), growing, refused: None });
-                    descriptors.extend(map);
+                    self.descriptors.extend(map);
                 }
                 Err(error) => {
                     let refused = format!("{}: {error}", file.location.display());
@@ -112,7 +132,7 @@ impl Hand {
                 }
             }
         }
-        Ok(Self { descriptors, handed })
+        handed
     }
 
     /// What the [`super::Launch`] line says of it.
@@ -135,13 +155,17 @@ impl Hand {
     }
 }
 
-/// The files to hand in, with their places: all of them, or those first that engines know.
+/// The files of a model's release to hand in, with their places: all of them, or those first that engines know.
 pub fn chosen(files: &[AdmittedFile]) -> Vec<(usize, &AdmittedFile)> {
+    at_most(MAX_FILES, files)
+}
+
+fn at_most(most: usize, files: &[AdmittedFile]) -> Vec<(usize, &AdmittedFile)> {
     let mut chosen: Vec<_> = files.iter().enumerate().collect();
-    if chosen.len() > MAX_FILES {
+    if chosen.len() > most {
         let unknown = |file: &AdmittedFile| !KNOWN.iter().any(|end| file.path.to_lowercase().ends_with(end));
         chosen.sort_by_key(|(index, file)| (unknown(file), *index));
-        chosen.truncate(MAX_FILES);
+        chosen.truncate(most);
     }
     chosen
 }

@@ -73,6 +73,10 @@ def shapes():
     case("With a lease and without sampling", "RCP-003 RCP-006", receipt(leaseEnds="2026-11-24T13:00:00Z", sampling=None))
     case("Unknown fields beside the known ones", "RCP-001 RCP-003", receipt(text=payload(predicate(colour="red"))).replace('{"receipt"', '{"more":1,"receipt"', 1))
     case("A critical field that is known", "RCP-003", receipt(text=payload(predicate(critical=["engine", "leaseEnds"]))))
+    adapter = {"release": b3("adapter"), "model": "cora/legal", "version": "1.0.0"}
+    case("With an adapter", "RCP-003 RCP-013", receipt(text=payload(predicate(adapter=adapter, critical=["adapter"]))))
+    case("Refused: an adapter that is not critical", "RCP-013", receipt(text=payload(predicate(adapter=adapter))), "unfit")
+    case("Refused: an adapter without a version", "RCP-003", receipt(text=payload(predicate(adapter={**adapter, "version": None}, critical=["adapter"]))), "malformed")
     case("Refused: too long", "RCP-001", receipt() + " " * 65_536, "too-large")
     case("Refused: no JSON", "RCP-001", "receipt", "malformed")
     case("Refused: a list", "RCP-001", f"[{receipt()}]", "malformed")

@@ -10,7 +10,7 @@ from steelyard.core.statement import Statement
 from steelyard.core.trust import trusting
 
 MAX_RECEIPT = 65_536
-KNOWN = "release model version request response engine sampling nation node issued leaseEnds critical".split()
+KNOWN = "release model version request response engine sampling nation node issued leaseEnds adapter critical".split()
 BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 PEER = bytes.fromhex("002408011220")
 CARRIER = b'data: {"steelyard_receipt":'
@@ -57,6 +57,11 @@ class Claim:
         need(isinstance(sampling, dict), "malformed")
         numbers = (type(number) in (int, float) for number in sampling.values())
         need(all(numbers), "malformed")
+        adapter = it.get("adapter")
+        if adapter is not None:
+            need(isinstance(adapter, dict) and is_digest(adapter.get("release")), "malformed")
+            need(is_model(adapter.get("model")) and is_name("version", adapter.get("version")), "malformed")
+            need("adapter" in it.get("critical", []), "unfit")
         self.fields = it
         self.fit(subjects, sampling)
 

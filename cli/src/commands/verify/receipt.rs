@@ -51,8 +51,13 @@ impl Verify {
             claim.sampling.iter().map(|(name, value)| format!("{name} {value}")).collect();
         let lease = claim.lease_ends.map_or_else(|| "none".to_owned(), |ends| format!("until {ends}"));
         let compared = |given: bool| if given { "as given" } else { "not compared" };
+        let adapter = claim.adapter.as_ref().map_or_else(
+            || "none".to_owned(),
+            |adapter| format!("{}@{}, {}", adapter.model, adapter.version, adapter.release),
+        );
         for (name, value) in [
             ("release", claim.release.to_string()),
+            ("adapter", adapter),
             ("node", claim.node.clone()),
             ("engine", claim.engine.clone()),
             ("sampling", if sampling.is_empty() { "not said".to_owned() } else { sampling.join(", ") }),

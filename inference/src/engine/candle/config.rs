@@ -9,8 +9,8 @@ mod rope;
 
 use serde_json::Value;
 
-use fields::Fields;
-pub(super) use fields::{ConfigError, shown, tokens as fields_tokens};
+pub(crate) use fields::shown;
+pub(super) use fields::{ConfigError, Fields, tokens as fields_tokens};
 pub(super) use rope::Rope;
 
 /// Longest `config.json`, in bytes; published ones have 1 to 40 KB.

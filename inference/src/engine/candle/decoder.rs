@@ -9,6 +9,7 @@ use candle_nn::ops::{rms_norm, silu, softmax_last_dim};
 
 use super::cache::Cache;
 use super::config::DecoderConfig;
+use super::lora::{LayerPairs, Lora, Pair, Rows, adapted};
 use super::weights::{Weights, WeightsError};
 
 /// The weights of one layer. Matrices are `[out, in]`.
@@ -47,6 +48,8 @@ pub(super) struct Part<'a> {
     pub(super) cache: &'a mut Cache,
     /// Whether the logits behind the last of the tokens are wanted.
     pub(super) logits: bool,
+    /// The adapter that computes it. Parts of one adapter stand next to each other.
+    pub(super) lora: Option<&'a Lora>,
 }
 
 /// Why a step was broken off.
@@ -110,6 +113,7 @@ impl Decoder {
                 wanted.push(tokens.len().saturating_sub(1) as u32);
             }
         }
+        let rows = rows(parts);
         let positions = Tensor::new(positions, &self.device)?;
         let turns = (self.cos.index_select(&positions, 0)?, self.sin.index_select(&positions, 0)?);
         let mut state = self.embedding.index_select(&Tensor::new(tokens, &self.device)?, 0)?;
@@ -117,7 +121,7 @@ impl Decoder {
             if halted() {
                 return Err(StepError::Halted);
             }
-            state = layer.forward(&self.config, number, &state, &turns, parts)?;
+            state = layer.forward(&self.config, number, &state, &turns, &rows, parts)?;
         }
         for part in parts.iter_mut() {
             part.cache.advance(part.tokens.len());
@@ -166,10 +170,14 @@ impl Layer {
         number: usize,
         state: &Tensor,
         turns: &(Tensor, Tensor),
+        rows: &[Rows<'_>],
         parts: &mut [Part<'_>],
     ) -> candle_core::Result<Tensor> {
         let eps = config.eps as f32;
-        let mut qkv = rms_norm(state, &self.input_norm, eps)?.matmul(&self.qkv.t()?)?;
+        let times = |input: &Tensor, matrix: &Tensor, pair: fn(&LayerPairs) -> Option<&Pair>| {
+            adapted(input.matmul(&matrix.t()?)?, input, rows, number, pair)
+        };
+        let mut qkv = times(&rms_norm(state, &self.input_norm, eps)?, &self.qkv, |layer| layer.qkv.as_ref())?;
         if let Some(bias) = &self.qkv_bias {
             qkv = qkv.broadcast_add(bias)?;
         }
@@ -193,15 +201,36 @@ impl Layer {
             outputs.push(attention(config, number, &of(&queries)?, &of(&keys)?, &of(&values)?, part.cache)?);
             from += count;
         }
-        let state = (state + Tensor::cat(&outputs, 0)?.matmul(&self.output.t()?)?)?;
-        let gate_up = rms_norm(&state, &self.mlp_norm, eps)?.matmul(&self.gate_up.t()?)?;
+        let mixed = times(&Tensor::cat(&outputs, 0)?, &self.output, |layer| layer.output.as_ref())?;
+        let state = (state + mixed)?;
+        let normed = rms_norm(&state, &self.mlp_norm, eps)?;
+        let gate_up = times(&normed, &self.gate_up, |layer| layer.gate_up.as_ref())?;
         let (gate, up) = (
             gate_up.narrow(D::Minus1, 0, config.intermediate)?,
             gate_up.narrow(D::Minus1, config.intermediate, config.intermediate)?,
         );
         let inner = (silu(&gate.contiguous()?)? * up.contiguous()?)?;
-        state + inner.matmul(&self.down.t()?)?
+        state + times(&inner, &self.down, |layer| layer.down.as_ref())?
     }
+}
+
+/// The rows of a step, by the adapters that compute them.
+fn rows<'a>(parts: &[Part<'a>]) -> Vec<Rows<'a>> {
+    let mut rows: Vec<Rows<'a>> = Vec::new();
+    let mut from = 0;
+    for Part { tokens, lora, .. } in parts {
+        let same = |one: Option<&Lora>, other: Option<&Lora>| match (one, other) {
+            (Some(one), Some(other)) => std::ptr::eq(one, other),
+            (None, None) => true,
+            _ => false,
+        };
+        match rows.last_mut() {
+            Some(last) if same(last.lora, *lora) => last.count += tokens.len(),
+            _ => rows.push(Rows { lora: *lora, from, count: tokens.len() }),
+        }
+        from += tokens.len();
+    }
+    rows
 }
 
 /// The output matrix: the embedding where they are tied. A file that carries both must carry the same.

@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use super::decoder::Part;
 use super::*;
-use crate::gate;
+use crate::engine::AdapterFiles;
+use crate::gate::{self, VerifiedFile};
 
 /// How far a logit may be from the reference's, both computed in F32. Logits have a spread of some ten here, and another
 /// order of additions makes differences of about 1e-5.
@@ -51,7 +52,20 @@ pub(crate) fn root() -> PathBuf {
 }
 
 pub(super) fn load(folder: &Path) -> Result<Candle, EngineError> {
-    Candle::load(open(folder), &Options::default(), &Halt::default())
+    Candle::load(open(folder).into(), &Options::default(), &Halt::default())
+}
+
+/// The model in `folder` with the adapters in those folders.
+pub(super) fn load_with(folder: &Path, adapters: &[&Path]) -> Result<Candle, EngineError> {
+    let adapters = adapters.iter().map(|folder| {
+        let files = ["adapter_config.json", "adapter_model.safetensors"];
+        let files = files.map(|name| admitted(name, &folder.join(name)));
+        let wanted = adapter_files(&files).unwrap();
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        AdapterFiles { name, files: gate::open_all(&wanted, &|_| {}, &Halt::default()).unwrap() }
+    });
+    let files = Files { model: open(folder), adapters: adapters.collect() };
+    Candle::load(files, &Options::default(), &Halt::default())
 }
 
 fn speaker(candle: &Candle) -> &Speaker {
@@ -61,7 +75,11 @@ fn speaker(candle: &Candle) -> &Speaker {
 
 #[derive(Deserialize)]
 struct Golden {
+    #[serde(default)]
     architecture: String,
+    /// The model, of an adapter.
+    #[serde(default)]
+    base: String,
     cases: Vec<Case>,
 }
 
@@ -93,19 +111,25 @@ fn far(found: &[f32], wanted: &[f32]) -> f32 {
 }
 
 /// The greedy answer, the prompt in parts of `part` tokens, and the logits that each token was chosen from.
-fn greedy(speaker: &Speaker, prompt: &[u32], count: usize, part: usize) -> (Vec<u32>, Vec<Vec<f32>>) {
+fn greedy(
+    speaker: &Speaker,
+    lora: Option<&Lora>,
+    prompt: &[u32],
+    count: usize,
+    part: usize,
+) -> (Vec<u32>, Vec<Vec<f32>>) {
     let mut cache = speaker.decoder.cache(prompt.len() + count).unwrap();
     let (mut answer, mut steps) = (Vec::new(), Vec::new());
     let mut logits = Vec::new();
     for tokens in prompt.chunks(part) {
-        let mut parts = [Part { tokens, cache: &mut cache, logits: true }];
+        let mut parts = [Part { tokens, cache: &mut cache, logits: true, lora }];
         logits = speaker.decoder.step(&mut parts, &|| false).unwrap().remove(0);
     }
     for _ in 0..count {
         let token = best(&logits);
         answer.push(token);
         steps.push(std::mem::take(&mut logits));
-        let mut parts = [Part { tokens: &[token], cache: &mut cache, logits: true }];
+        let mut parts = [Part { tokens: &[token], cache: &mut cache, logits: true, lora }];
         logits = speaker.decoder.step(&mut parts, &|| false).unwrap().remove(0);
     }
     (answer, steps)
@@ -114,22 +138,26 @@ fn greedy(speaker: &Speaker, prompt: &[u32], count: usize, part: usize) -> (Vec<
 fn compare(folder: &Path, golden: &Path, architecture: Option<&str>, tolerance: f32) {
     let golden: Golden = read(golden);
     let candle = load(folder).unwrap();
-    let speaker = speaker(&candle);
     if let Some(architecture) = architecture {
         assert_eq!(golden.architecture, architecture);
     }
+    compare_cases(&golden, speaker(&candle), None, tolerance);
+}
+
+fn compare_cases(golden: &Golden, speaker: &Speaker, lora: Option<&Lora>, tolerance: f32) {
+    let Golden { architecture, base, .. } = golden;
     for case in &golden.cases {
         // A greedy choice that a rounding could turn proves nothing.
         assert!(case.margin > 2.0 * tolerance, "the golden margin of {} is too small", case.margin);
         for part in [case.prompt.len(), 5, 1] {
-            let (answer, steps) = greedy(speaker, &case.prompt, case.greedy.len(), part);
+            let (answer, steps) = greedy(speaker, lora, &case.prompt, case.greedy.len(), part);
             for (step, wanted) in steps.iter().zip(&case.logits) {
                 let found: Vec<f32> = step.iter().step_by(case.every).copied().collect();
                 assert_eq!(found.len(), wanted.len());
                 let far = far(&found, wanted);
-                assert!(far < tolerance, "{architecture:?}, parts of {part}: logits are off by {far}");
+                assert!(far < tolerance, "{architecture}{base}, parts of {part}: logits are off by {far}");
             }
-            assert_eq!(answer, case.greedy, "{architecture:?}, parts of {part}");
+            assert_eq!(answer, case.greedy, "{architecture}{base}, parts of {part}");
         }
     }
 }
@@ -164,6 +192,89 @@ fn mistral_with_a_window_is_as_the_reference() {
     compare_tiny("mistral", "MistralForCausalLM");
 }
 
+/// Adapters as PEFT writes them, and what they make of the models.
+const ADAPTERS: [&str; 4] = ["llama-all", "llama-one", "qwen2-some", "qwen3-some"];
+
+#[test]
+fn adapters_are_as_the_reference() {
+    for name in ADAPTERS {
+        let folder = root().join("adapters").join(name);
+        let golden: Golden = read(&folder.join("golden.json"));
+        let candle = load_with(&root().join(&golden.base), &[&folder]).unwrap();
+        let speaker = speaker(&candle);
+        compare_cases(&golden, speaker, speaker.adapters.first(), LOGIT_TOLERANCE);
+        // The model itself is as it was.
+        let plain: Golden = read(&root().join(&golden.base).join("golden.json"));
+        compare_cases(&plain, speaker, None, LOGIT_TOLERANCE);
+    }
+}
+
+#[test]
+fn adapters_and_the_model_computed_together_are_as_each_alone() {
+    let [one, other] = ["llama-all", "llama-one"].map(|name| root().join("adapters").join(name));
+    let candle = load_with(&root().join("llama"), &[&one, &other]).unwrap();
+    let speaker = speaker(&candle);
+    let prompt: Vec<u32> = (0..30).collect();
+    let with = [None, speaker.adapters.first(), speaker.adapters.get(1), speaker.adapters.first()];
+    let alone = with.map(|lora| greedy(speaker, lora, &prompt, 1, prompt.len()).1.remove(0));
+    assert!(far(&alone[0], &alone[1]) > 0.1, "the adapter changes nothing");
+    // In each order, neighbours that have the same adapter and such that don't.
+    for order in [[0, 1, 2, 3], [1, 3, 0, 2], [1, 0, 3, 2]] {
+        let mut caches = [0; 4].map(|_| speaker.decoder.cache(64).unwrap());
+        let parts = caches.iter_mut().zip(order);
+        let mut parts: Vec<Part<'_>> = parts
+            .map(|(cache, which)| Part { tokens: &prompt, cache, logits: true, lora: with[which] })
+            .collect();
+        let rows = speaker.decoder.step(&mut parts, &|| false).unwrap();
+        for (row, which) in rows.iter().zip(order) {
+            assert!(far(row, &alone[which]) < LOGIT_TOLERANCE, "{order:?}");
+        }
+    }
+}
+
+#[test]
+fn adapters_that_would_be_computed_wrongly_are_refused() {
+    let from = root().join("adapters/llama-all");
+    let text = std::fs::read_to_string(from.join("adapter_config.json")).unwrap();
+    let scratch = crate::tiny::Scratch::new();
+    std::fs::copy(from.join("adapter_model.safetensors"), scratch.path().join("adapter_model.safetensors"))
+        .unwrap();
+    let refusal = |change: &dyn Fn(&mut serde_json::Map<String, Value>)| {
+        let mut settings: serde_json::Map<String, Value> = serde_json::from_str(&text).unwrap();
+        change(&mut settings);
+        scratch.file("adapter_config.json", serde_json::to_string(&settings).unwrap().as_bytes());
+        match load_with(&root().join("llama"), &[scratch.path()]) {
+            Ok(_) => panic!("it was loaded"),
+            Err(error) => error.to_string(),
+        }
+    };
+    for (field, value, word) in [
+        ("peft_type", Value::from("IA3"), "peft_type"),
+        ("use_dora", Value::from(true), "use_dora"),
+        ("bias", Value::from("all"), "bias"),
+        ("modules_to_save", serde_json::json!(["lm_head"]), "modules_to_save"),
+        ("alpha_pattern", serde_json::json!({"q_proj": 3}), "alpha_pattern"),
+        ("rank_pattern", serde_json::json!({"q_proj": 3}), "rank_pattern"),
+        ("init_lora_weights", Value::from("pissa"), "init_lora_weights"),
+        ("layer_replication", serde_json::json!([[0, 1]]), "layer_replication"),
+        ("something_new", Value::from(1), "something_new"),
+        ("r", Value::from(5), "[4, 64]"),
+        ("r", Value::from(1u64 << 40), "`r`"),
+        ("lora_alpha", Value::from("8"), "lora_alpha"),
+    ] {
+        let error = refusal(&|settings| drop(settings.insert(field.to_owned(), value.clone())));
+        assert!(error.contains(word) && error.contains("adapter"), "{field}: {error}");
+    }
+    let error = refusal(&|settings| drop(settings.remove("lora_alpha")));
+    assert!(error.contains("lacks `lora_alpha`"), "{error}");
+    // Made for a model of other sizes.
+    let error = match load_with(&root().join("qwen3"), &[&from]) {
+        Ok(_) => panic!("it was loaded"),
+        Err(error) => error.to_string(),
+    };
+    assert!(error.contains("has the shape"), "{error}");
+}
+
 /// Real weights: `scripts/golden/make.sh smollm2 FOLDER` writes them (270 MB); they lie in no registry.
 #[test]
 #[ignore = "needs STEELYARD_GOLDEN_SMOLLM2, the folder that scripts/golden/make.sh smollm2 wrote"]
@@ -183,14 +294,15 @@ fn sequences_computed_together_are_as_each_alone() {
         let candle = load(&root().join(name)).unwrap();
         let speaker = speaker(&candle);
         let prompts: [Vec<u32>; 3] = [(0..40).collect(), vec![7], (100..120).collect()];
-        let alone: Vec<_> = prompts.iter().map(|prompt| greedy(speaker, prompt, 4, prompt.len())).collect();
+        let alone: Vec<_> =
+            prompts.iter().map(|prompt| greedy(speaker, None, prompt, 4, prompt.len())).collect();
         let mut caches = [0; 3].map(|_| speaker.decoder.cache(64).unwrap());
         let mut next: Vec<Vec<u32>> = prompts.to_vec();
         for step in 0..4 {
             let mut parts: Vec<Part<'_>> = caches
                 .iter_mut()
                 .zip(&next)
-                .map(|(cache, tokens)| Part { tokens, cache, logits: true })
+                .map(|(cache, tokens)| Part { tokens, cache, logits: true, lora: None })
                 .collect();
             let logits = speaker.decoder.step(&mut parts, &|| false).unwrap();
             for (row, (_, steps)) in logits.iter().zip(&alone) {

@@ -8,6 +8,7 @@ mod cache;
 mod config;
 mod decoder;
 mod files;
+mod lora;
 mod pooling;
 mod serve;
 mod settings;
@@ -31,6 +32,7 @@ use self::cache::BLOCK;
 use self::config::{Config, DecoderConfig};
 use self::decoder::Decoder;
 use self::files::{FilesError, Opened};
+use self::lora::Lora;
 use self::pooling::{Pooling, PoolingError};
 use self::serve::{DEFAULT_PARALLEL, MAX_PARALLEL, PROMPT_PART, Serving};
 use self::settings::Settings;
@@ -38,11 +40,12 @@ use self::tokens::{Tokens, TokensError};
 use self::weights::{Weights, WeightsError};
 use super::grammar::Words;
 use super::plan::Memory;
-use super::{Card, Engine, EngineError, Failure, Queue, Special, Token, gpu};
-use crate::gate::VerifiedFile;
+use super::{Card, Engine, EngineError, Failure, Files, Queue, Special, Token, gpu};
 use crate::halt::Halt;
 
+pub(crate) use self::config::shown;
 pub(crate) use self::files::{CONFIG, is_weights, wanted};
+pub(crate) use self::lora::adapter_files;
 pub(crate) use self::weights::parameters;
 
 /// The engine's name.
@@ -55,6 +58,8 @@ const NUMBER: u64 = 4;
 /// A model that generates text.
 struct Speaker {
     decoder: Decoder,
+    /// In the order in which requests name them, from 1 on.
+    adapters: Vec<Lora>,
     tokens: Tokens,
     ends: BTreeSet<u32>,
     context: usize,
@@ -103,8 +108,9 @@ impl From<Refused> for EngineError {
 }
 
 impl Candle {
-    /// Loads the files that [`wanted`] names.
-    pub fn load(files: Vec<VerifiedFile>, options: &Options, halt: &Halt) -> Result<Self, EngineError> {
+    /// Loads the files that [`wanted`] names, and those that [`adapter_files`] does.
+    pub fn load(files: Files, options: &Options, halt: &Halt) -> Result<Self, EngineError> {
+        let Files { model: files, adapters } = files;
         let opened = Opened::new(files);
         let bytes = opened.required(files::CONFIG).map_err(Refused::from)?;
         // An architecture that is not on the list, or a field that is not understood, is the format's fault.
@@ -117,8 +123,15 @@ impl Candle {
             Config::Decoder(config) => {
                 let tokens = Tokens::read(&tokenizer, config.vocabulary, true).map_err(Refused::from)?;
                 let mut weights = weights(opened, &index)?;
-                Self::speaker(config, settings, tokens, &mut weights, options, halt)
+                let adapters = adapters
+                    .into_iter()
+                    .map(|adapter| Lora::load(&config, adapter))
+                    .collect::<Result<_, _>>()?;
+                Self::speaker(config, settings, tokens, &mut weights, adapters, options, halt)
             }
+            Config::Bert(_) if !adapters.is_empty() => Err(EngineError::Unsupported(
+                "this model makes vectors, and adapters go with models that generate text".to_owned(),
+            )),
             Config::Bert(config) => {
                 let modules = opened.json(files::MODULES).map_err(Refused::from)?;
                 let chosen = opened.json(files::POOLING).map_err(Refused::from)?;
@@ -140,6 +153,7 @@ impl Candle {
         settings: Settings,
         tokens: Tokens,
         weights: &mut Weights,
+        adapters: Vec<Lora>,
         options: &Options,
         halt: &Halt,
     ) -> Result<Self, EngineError> {
@@ -151,7 +165,10 @@ impl Candle {
         let card = card(&tokens, &settings, context, config.vocabulary, options);
         let loaded = Decoder::load(config, weights, context, &gpu::device(), &|| halt.is_set());
         let decoder = loaded.map_err(Refused::from)?.ok_or(EngineError::Halted)?;
-        Ok(Self { model: Model::Speaker(Speaker { decoder, tokens, ends, context, cells, parallel }), card })
+        Ok(Self {
+            model: Model::Speaker(Speaker { decoder, adapters, tokens, ends, context, cells, parallel }),
+            card,
+        })
     }
 
     /// The vector of a text's tokens, those that begin and end it included; `None` if the model makes no vectors.

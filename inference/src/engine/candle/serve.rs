@@ -9,7 +9,7 @@ use super::Speaker;
 use super::cache::Cache;
 use super::decoder::{Part, StepError};
 use crate::engine::sampler::{Sampler, likelihood};
-use crate::engine::schedule::{Id, Limits, Move, Schedule, Step};
+use crate::engine::schedule::{Id, Lane, Limits, Move, Schedule, Step};
 use crate::engine::{Failure, Finish, Job, Next, Queue, Token};
 use crate::halt::Halt;
 
@@ -22,7 +22,15 @@ pub(super) const PROMPT_PART: usize = 128;
 
 /// What the schedule is told of `cells` positions and `running` answers at once.
 pub(super) fn limits(cells: usize, running: usize) -> Limits {
-    Limits { cells, running, kept: 0, batch: PROMPT_PART + running, mixed: PROMPT_PART, share: false }
+    Limits {
+        cells,
+        running,
+        kept: 0,
+        batch: PROMPT_PART + running,
+        mixed: PROMPT_PART,
+        share: false,
+        apart: false,
+    }
 }
 
 /// A job at work or waiting in the schedule.
@@ -91,17 +99,21 @@ impl<'a> Serving<'a> {
         self.last += 1;
         let sampler = Sampler::new(job.sampling, std::mem::take(&mut job.bias));
         let length = job.prompt.len();
-        self.schedule.push(self.last, job.caller, std::mem::take(&mut job.prompt));
+        self.schedule.push(self.last, job.caller, job.lane, std::mem::take(&mut job.prompt));
         self.works.insert(self.last, Work { job, sampler, length });
     }
 
     /// Forgets jobs whose askers have left, and breaks off those that take too long.
     fn sweep(&mut self, queue: &Queue) {
         let now = Instant::now();
-        let over = |(id, work): (&Id, &Work)| match (work.job.is_cancelled(), work.job.is_late(now)) {
-            (true, _) => Some((*id, Outcome::Left)),
-            (false, true) => Some((*id, Outcome::Failed(Failure::Late))),
-            _ => None,
+        let over = |(id, work): (&Id, &Work)| {
+            let outcome = match work.job.withdrawn() {
+                _ if work.job.is_cancelled() => Outcome::Left,
+                Some(cause) => Outcome::Failed(Failure::Halted(cause)),
+                None if work.job.is_late(now) => Outcome::Failed(Failure::Late),
+                None => return None,
+            };
+            Some((*id, outcome))
         };
         let over: Vec<_> = self.works.iter().filter_map(over).collect();
         for (id, outcome) in over {
@@ -136,21 +148,23 @@ impl<'a> Serving<'a> {
                 cache.cut(length)?;
             }
         }
-        // By sequence, and the rank of each one's logits among those of the step.
-        let mut parts: BTreeMap<usize, (Vec<u32>, Option<usize>)> = BTreeMap::new();
+        // By adapter and sequence, and the rank of each one's logits among those of the step.
+        let mut parts: BTreeMap<(Lane, usize), (Vec<u32>, Option<usize>)> = BTreeMap::new();
         let mut ranks = 0;
         for entry in &step.entries {
-            let (tokens, rank) = parts.entry(entry.sequence).or_default();
+            let (tokens, rank) = parts.entry((entry.lane, entry.sequence)).or_default();
             tokens.push(entry.token.unsigned_abs());
             if entry.last {
                 *rank = Some(ranks);
                 ranks += 1;
             }
         }
+        let mut caches: BTreeMap<usize, &mut Cache> = self.caches.iter_mut().enumerate().collect();
         let mut at_work: Vec<Part<'_>> = Vec::with_capacity(parts.len());
-        for (sequence, cache) in self.caches.iter_mut().enumerate() {
-            if let Some((tokens, rank)) = parts.get(&sequence) {
-                at_work.push(Part { tokens, cache, logits: rank.is_some() });
+        for ((lane, sequence), (tokens, rank)) in &parts {
+            let lora = lane.checked_sub(1).and_then(|place| self.model.adapters.get(place as usize));
+            if let Some(cache) = caches.remove(sequence) {
+                at_work.push(Part { tokens, cache, logits: rank.is_some(), lora });
             }
         }
         if at_work.is_empty() {

@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::llama_batch::LlamaBatch;
+use llama_cpp_2::model::LlamaLoraAdapter;
 use llama_cpp_2::token::LlamaToken;
 
 use super::super::sampler::{Sampler, likelihood};
-use super::super::schedule::{Id, Move, Schedule, Step};
+use super::super::schedule::{Id, Lane, Move, Schedule, Step};
 use super::super::{Failure, Finish, Job, Next, Queue, Token, logs};
 use super::{BATCH, Llama};
 use crate::halt::Halt;
@@ -38,6 +39,9 @@ enum Outcome {
 struct Loop<'a> {
     llama: &'a Llama,
     context: LlamaContext<'a>,
+    adapters: &'a mut [LlamaLoraAdapter],
+    /// The adapter that the context computes with.
+    worn: Lane,
     batch: LlamaBatch<'a>,
     schedule: Schedule,
     works: BTreeMap<Id, Work>,
@@ -46,10 +50,18 @@ struct Loop<'a> {
 }
 
 /// Answers the queue's jobs until it is closed or the worker halts.
-pub(super) fn serve(llama: &Llama, context: LlamaContext<'_>, queue: &Queue, halt: &Halt) {
+pub(super) fn serve(
+    llama: &Llama,
+    context: LlamaContext<'_>,
+    adapters: &mut [LlamaLoraAdapter],
+    queue: &Queue,
+    halt: &Halt,
+) {
     let mut engine = Loop {
         llama,
         context,
+        adapters,
+        worn: 0,
         batch: LlamaBatch::new(BATCH, 1),
         schedule: Schedule::new(llama.limits),
         works: BTreeMap::new(),
@@ -100,17 +112,21 @@ impl Loop<'_> {
         self.last += 1;
         let sampler = Sampler::new(job.sampling, std::mem::take(&mut job.bias));
         let length = job.prompt.len();
-        self.schedule.push(self.last, job.caller, std::mem::take(&mut job.prompt));
+        self.schedule.push(self.last, job.caller, job.lane, std::mem::take(&mut job.prompt));
         self.works.insert(self.last, Work { job, sampler, length });
     }
 
     /// Forgets jobs whose askers have left, and breaks off those that take too long.
     fn sweep(&mut self, queue: &Queue) {
         let now = Instant::now();
-        let over = |(id, work): (&Id, &Work)| match (work.job.is_cancelled(), work.job.is_late(now)) {
-            (true, _) => Some((*id, Outcome::Left)),
-            (false, true) => Some((*id, Outcome::Failed(Failure::Late))),
-            _ => None,
+        let over = |(id, work): (&Id, &Work)| {
+            let outcome = match work.job.withdrawn() {
+                _ if work.job.is_cancelled() => Outcome::Left,
+                Some(cause) => Outcome::Failed(Failure::Halted(cause)),
+                None if work.job.is_late(now) => Outcome::Failed(Failure::Late),
+                None => return None,
+            };
+            Some((*id, outcome))
         };
         let over: Vec<_> = self.works.iter().filter_map(over).collect();
         for (id, outcome) in over {
@@ -162,8 +178,9 @@ impl Loop<'_> {
     }
 
     fn compute(&mut self, step: &Step) -> bool {
-        if step.entries.is_empty() {
-            return true;
+        let Some(first) = step.entries.first() else { return true };
+        if !self.wear(first.lane) {
+            return false;
         }
         self.batch.clear();
         let added = step.entries.iter().all(|entry| {
@@ -171,6 +188,23 @@ impl Loop<'_> {
             self.batch.add(token, position, &[number(entry.sequence)], entry.last).is_ok()
         });
         added && self.context.decode(&mut self.batch).is_ok()
+    }
+
+    /// Computes with the adapter of `lane` from now on; all tokens of a step have the same one.
+    fn wear(&mut self, lane: Lane) -> bool {
+        if self.worn == lane {
+            return true;
+        }
+        let put = match lane.checked_sub(1).map(|place| self.adapters.get_mut(place as usize)) {
+            // Any adapter will do: all are taken off.
+            None => self.adapters.first_mut().is_none_or(|any| self.context.lora_adapter_remove(any).is_ok()),
+            Some(Some(adapter)) => self.context.lora_adapter_set(adapter, 1.0).is_ok(),
+            Some(None) => false,
+        };
+        if put {
+            self.worn = lane;
+        }
+        put
     }
 
     /// The engine failed: nothing in its memory is trusted any more. Requests begin anew, and fail when that does not help.

@@ -5,16 +5,17 @@
 
 mod batch;
 mod embed;
+mod lora;
 
 use std::num::NonZeroU32;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use llama_cpp_2::LlamaBackendDeviceType;
 use llama_cpp_2::context::LlamaContext;
 use llama_cpp_2::context::params::LlamaContextParams;
 use llama_cpp_2::llama_backend::LlamaBackend;
-use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
+use llama_cpp_2::model::{LlamaLoraAdapter, LlamaModel};
 use llama_cpp_2::token::LlamaToken;
 use llama_cpp_2::token_type::LlamaTokenAttr;
 use registry::format::gguf;
@@ -22,7 +23,7 @@ use registry::serving::Options;
 
 use super::grammar::Words;
 use super::schedule::{Limits, Schedule};
-use super::{Card, Engine, EngineError, Queue, Special, Token, logs};
+use super::{Card, Engine, EngineError, Files, Queue, Special, Token, logs};
 use crate::gate::VerifiedFile;
 use crate::halt::Halt;
 
@@ -70,6 +71,8 @@ pub(crate) fn backend() -> &'static LlamaBackend {
 #[derive(Debug)]
 pub struct Llama {
     model: LlamaModel,
+    /// Freed with the model. The loop that serves has them.
+    adapters: Mutex<Vec<LlamaLoraAdapter>>,
     card: Card,
     context: NonZeroU32,
     limits: Limits,
@@ -81,8 +84,9 @@ pub struct Llama {
 }
 
 impl Llama {
-    /// Loads one GGUF file.
-    pub fn load(files: Vec<VerifiedFile>, options: &Options, halt: &Halt) -> Result<Self, EngineError> {
+    /// Loads one GGUF file, and one for each adapter.
+    pub fn load(files: Files, options: &Options, halt: &Halt) -> Result<Self, EngineError> {
+        let Files { model: files, adapters } = files;
         let Ok([weights]) = <[VerifiedFile; 1]>::try_from(files) else {
             return Err(EngineError::Unsupported("llama.cpp needs exactly one GGUF file".to_owned()));
         };
@@ -99,7 +103,7 @@ impl Llama {
         let backend = backend();
         let (loaded, complaints) =
             logs::caught(|| LlamaModel::load_from_file(backend, weights.engine_path(), &params));
-        let model = match loaded {
+        let mut model = match loaded {
             Ok(model) => model,
             Err(_) if halt.is_set() => return Err(EngineError::Halted),
             // Its words name the file as it knows it.
@@ -109,6 +113,13 @@ impl Llama {
             }
         };
         let purpose = purpose(&model, weights.path())?;
+        if !adapters.is_empty() && purpose != Purpose::Generate {
+            return Err(refused(
+                "it makes vectors, and adapters go with models that generate text".to_owned(),
+            ));
+        }
+        let adapters =
+            adapters.iter().map(|adapter| lora::load(&mut model, adapter)).collect::<Result<_, _>>()?;
         let mut context = super::context(options, model.n_ctx_train());
         if let Purpose::Embed { .. } = purpose {
             context = embed::context(context, options);
@@ -119,6 +130,7 @@ impl Llama {
         let path = weights.path().to_owned();
         Ok(Self {
             model,
+            adapters: Mutex::new(adapters),
             card,
             context,
             limits,
@@ -200,6 +212,8 @@ fn limits(model: &LlamaModel, context: NonZeroU32, options: &Options) -> Limits 
         batch: BATCH,
         mixed: MIXED,
         share: !model.is_recurrent() && !model.is_hybrid(),
+        // One adapter is applied to all that a step computes.
+        apart: true,
     }
 }
 
@@ -237,7 +251,10 @@ impl Engine for Llama {
         tracing::debug!(path = self.path, engine = self.card.engine, "the engine is ready");
         ready();
         match self.purpose {
-            Purpose::Generate => batch::serve(self, context, queue, halt),
+            Purpose::Generate => {
+                let mut adapters = self.adapters.lock().unwrap_or_else(PoisonError::into_inner);
+                batch::serve(self, context, &mut adapters, queue, halt);
+            }
             Purpose::Embed { encoder, .. } => embed::serve(self, context, encoder, queue, halt),
         }
         Ok(())

@@ -11,7 +11,7 @@ use registry::serving::Options;
 use serde::Serialize;
 
 use super::{Plan, candle, llama};
-use crate::engine::{EngineError, MAX_CONTEXT, context};
+use crate::engine::{EngineError, Files, MAX_CONTEXT, context};
 use crate::gate::VerifiedFile;
 
 /// What allocators, tokenizers and the process itself take.
@@ -112,20 +112,22 @@ fn llama_memory(layout: &Layout, context: u32, options: &Options) -> Memory {
     }
 }
 
-/// Refuses a plan that can't fit into `available` bytes.
+/// Refuses a plan that can't fit into `available` bytes, with its adapters.
 pub(crate) fn check(
     plan: &Plan<'_>,
-    files: &[VerifiedFile],
+    files: &Files,
     options: &Options,
     available: Option<u64>,
 ) -> Result<(), EngineError> {
     let open = |wanted: &AdmittedFile| -> io::Result<Box<dyn Source + '_>> {
-        let file = files.iter().find(|file| file.path() == wanted.path);
+        let file = files.model.iter().find(|file| file.path() == wanted.path);
         let mut reader = file.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?.reader();
         reader.rewind()?;
         Ok(Box::new(reader))
     };
-    check_with(plan, options, available, &open)
+    let beside = files.adapters.iter().flat_map(|adapter| &adapter.files).map(VerifiedFile::size);
+    let beside = beside.fold(0, u64::saturating_add).saturating_mul(plan.adapter_factor());
+    check_with(plan, options, available.map(|available| available.saturating_sub(beside)), &open)
 }
 
 /// The same with files that are opened by `open`, which may still be coming.
@@ -178,6 +180,7 @@ mod tests {
         assert!(memory.weights <= weights.len() as u64 && memory.weights > weights.len() as u64 - 64);
         assert_eq!(memory.working, 261 * 4 * 512 + SLACK);
         let files = crate::gate::open_all(&plan.files(), &|_| {}, &crate::halt::Halt::default()).unwrap();
+        let files = Files::from(files);
         assert!(check(&plan, &files, &options, Some(memory.total())).is_ok());
         assert!(check(&plan, &files, &options, None).is_ok());
         let error = check(&plan, &files, &options, Some(memory.total() - 1)).unwrap_err();

@@ -9,8 +9,7 @@ use registry::serving::{EngineName, Options};
 
 use std::sync::Arc;
 
-use super::{Candle, Engine, EngineError, Llama, candle, gpu, llama};
-use crate::gate::VerifiedFile;
+use super::{Candle, Engine, EngineError, Files, Llama, candle, gpu, llama};
 use crate::halt::Halt;
 
 pub use explain::{Considered, Explanation, Verdict, explain};
@@ -20,7 +19,7 @@ pub use memory::Memory;
 pub(crate) use memory::{Source, check, check_with, readable};
 
 /// What loads verified files.
-pub(crate) type Load = fn(Vec<VerifiedFile>, &Options, &Halt) -> Result<Arc<dyn Engine>, EngineError>;
+pub(crate) type Load = fn(Files, &Options, &Halt) -> Result<Arc<dyn Engine>, EngineError>;
 
 /// Which files an engine needs, and which engine.
 #[derive(Debug, Clone)]
@@ -125,6 +124,15 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// How many times its file an adapter takes in memory.
+    pub(crate) fn adapter_factor(&self) -> u64 {
+        match self {
+            Self::Llama { .. } | Self::Vllm { .. } => 1,
+            // In F32, from 16 bits a number; and what belongs to one of stacked matrices is as high as all of them.
+            Self::Candle { .. } => 6,
+        }
+    }
+
     /// Whether the engine computes on the mapped files themselves, without a copy of its own.
     pub(crate) fn maps(&self) -> bool {
         matches!(self, Self::Llama { .. })
@@ -151,12 +159,12 @@ impl<'a> Plan<'a> {
     }
 }
 
-fn is_named(file: &AdmittedFile, ending: &str) -> bool {
+pub(super) fn is_named(file: &AdmittedFile, ending: &str) -> bool {
     file.path.to_ascii_lowercase().ends_with(ending)
 }
 
 /// Names a few files for an error.
-fn listed<'a>(files: impl ExactSizeIterator<Item = &'a AdmittedFile>) -> String {
+pub(super) fn listed<'a>(files: impl ExactSizeIterator<Item = &'a AdmittedFile>) -> String {
     /// Enough to recognise a release by.
     const SHOWN: usize = 5;
     let count = files.len();

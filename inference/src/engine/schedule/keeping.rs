@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Holder, Id, Schedule, Token, WORTH_WAITING, common};
+use super::{Holder, Id, Lane, Schedule, Sequence, Token, WORTH_WAITING, common};
 
 /// Kept at first.
 const FIRST: usize = 2;
@@ -22,7 +22,7 @@ pub(super) struct Keeping {
     most: usize,
     now: usize,
     in_vain: usize,
-    let_go: VecDeque<Vec<Token>>,
+    let_go: VecDeque<(Lane, Vec<Token>)>,
 }
 
 impl Keeping {
@@ -32,8 +32,9 @@ impl Keeping {
     }
 
     /// A request of these tokens begins, and shares so many.
-    pub(super) fn begins(&mut self, tokens: &[Token], shared: usize) {
-        let lost = self.let_go.iter().map(|known| common(known, tokens)).max().unwrap_or(0);
+    pub(super) fn begins(&mut self, lane: Lane, tokens: &[Token], shared: usize) {
+        let alike = self.let_go.iter().filter(|(known, _)| *known == lane);
+        let lost = alike.map(|(_, known)| common(known, tokens)).max().unwrap_or(0);
         if lost >= shared + WORTH_WAITING {
             self.now = (self.now * 2).clamp(1, self.most.max(1));
             self.in_vain = 0;
@@ -48,11 +49,11 @@ impl Keeping {
         }
     }
 
-    fn forget(&mut self, tokens: &[Token]) {
+    fn forget(&mut self, lane: Lane, tokens: &[Token]) {
         if self.let_go.len() >= REMEMBERED {
             self.let_go.pop_front();
         }
-        self.let_go.push_back(tokens.iter().take(BEGINNING).copied().collect());
+        self.let_go.push_back((lane, tokens.iter().take(BEGINNING).copied().collect()));
     }
 }
 
@@ -63,10 +64,11 @@ impl Schedule {
             return self.clear(sequence);
         }
         self.sequences[sequence].holder = Holder::Kept(self.clock);
-        let tokens = &self.sequences[sequence].tokens;
+        let Sequence { tokens, lane, .. } = &self.sequences[sequence];
+        let alike = |other: &Sequence| other.lane == *lane && tokens.starts_with(&other.tokens);
         let old: Vec<_> = self
             .kept()
-            .filter(|(_, other)| *other != sequence && tokens.starts_with(&self.sequences[*other].tokens))
+            .filter(|(_, other)| *other != sequence && alike(&self.sequences[*other]))
             .map(|(_, other)| other)
             .collect();
         for other in old {
@@ -80,16 +82,16 @@ impl Schedule {
         kept.sort_unstable();
         let too_many = kept.len().saturating_sub(self.keeping.now);
         for (_, at) in kept.into_iter().take(too_many) {
-            self.keeping.forget(&self.sequences[at].tokens);
+            self.keeping.forget(self.sequences[at].lane, &self.sequences[at].tokens);
             self.clear(at);
         }
     }
 
     /// Whether a request that waits goes on from the end of what is kept in `sequence`.
     fn is_awaited(&self, sequence: usize) -> bool {
-        let tokens = &self.sequences[sequence].tokens;
+        let Sequence { tokens, lane, .. } = &self.sequences[sequence];
         let mut waiting = self.requests.values().filter(|request| request.sequence.is_none());
-        waiting.any(|request| request.tokens.starts_with(tokens))
+        waiting.any(|request| request.lane == *lane && request.tokens.starts_with(tokens))
     }
 
     /// When each that is kept was used last, and which it is.
@@ -109,7 +111,7 @@ impl Schedule {
         if let Some(request) = self.requests.get(&id)
             && request.reused.is_none()
         {
-            self.keeping.begins(&request.tokens, shared);
+            self.keeping.begins(request.lane, &request.tokens, shared);
         }
     }
 }

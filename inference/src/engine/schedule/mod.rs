@@ -12,10 +12,13 @@
 //!   gives up a place: its youngest answer waits, and goes on later where it was.
 //! - Where the cache is full the youngest answer gives up its cells and is computed again later from its tokens. The
 //!   oldest never does; a request that fits into the empty cache therefore ends, and no answer is ever cut by others.
+//! - What an adapter computed is of no use to the model without it, nor to another: each shares with its own kind. An engine
+//!   that applies one adapter at a time computes those of one kind for some steps, then those of the next ([`lanes`]).
 
 mod callers;
 mod cells;
 mod keeping;
+mod lanes;
 mod step;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
@@ -33,6 +36,8 @@ pub(crate) use step::{Entry, Limits, Move, Step};
 
 /// A request's number.
 pub(crate) type Id = u64;
+/// Which weights compute a request: the model's own (0), or those with the adapter of this number.
+pub(crate) type Lane = u32;
 
 /// A shared beginning of fewer tokens is not worth the moving.
 const MIN_SHARED: usize = 16;
@@ -45,6 +50,9 @@ const AHEAD: u64 = 256;
 /// An answer that goes on gets at least so many tokens further before it makes way: what was computed for it may have to
 /// be computed again each time.
 const TURN: usize = 32;
+/// Steps that one lane has while others wait, where an engine computes one at a time: changing it costs about as much as a
+/// step of a small model.
+const LANE_TURN: usize = 8;
 
 /// Who has a sequence of the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +70,8 @@ struct Sequence {
     /// What is computed, and the cells of it.
     tokens: Vec<Token>,
     cells: Vec<u32>,
+    /// What computed them.
+    lane: Lane,
     /// Whether all of it is still there: an engine with a sliding window may have let go of the beginning.
     whole: bool,
 }
@@ -69,6 +79,7 @@ struct Sequence {
 #[derive(Debug)]
 struct Request {
     caller: Caller,
+    lane: Lane,
     /// The prompt, and the answer so far.
     tokens: Vec<Token>,
     prompt: usize,
@@ -92,6 +103,8 @@ pub(crate) struct Schedule {
     requests: BTreeMap<Id, Request>,
     callers: Callers,
     keeping: Keeping,
+    /// The lane that is computed where only one can be, and for how many steps it has been.
+    turn: (Lane, usize),
     clock: u64,
     moves: Vec<Move>,
 }
@@ -99,8 +112,13 @@ pub(crate) struct Schedule {
 impl Schedule {
     /// An empty cache.
     pub(crate) fn new(limits: Limits) -> Self {
-        let empty =
-            || Sequence { holder: Holder::Nobody, tokens: Vec::new(), cells: Vec::new(), whole: true };
+        let empty = || Sequence {
+            holder: Holder::Nobody,
+            tokens: Vec::new(),
+            cells: Vec::new(),
+            lane: 0,
+            whole: true,
+        };
         let kept = if limits.share { limits.kept } else { 0 };
         Self {
             limits,
@@ -109,6 +127,7 @@ impl Schedule {
             requests: BTreeMap::new(),
             callers: Callers::default(),
             keeping: Keeping::new(kept),
+            turn: (0, 0),
             clock: 0,
             moves: Vec::new(),
         }
@@ -120,10 +139,11 @@ impl Schedule {
     }
 
     /// A new request. Prompt and answer together must fit into the cache, which is for the asker to see to.
-    pub(crate) fn push(&mut self, id: Id, caller: Caller, prompt: Vec<Token>) {
+    pub(crate) fn push(&mut self, id: Id, caller: Caller, lane: Lane, prompt: Vec<Token>) {
         let length = prompt.len();
         let request = Request {
             caller,
+            lane,
             tokens: prompt,
             prompt: length,
             sequence: None,
@@ -214,10 +234,18 @@ impl Schedule {
             self.admit();
         }
         let mut entries = Vec::new();
-        self.answers(&mut entries);
-        let budget = if entries.is_empty() { self.limits.batch } else { self.limits.mixed };
-        let budget = budget.min(self.limits.batch.saturating_sub(entries.len()));
-        self.prompts(&mut entries, budget);
+        // One lane's requests may all have to make way: the next ones' can go on then.
+        for lane in lanes::turns(self) {
+            self.answers(lane, &mut entries);
+            // Those of other lanes wait for this step, too.
+            let answers = !entries.is_empty() || self.at_work().any(|(id, _)| self.left(id) == 1);
+            let budget = if answers { self.limits.mixed } else { self.limits.batch };
+            let budget = budget.min(self.limits.batch.saturating_sub(entries.len()));
+            self.prompts(lane, &mut entries, budget);
+            if !entries.is_empty() {
+                break;
+            }
+        }
         Step { moves: std::mem::take(&mut self.moves), entries }
     }
 
@@ -253,7 +281,7 @@ impl Schedule {
         }
         let Some((caller, id)) = self.next() else { return false };
         let Some(request) = self.requests.get(&id) else { return false };
-        let (source, shared) = self.best(&request.tokens);
+        let (source, shared) = self.best(request);
         let needed = request.tokens.len() - shared + 1;
         let reserve = if self.running() == 0 { 0 } else { RESERVE * (self.running() + 1) };
         if self.running() > 0 && self.obtainable(source) < needed + reserve {
@@ -277,22 +305,23 @@ impl Schedule {
             return false;
         }
         let Some(request) = self.requests.get(&id) else { return false };
-        let (_, there) = self.best(&request.tokens);
-        self.at_work().any(|(_, other)| {
+        let (_, there) = self.best(request);
+        self.at_work().filter(|(_, other)| other.lane == request.lane).any(|(_, other)| {
             let done = other.sequence.map_or(0, |sequence| self.sequences[sequence].tokens.len());
             let common = common(&other.tokens, &request.tokens[..request.tokens.len().saturating_sub(1)]);
             done < common && common >= there + WORTH_WAITING
         })
     }
 
-    /// The sequence that shares most with the beginning of `tokens`, and how much. The last token is always computed, for
+    /// The sequence that shares most with the beginning of a request, and how much. The last token is always computed, for
     /// what comes of it.
-    fn best(&self, tokens: &[Token]) -> (Option<usize>, usize) {
+    fn best(&self, Request { tokens, lane, .. }: &Request) -> (Option<usize>, usize) {
         let wanted = &tokens[..tokens.len().saturating_sub(1)];
         if !self.limits.share || wanted.len() < MIN_SHARED {
             return (None, 0);
         }
-        let found = self.shareable().map(|at| (common(&self.sequences[at].tokens, wanted), at)).max();
+        let alike = self.shareable().filter(|at| self.sequences[*at].lane == *lane);
+        let found = alike.map(|at| (common(&self.sequences[at].tokens, wanted), at)).max();
         match found {
             Some((shared, at)) if shared >= MIN_SHARED => (Some(at), shared),
             _ => (None, 0),
@@ -345,6 +374,7 @@ impl Schedule {
         self.callers.leave(caller, id);
         let begun = self.requests.values().map(|request| request.begun).max().unwrap_or(0) + 1;
         if let Some(request) = self.requests.get_mut(&id) {
+            self.sequences[sequence].lane = request.lane;
             request.sequence = Some(sequence);
             request.begun = begun;
             request.had = request.tokens.len();
@@ -354,8 +384,8 @@ impl Schedule {
     }
 
     /// The next token of each answer, the oldest first.
-    fn answers(&mut self, entries: &mut Vec<Entry>) {
-        for id in self.in_order(|left| left == 1, |_| 0) {
+    fn answers(&mut self, lane: Option<Lane>, entries: &mut Vec<Entry>) {
+        for id in self.in_order(lane, |left| left == 1, |_| 0) {
             if entries.len() >= self.limits.batch || !self.find_cell(id) {
                 continue;
             }
@@ -365,8 +395,8 @@ impl Schedule {
     }
 
     /// Parts of prompts, at most `budget` tokens; those of the caller who had least come first.
-    fn prompts(&mut self, entries: &mut Vec<Entry>, mut budget: usize) {
-        for id in self.in_order(|left| left > 1, |caller| self.callers.served(caller)) {
+    fn prompts(&mut self, lane: Option<Lane>, entries: &mut Vec<Entry>, mut budget: usize) {
+        for id in self.in_order(lane, |left| left > 1, |caller| self.callers.served(caller)) {
             let left = self.left(id);
             self.make_room(left.min(budget), None);
             // A full cache is for answers to sort out; without any, the oldest takes what it needs.
@@ -379,9 +409,17 @@ impl Schedule {
         }
     }
 
-    /// Requests at work with as many tokens left to compute as is `wanted`, by their caller's `rank`, then the oldest first.
-    fn in_order(&self, wanted: impl Fn(usize) -> bool, rank: impl Fn(Caller) -> u64) -> Vec<Id> {
-        let here = self.at_work().filter(|(id, _)| wanted(self.left(*id)));
+    /// Requests of `lane` at work with as many tokens left to compute as is `wanted`, by their caller's `rank`, then the oldest
+    /// first.
+    fn in_order(
+        &self,
+        lane: Option<Lane>,
+        wanted: impl Fn(usize) -> bool,
+        rank: impl Fn(Caller) -> u64,
+    ) -> Vec<Id> {
+        let here = self
+            .at_work()
+            .filter(|(id, request)| lane.is_none_or(|lane| request.lane == lane) && wanted(self.left(*id)));
         let mut ids: Vec<_> = here.map(|(id, request)| (rank(request.caller), request.begun, id)).collect();
         ids.sort_unstable();
         ids.into_iter().map(|(_, _, id)| id).collect()
@@ -416,14 +454,14 @@ impl Schedule {
     fn put(&mut self, id: Id, count: usize, entries: &mut Vec<Entry>) {
         let Some(request) = self.requests.get_mut(&id) else { return };
         let Some(at) = request.sequence else { return };
-        let sequence = &mut self.sequences[at];
+        let (sequence, lane) = (&mut self.sequences[at], request.lane);
         let from = sequence.tokens.len();
         for (position, token) in request.tokens.iter().enumerate().skip(from).take(count) {
             let Some(cell) = self.cells.take() else { break };
             sequence.cells.push(cell);
             sequence.tokens.push(*token);
             let last = position + 1 == request.tokens.len();
-            entries.push(Entry { id, sequence: at, token: *token, position, last });
+            entries.push(Entry { id, lane, sequence: at, token: *token, position, last });
         }
         let (done, charged) = (sequence.tokens.len(), request.charged.max(from));
         let new = done.saturating_sub(charged);

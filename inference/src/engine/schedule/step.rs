@@ -1,7 +1,7 @@
 //! What a schedule goes by, and what it says.
 
 use super::super::Token;
-use super::Id;
+use super::{Id, Lane};
 
 /// What the engine can do.
 #[derive(Debug, Clone, Copy)]
@@ -18,6 +18,8 @@ pub(crate) struct Limits {
     pub(crate) mixed: usize,
     /// Whether the engine can share and cut sequences; one with a recurrent state can't.
     pub(crate) share: bool,
+    /// Whether all tokens of a step must be of one lane.
+    pub(crate) apart: bool,
 }
 
 /// What is to be done with the cache, in this order, before the tokens are computed.
@@ -46,6 +48,8 @@ pub(crate) enum Move {
 pub(crate) struct Entry {
     /// For which request.
     pub(crate) id: Id,
+    /// By which weights.
+    pub(crate) lane: Lane,
     /// In which sequence of the cache.
     pub(crate) sequence: usize,
     /// The token.

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 
-const LIMITS: Limits = Limits { cells: 600, running: 4, kept: 4, batch: 64, mixed: 16, share: true };
+const LIMITS: Limits =
+    Limits { cells: 600, running: 4, kept: 4, batch: 64, mixed: 16, share: true, apart: false };
 
 /// A random number of a seed.
 struct Dice(u64);
@@ -17,21 +18,24 @@ impl Dice {
     }
 }
 
-/// What comes after `tokens`: depends on all of them.
-fn next(tokens: &[Token]) -> Token {
-    let mixed = tokens.iter().fold(17u64, |sum, token| (sum ^ *token as u64).wrapping_mul(0x100_0000_01B3));
+/// What comes after `tokens`: depends on all of them, and on what computes them.
+fn next(lane: Lane, tokens: &[Token]) -> Token {
+    let mixed = tokens
+        .iter()
+        .fold(17 + u64::from(lane), |sum, token| (sum ^ *token as u64).wrapping_mul(0x100_0000_01B3));
     (mixed >> 40) as Token % 50
 }
 
-fn alone(prompt: &[Token], count: usize) -> Vec<Token> {
+fn alone(lane: Lane, prompt: &[Token], count: usize) -> Vec<Token> {
     let mut tokens = prompt.to_vec();
     for _ in 0..count {
-        tokens.push(next(&tokens));
+        tokens.push(next(lane, &tokens));
     }
     tokens.split_off(prompt.len())
 }
 
 struct Asked {
+    lane: Lane,
     prompt: Vec<Token>,
     count: usize,
     answer: Vec<Token>,
@@ -42,7 +46,7 @@ struct Asked {
 struct World {
     schedule: Schedule,
     limits: Limits,
-    cache: BTreeMap<usize, Vec<(Token, u64)>>,
+    cache: BTreeMap<usize, Vec<(Token, Lane, u64)>>,
     asked: BTreeMap<Id, Asked>,
     last_id: Id,
     last_cell: u64,
@@ -67,9 +71,13 @@ impl World {
     }
 
     fn ask(&mut self, caller: u64, prompt: Vec<Token>, count: usize) -> Id {
+        self.ask_of(0, caller, prompt, count)
+    }
+
+    fn ask_of(&mut self, lane: Lane, caller: u64, prompt: Vec<Token>, count: usize) -> Id {
         self.last_id += 1;
-        self.schedule.push(self.last_id, Caller::Connection(caller), prompt.clone());
-        let asked = Asked { prompt, count, answer: Vec::new(), since: self.steps };
+        self.schedule.push(self.last_id, Caller::Connection(caller), lane, prompt.clone());
+        let asked = Asked { lane, prompt, count, answer: Vec::new(), since: self.steps };
         self.asked.insert(self.last_id, asked);
         self.last_id
     }
@@ -92,24 +100,28 @@ impl World {
         assert!(step.entries.len() <= self.limits.batch);
         assert!(!step.entries.is_empty() || self.asked.is_empty(), "nothing moves");
         self.computed += step.entries.len();
+        let lanes: BTreeSet<Lane> = step.entries.iter().map(|entry| entry.lane).collect();
+        assert!(lanes.len() <= 1 || !self.limits.apart, "one adapter at a time");
         for entry in &step.entries {
             let sequence = self.cache.entry(entry.sequence).or_default();
             assert_eq!(sequence.len(), entry.position);
             self.last_cell += 1;
-            sequence.push((entry.token, self.last_cell));
+            sequence.push((entry.token, entry.lane, self.last_cell));
         }
-        let used: BTreeSet<u64> = self.cache.values().flatten().map(|(_, cell)| *cell).collect();
+        let used: BTreeSet<u64> = self.cache.values().flatten().map(|(.., cell)| *cell).collect();
         assert!(used.len() <= self.limits.cells);
         assert_eq!(used.len(), self.schedule.cells().0, "a cell was lost");
         for entry in step.entries.iter().filter(|entry| entry.last) {
-            let tokens: Vec<Token> = self.cache[&entry.sequence].iter().map(|(token, _)| *token).collect();
+            let cells = &self.cache[&entry.sequence];
+            let tokens: Vec<Token> = cells.iter().map(|(token, ..)| *token).collect();
             let asked = self.asked.get_mut(&entry.id).unwrap();
+            assert!(cells.iter().all(|(_, lane, _)| *lane == asked.lane), "another adapter's");
             assert_eq!(tokens, [&asked.prompt[..], &asked.answer].concat(), "another's tokens");
-            asked.answer.push(next(&tokens));
+            asked.answer.push(next(asked.lane, &tokens));
             if asked.answer.len() < asked.count {
                 self.schedule.token(entry.id, *asked.answer.last().unwrap());
             } else {
-                assert_eq!(asked.answer, alone(&asked.prompt, asked.count));
+                assert_eq!(asked.answer, alone(asked.lane, &asked.prompt, asked.count));
                 self.end(entry.id);
             }
         }
@@ -137,7 +149,8 @@ fn whatever_comes_every_answer_is_the_one_it_gets_alone_and_nothing_is_lost() {
         let share = dice.roll(5) > 0;
         let cells = 150 + dice.roll(600) as usize;
         let running = 1 + dice.roll(6) as usize;
-        let mut world = World::new(Limits { cells, running, share, ..LIMITS });
+        let (lanes, apart) = (1 + dice.roll(3), dice.roll(2) > 0);
+        let mut world = World::new(Limits { cells, running, share, apart, ..LIMITS });
         let beginnings: Vec<Vec<Token>> =
             (0..3).map(|_| (0..20 + dice.roll(60)).map(|_| dice.roll(50) as Token).collect()).collect();
         for _ in 0..60 {
@@ -147,7 +160,7 @@ fn whatever_comes_every_answer_is_the_one_it_gets_alone_and_nothing_is_lost() {
                 prompt.extend((0..dice.roll(40)).map(|_| dice.roll(50) as Token));
                 let room = cells - prompt.len();
                 let count = 1 + dice.roll(room.min(60) as u64) as usize;
-                world.ask(dice.roll(5), prompt, count);
+                world.ask_of(dice.roll(lanes) as Lane, dice.roll(5), prompt, count);
             }
             for _ in 0..dice.roll(12) {
                 world.step();
@@ -209,6 +222,23 @@ fn whoever_asks_for_much_does_not_keep_others_waiting() {
     let fair = 12 * 500;
     world.drain();
     assert!(world.longest_wait <= fair, "{} steps", world.longest_wait);
+}
+
+#[test]
+fn adapters_take_turns_where_only_one_is_computed_at_a_time() {
+    let mut world = World::new(Limits { apart: true, ..LIMITS });
+    let prompt: Vec<Token> = (0..40).collect();
+    let ids = [0, 1, 2].map(|lane| world.ask_of(lane, 1 + u64::from(lane), prompt.clone(), 100));
+    for _ in 0..30 * LANE_TURN {
+        world.step();
+        let answers = ids.map(|id| world.asked.get(&id).map_or(100, |asked| asked.answer.len()));
+        let (least, most) = (answers.iter().min().unwrap(), answers.iter().max().unwrap());
+        assert!(most - least <= 2 * LANE_TURN || *most == 100, "{answers:?}");
+    }
+    // Nothing was shared, though all began alike.
+    assert!(ids.iter().all(|id| world.schedule.reused(*id) == 0));
+    world.drain();
+    assert!(world.computed >= 3 * 40);
 }
 
 #[test]

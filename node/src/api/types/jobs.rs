@@ -377,6 +377,9 @@ pub struct WorkerRequest {
     /// Whether a worker that follows ends before the one that takes its place begins.
     #[serde(default)]
     pub stop_first: bool,
+    /// Adapters that go with it, each a release: a request chooses the model or one of them by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adapters: Vec<String>,
 }
 
 /// `POST /v1/workers/{id}/swap`.
@@ -389,6 +392,9 @@ pub struct SwapRequest {
     /// Whether the old worker ends before the new one begins, where memory has no room for both. Nobody is answered meanwhile.
     #[serde(default)]
     pub stop_first: bool,
+    /// The adapters that go with it; those that went with the release before if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapters: Option<Vec<String>>,
 }
 
 /// `POST /v1/receipts`.
