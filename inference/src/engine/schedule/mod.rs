@@ -19,6 +19,7 @@ mod callers;
 mod cells;
 mod keeping;
 mod lanes;
+mod sharing;
 mod step;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
@@ -29,6 +30,7 @@ use std::collections::BTreeMap;
 use callers::Callers;
 use cells::Cells;
 use keeping::Keeping;
+use sharing::common;
 
 use super::{Caller, Token};
 
@@ -39,8 +41,6 @@ pub(crate) type Id = u64;
 /// Which weights compute a request: the model's own (0), or those with the adapter of this number.
 pub(crate) type Lane = u32;
 
-/// A shared beginning of fewer tokens is not worth the moving.
-const MIN_SHARED: usize = 16;
 /// A request waits for one at work that is about to compute so many more tokens of the same beginning.
 const WORTH_WAITING: usize = 32;
 /// Cells that must stay free for each answer at work when another begins: else the newcomer would soon be sent away again.
@@ -299,35 +299,6 @@ impl Schedule {
         true
     }
 
-    /// Whether a request at work is about to compute much of the beginning that `id` needs.
-    fn is_coming(&self, id: Id) -> bool {
-        if !self.limits.share {
-            return false;
-        }
-        let Some(request) = self.requests.get(&id) else { return false };
-        let (_, there) = self.best(request);
-        self.at_work().filter(|(_, other)| other.lane == request.lane).any(|(_, other)| {
-            let done = other.sequence.map_or(0, |sequence| self.sequences[sequence].tokens.len());
-            let common = common(&other.tokens, &request.tokens[..request.tokens.len().saturating_sub(1)]);
-            done < common && common >= there + WORTH_WAITING
-        })
-    }
-
-    /// The sequence that shares most with the beginning of a request, and how much. The last token is always computed, for
-    /// what comes of it.
-    fn best(&self, Request { tokens, lane, .. }: &Request) -> (Option<usize>, usize) {
-        let wanted = &tokens[..tokens.len().saturating_sub(1)];
-        if !self.limits.share || wanted.len() < MIN_SHARED {
-            return (None, 0);
-        }
-        let alike = self.shareable().filter(|at| self.sequences[*at].lane == *lane);
-        let found = alike.map(|at| (common(&self.sequences[at].tokens, wanted), at)).max();
-        match found {
-            Some((shared, at)) if shared >= MIN_SHARED => (Some(at), shared),
-            _ => (None, 0),
-        }
-    }
-
     /// Frees cells until `needed` are free, of kept sequences other than `source`; whether that was enough.
     fn make_room(&mut self, needed: usize, source: Option<usize>) -> bool {
         while self.cells.free() < needed {
@@ -500,9 +471,4 @@ impl Schedule {
             self.moves.push(Move::Cut { sequence, length });
         }
     }
-}
-
-/// How many tokens two sequences have in common at their beginning.
-fn common(one: &[Token], other: &[Token]) -> usize {
-    one.iter().zip(other).take_while(|(one, other)| one == other).count()
 }
