@@ -42,16 +42,20 @@ impl Workers {
     async fn admit_adapter(&self, adapter: Digest, model: Digest) -> Result<Admitted, ServingError> {
         let store = self.shared.store.clone();
         let admit = move || registry::admit::adapter(&store, &adapter, &model, Timestamp::now());
-        match blocking(admit.clone()).await? {
-            Err(AdapterError::Admit(AdmitError::Incomplete { .. } | AdmitError::Refused { .. })) => {}
-            decided => return Ok(decided?),
+        let online = self.shared.node.get().filter(|node| node.is_online());
+        let mut decided = blocking(admit.clone()).await?;
+        if let (Err(AdapterError::Admit(AdmitError::Refused { .. })), Some(node)) = (&decided, online) {
+            // The log may be a moment behind the statement.
+            crate::log::wait::for_policy(node, adapter).await;
+            decided = blocking(admit.clone()).await?;
         }
-        if let Some(node) = self.shared.node.get().filter(|node| node.is_online()) {
+        if let (Err(AdapterError::Admit(AdmitError::Incomplete { .. })), Some(node)) = (&decided, online) {
             let options = PullOptions { refresh: false, progress: None };
             let pulled = node.pull(Reference::Digest(adapter), options).await;
             pulled.map_err(|error| ServingError::AdapterFetch { adapter, source: Box::new(error) })?;
+            decided = blocking(admit).await?;
         }
-        Ok(blocking(admit).await??)
+        Ok(decided?)
     }
 
     /// Tells worker `id` that one of its adapters may not be served any more.
