@@ -106,6 +106,11 @@ fn an_allys_adapter_is_fetched_and_served_with_its_model_until_it_is_recalled() 
     assert!(claim.to_string().contains(&ours) && claim.to_string().contains("alba/poems"), "{claim}");
     cora.ok(&["verify", "--receipt", &at("receipt")]).expect(0, &["alba/tiny", "alba/poems@1"]);
 
+    // People talk to it by its name.
+    let talk = ["--json", "chat", "alba/poems", "Once", "--max-tokens", "5"];
+    let said = alba.ok(&talk).json();
+    assert_eq!((&said["model"], &said["release"]), (&json!("alba/poems@1"), &json!(ours)), "{said}");
+
     // A process that died comes back with everything.
     let pid = rustix::process::Pid::from_raw(served["pid"].as_i64().unwrap() as i32).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();

@@ -81,7 +81,7 @@ struct Answer {
 /// A worker to talk to.
 struct Line<'a> {
     address: SocketAddr,
-    worker: WorkerInfo,
+    ready: serve::Ready,
     options: &'a Chat,
     key: Option<Zeroizing<String>>,
 }
@@ -140,13 +140,14 @@ impl Chat {
     ) -> Result<(), Failure> {
         let chosen = serve::Chosen { threads: self.threads, ..serve::Chosen::default() };
         let request = || serve::request(client, context, &self.reference, Some(serve::anywhere()), chosen);
-        let (worker, started) = tokio::select! {
-            worker = serve::ready_or_started(context, client, &self.reference, request) => worker?,
+        let ready = tokio::select! {
+            ready = serve::ready_or_started(context, client, &self.reference, request) => ready?,
             () = interrupts.next() => return Err(Failure::interrupted()),
         };
-        let id = worker.id;
-        let address = worker.address.ok_or_else(|| Failure::new(Exit::Other, "the worker has no address"))?;
-        let line = Line { address, worker, options: self, key };
+        let (id, started) = (ready.worker.id, ready.started);
+        let address = ready.worker.address;
+        let address = address.ok_or_else(|| Failure::new(Exit::Other, "the worker has no address"))?;
+        let line = Line { address, ready, options: self, key };
         let talked = match prompt {
             Some(prompt) => tokio::select! {
                 answered = line.once(context, prompt) => answered,
@@ -197,8 +198,8 @@ impl Line<'_> {
             .await?;
         if context.json {
             return output::json(&Answer {
-                model: self.worker.served_as.clone().unwrap_or_default(),
-                release: self.worker.release,
+                model: self.ready.model(),
+                release: self.ready.release(),
                 answer,
                 pieces,
                 seconds: started.elapsed().as_secs_f64(),
@@ -224,7 +225,7 @@ impl Line<'_> {
     }
 
     async fn converse(&self, interrupts: &mut Interrupts) -> Result<(), Failure> {
-        let name = format!("{}@{}", self.worker.model, self.worker.version);
+        let name = self.ready.name();
         output::note(format!(
             "{} {}",
             paint(NAME.bold(), name),
@@ -285,7 +286,7 @@ impl Line<'_> {
         mut take: impl FnMut(&str) -> Result<(), Failure>,
     ) -> Result<(String, Option<String>), Failure> {
         let mut body = serde_json::json!({
-            "model": self.worker.served_as,
+            "model": self.ready.model(),
             "messages": messages,
             "stream": true,
             "max_tokens": self.options.max_tokens,

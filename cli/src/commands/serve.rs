@@ -2,25 +2,28 @@
 
 mod explain;
 mod proof;
+mod ready;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use node::api::types::{Event, Resolved, StopCause, WorkerInfo, WorkerRequest, WorkerState, WorkerStop};
+use node::api::types::{Event, StopCause, WorkerInfo, WorkerRequest, WorkerState, WorkerStop};
 use node::client::Happened;
 use registry::Reference;
 use registry::serving::{EngineName, Options, Wall};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::client::{Client, Need, segment};
+use crate::client::{Client, Need};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::human;
 use crate::output::{self, BAD, BOLD, DIM, NAME, paint};
 use crate::progress::Bar;
 use crate::transfer;
+
+pub(super) use ready::{Ready, ready_or_started};
 
 /// How often the state is asked for, should an event be lost.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -196,7 +199,7 @@ impl Serve {
         if context.json {
             output::json_line(&worker)?;
         } else {
-            report(&worker, self.detach)?;
+            report(&worker, self.reference.model(), self.detach)?;
         }
         if self.detach {
             return Ok(());
@@ -272,24 +275,6 @@ fn settings(client: &Client, context: &Context) -> Result<node::config::Worker, 
 /// A port of this machine's own choice, for a worker that one command needs.
 pub(super) fn anywhere() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
-}
-
-/// A ready worker of a release, and whether it was started for this by `request`.
-pub(super) async fn ready_or_started(
-    context: &Context,
-    client: &Client,
-    reference: &Reference,
-    request: impl FnOnce() -> Result<WorkerRequest, Failure>,
-) -> Result<(WorkerInfo, bool), Failure> {
-    let resolved: Resolved =
-        client.get(&format!("/v1/resolve?ref={}", segment(&reference.to_string()))).await?;
-    let workers: Vec<WorkerInfo> = client.get("/v1/workers").await?;
-    let ready =
-        |worker: &WorkerInfo| worker.release == resolved.release && worker.state == WorkerState::Ready;
-    match workers.into_iter().find(ready) {
-        Some(worker) => Ok((worker, false)),
-        None => Ok((start(context, client, &request()?).await?, true)),
-    }
 }
 
 /// Starts a worker and waits until it is ready.
@@ -403,7 +388,7 @@ fn node_gone(failure: Failure) -> Failure {
     )
 }
 
-fn report(worker: &WorkerInfo, detached: bool) -> Result<(), Failure> {
+fn report(worker: &WorkerInfo, asked: Option<&registry::Model>, detached: bool) -> Result<(), Failure> {
     let address = worker.address.map(|address| format!("http://{address}/v1")).unwrap_or_default();
     let ms = |ms: Option<u64>| ms.map(human::millis).unwrap_or_default();
     output::line(format!(
@@ -439,7 +424,10 @@ fn report(worker: &WorkerInfo, detached: bool) -> Result<(), Failure> {
     }
     output::line(format!(
         "\n  curl {address}/chat/completions -H 'content-type: application/json' \\\n    -d '{{\"model\": \"{}\", \"messages\": [{{\"role\": \"user\", \"content\": \"Hello\"}}]}}'\n",
-        worker.served_as.as_deref().unwrap_or_default()
+        // Whoever asked for an adapter asks it.
+        asked
+            .filter(|asked| worker.adapters.iter().any(|adapter| adapter.model == **asked))
+            .map_or_else(|| worker.served_as.clone().unwrap_or_default(), ToString::to_string)
     ))?;
     if detached {
         return output::line(paint(DIM, "The node keeps it. `steelyard status` shows it."));

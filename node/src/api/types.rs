@@ -25,8 +25,8 @@ pub use registry::store::{GcReason, GcRelease};
 
 pub use crate::error::{Code, Problem};
 pub use crate::events::{
-    Direction, Event, PeerInfo, PeerShare, PeerState, StopCause, TransferInfo, TransferState, WorkerInfo,
-    WorkerState, WorkerStop,
+    AdapterInfo, Direction, Event, PeerInfo, PeerShare, PeerState, StopCause, TransferInfo, TransferState,
+    WorkerInfo, WorkerState, WorkerStop,
 };
 pub use crate::lease::{Heard, Status as LeaseStatus};
 pub use crate::reach::{Reach, Reachability, RelayInfo, RelayState, Relaying};
