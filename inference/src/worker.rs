@@ -350,6 +350,9 @@ impl Loader {
         self.reporter.verifying(0, total);
         let files = self.verify(admitted, &plan, &wanted, total)?;
         let verify = begun.elapsed();
+        // Before it is looked whether that fits: whoever serves several models makes room by it.
+        let needs = engine::needs(&plan, &files, &self.options)?.total();
+        self.reporter.send(&Report::Needs { bytes: needs });
         rehash::start(&files, self.rehash, self.halt.clone()).map_err(WorkerError::protocol)?;
         self.reporter.send(&Report::Loading { engine: plan.engine().to_owned() });
         let begun = Instant::now();

@@ -26,6 +26,7 @@ mod run;
 mod start;
 mod stop;
 mod streaming;
+pub mod pool;
 pub mod swap;
 
 use std::collections::BTreeMap;
@@ -104,6 +105,23 @@ pub enum ServingError {
         "nothing was served in the place of worker {0} before; name a release to `steelyard workers swap`"
     )]
     NoPrevious(u64),
+    /// It is a pool's, which looks after it.
+    #[error(
+        "worker {0} belongs to pool {1}, which starts and stops it; `steelyard pools remove` and `add` put another release in its place, and `--follow` follows a channel"
+    )]
+    Pooled(u64, u64),
+    /// No such pool.
+    #[error("there is no pool {0}; `steelyard pools` lists them")]
+    NoPool(u64),
+    /// As many as there may be.
+    #[error("{0} pools run already, which is the most; stop one first")]
+    TooManyPools(usize),
+    /// What a pool is to hold can't be.
+    #[error("{0}")]
+    Members(String),
+    /// A model of a pool could not be loaded.
+    #[error("{0}")]
+    Unloaded(String),
     /// The node stops.
     #[error("the node is stopping")]
     Stopping,
@@ -168,6 +186,8 @@ pub struct Start {
     pub previous: Option<Digest>,
     /// The channel that it is to follow.
     pub follow: Option<Follow>,
+    /// The pool that it belongs to.
+    pub pool: Option<u64>,
 }
 
 /// How a worker follows a channel.
@@ -197,6 +217,7 @@ struct Shared {
     keys: OnceLock<watch::Receiver<Vec<ServeKey>>>,
     /// What fetches a release that is not here.
     node: OnceLock<Node>,
+    pools: Mutex<pool::Pools>,
     stopping: CancellationToken,
 }
 
@@ -212,8 +233,8 @@ impl Workers {
         let layout = Layout::new(home);
         let watched = events.subscribe();
         let (entries, stopping) = (Mutex::default(), CancellationToken::new());
-        let (keys, node) = (OnceLock::new(), OnceLock::new());
-        let shared = Shared { layout, store, events, settings, leases, entries, keys, node, stopping };
+        let (keys, node, pools) = (OnceLock::new(), OnceLock::new(), Mutex::default());
+        let shared = Shared { layout, store, events, settings, leases, entries, keys, node, pools, stopping };
         let workers = Self { shared: Arc::new(shared) };
         tokio::spawn(watch_decisions(workers.clone(), watched));
         workers
@@ -291,6 +312,7 @@ impl Workers {
     /// Stops every worker and refuses new ones.
     pub async fn shutdown(&self) {
         self.shared.stopping.cancel();
+        self.close_pools();
         let live: Vec<u64> = self.live().into_iter().map(|(id, _)| id).collect();
         let stops = live.into_iter().map(|id| self.stop(id, "the node is stopping"));
         futures::future::join_all(stops).await;

@@ -184,6 +184,7 @@ pub(super) fn default_options(settings: &Settings) -> Options {
         cache: some(settings.cache),
         max_requests: settings.max_requests,
         engine: None,
+        memory: None,
     }
 }
 
@@ -211,6 +212,7 @@ pub(super) async fn serve(
             replaces: None,
             previous: None,
             follow,
+            pool: None,
         };
         let watched = api.workers().start(start).await?;
         until_ready(&api, watched, &progress).await

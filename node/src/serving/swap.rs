@@ -42,6 +42,10 @@ impl Workers {
         if old.state.is_over() {
             return Err(ServingError::NotFound(id));
         }
+        // Its channel moved, or a person wants another release than the pool's.
+        if let Some(pool) = old.pool.filter(|_| swap.follow.is_none()) {
+            return Err(ServingError::Pooled(id, pool));
+        }
         if old.release == swap.release {
             return Err(ServingError::Same(id));
         }
