@@ -100,7 +100,7 @@ impl Workers {
     }
 
     /// What a worker may be started with, and whether its bytes are still to come.
-    async fn admit(&self, release: Digest) -> Result<(Admitted, bool), ServingError> {
+    pub(super) async fn admit(&self, release: Digest) -> Result<(Admitted, bool), ServingError> {
         let store = self.shared.store.clone();
         let here = move || registry::admit::serve(&store, &release, Timestamp::now());
         let refused = match blocking(here).await? {
@@ -158,7 +158,7 @@ impl Workers {
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ServingError> {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ServingError> {
     tokio::task::spawn_blocking(work).await.map_err(|_| ServingError::Stopping)
 }
 
