@@ -19,6 +19,7 @@
 mod again;
 mod follow;
 mod listener;
+pub mod pool;
 mod process;
 mod prove;
 mod receipt;
@@ -26,7 +27,6 @@ mod run;
 mod start;
 mod stop;
 mod streaming;
-pub mod pool;
 pub mod swap;
 
 use std::collections::BTreeMap;

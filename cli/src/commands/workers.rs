@@ -167,6 +167,9 @@ fn table(workers: &[WorkerInfo], now: Timestamp) -> Table {
 /// What a person should know of it.
 fn why(worker: &WorkerInfo) -> String {
     let mut parts = Vec::new();
+    if let Some(pool) = worker.pool {
+        parts.push(format!("pool {pool}"));
+    }
     if let Some(channel) = worker.follows.as_ref().filter(|_| !worker.state.is_over()) {
         parts.push(format!("follows {channel}"));
     }

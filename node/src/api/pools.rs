@@ -31,7 +31,10 @@ pub(super) async fn open(
 ) -> Result<Response, Problem> {
     let settings = api.node().config().worker.clone();
     if request.references.is_empty() {
-        return Err(Problem::new(Code::Usage, "`references` names no model; a pool begins with one at least"));
+        return Err(Problem::new(
+            Code::Usage,
+            "`references` names no model; a pool begins with one at least",
+        ));
     }
     if request.idle_secs == Some(0) {
         return Err(Problem::new(Code::Usage, "`idle_secs` is 0; leave it out to keep models loaded"));

@@ -158,7 +158,9 @@ impl Workers {
     }
 }
 
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ServingError> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ServingError> {
     tokio::task::spawn_blocking(work).await.map_err(|_| ServingError::Stopping)
 }
 

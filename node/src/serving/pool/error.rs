@@ -143,11 +143,15 @@ impl ApiError {
             ),
             Refusal::NoRoom => Self::unavailable(
                 "no_room",
-                format!("There is no room for `{model}`: the models that are loaded are busy; try again in a moment"),
+                format!(
+                    "There is no room for `{model}`: the models that are loaded are busy; try again in a moment"
+                ),
             ),
             Refusal::Full { limit } => Self::unavailable(
                 "queue_full",
-                format!("{limit} requests wait for their model already, which is the most this pool takes; try again in a moment"),
+                format!(
+                    "{limit} requests wait for their model already, which is the most this pool takes; try again in a moment"
+                ),
             ),
             Refusal::Late => Self::late(),
             Refusal::Removed => Self::stopping(),
@@ -163,12 +167,14 @@ impl ApiError {
                     Some("model_not_allowed"),
                     format!("The model `{model}` may not be served here: {words}"),
                 ),
-                Why::Lease => {
-                    Self::unavailable("lease_ended", format!("The model `{model}` is not served at the moment: {words}"))
-                }
-                Why::Load => {
-                    Self::unavailable("model_not_loaded", format!("The model `{model}` could not be loaded: {words}"))
-                }
+                Why::Lease => Self::unavailable(
+                    "lease_ended",
+                    format!("The model `{model}` is not served at the moment: {words}"),
+                ),
+                Why::Load => Self::unavailable(
+                    "model_not_loaded",
+                    format!("The model `{model}` could not be loaded: {words}"),
+                ),
             },
         }
     }

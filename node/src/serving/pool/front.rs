@@ -40,9 +40,9 @@ pub(super) fn router(pool: Pool) -> Router {
         .route("/v1/models/{*id}", get(model))
         .route("/health", get(health))
         .route("/metrics", get(metrics))
-        .fallback(|method: Method, uri: Uri| async move {
-            ApiError::no_such_path(method.as_str(), uri.path())
-        })
+        .fallback(
+            |method: Method, uri: Uri| async move { ApiError::no_such_path(method.as_str(), uri.path()) },
+        )
         .method_not_allowed_fallback(|method: Method, uri: Uri| async move {
             ApiError::wrong_method(method.as_str(), uri.path())
         })
@@ -73,8 +73,9 @@ async fn answer(
     };
     // First, because a client that is still sending does not hear what is answered.
     let body = read_body(body).await?;
-    let asked: Asked = serde_json::from_slice(&body)
-        .map_err(|error| ApiError::invalid(None, format!("The body is not a JSON object as it should be: {error}")))?;
+    let asked: Asked = serde_json::from_slice(&body).map_err(|error| {
+        ApiError::invalid(None, format!("The body is not a JSON object as it should be: {error}"))
+    })?;
     let name = match &asked.model {
         None | Some(Value::Null) => None,
         Some(Value::String(name)) => Some(name.as_str()),

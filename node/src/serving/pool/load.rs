@@ -178,7 +178,8 @@ impl Pool {
     /// Orders a worker to stop, and whichever is about to take its place.
     fn stop_worker(&self, info: &WorkerInfo) {
         let workers = &self.0.workers;
-        let next = workers.list().into_iter().filter(|it| it.replaces == Some(info.id) && !it.state.is_over());
+        let next =
+            workers.list().into_iter().filter(|it| it.replaces == Some(info.id) && !it.state.is_over());
         for id in next.map(|next| next.id).chain([info.id]) {
             let reason = "its pool unloads it".to_owned();
             workers.order(id, StopOrder { cause: StopCause::Requested, reason, known: Instant::now() });

@@ -175,7 +175,8 @@ impl Pool {
         });
         let unknown = |words: String| Gone::Failed(Reason::new(Why::Load, words));
         let found = found.await.map_err(|error| load::refused(&error))?.map_err(unknown)?;
-        let (release, statement) = found.ok_or_else(|| unknown(format!("`{reference}` is not known here")))?;
+        let (release, statement) =
+            found.ok_or_else(|| unknown(format!("`{reference}` is not known here")))?;
         let changed = {
             let mut state = self.state();
             let member = state.members.get_mut(&key).ok_or_else(missing)?;
@@ -198,7 +199,9 @@ impl Pool {
             return Ok(());
         }
         let allowed = match self.look_up(key).await {
-            Ok(release) => self.0.workers.admit(release).await.map(drop).map_err(|error| load::refused(&error)),
+            Ok(release) => {
+                self.0.workers.admit(release).await.map(drop).map_err(|error| load::refused(&error))
+            }
             Err(how) => Err(how),
         };
         match allowed {
@@ -237,7 +240,8 @@ impl Pool {
     }
 
     fn not_loaded(&self, key: Key, why: &Refusal) -> ServingError {
-        let name = self.state().members.get(&key).map_or_else(|| "it".to_owned(), |it| it.reference.to_string());
+        let name =
+            self.state().members.get(&key).map_or_else(|| "it".to_owned(), |it| it.reference.to_string());
         ServingError::Unloaded(ApiError::refused(why, &name).message)
     }
 

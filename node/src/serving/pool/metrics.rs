@@ -25,7 +25,9 @@ pub(super) fn text(pool: &PoolInfo) -> String {
         let _ = writeln!(text, "steelyard_pool_{name} {value}");
     }
     let members: [(&str, &str, &str, Of); 6] = [
-        ("model_needs_bytes", "gauge", "Memory that the model needs; 0 before it is known.", |it| it.needs.unwrap_or(0)),
+        ("model_needs_bytes", "gauge", "Memory that the model needs; 0 before it is known.", |it| {
+            it.needs.unwrap_or(0)
+        }),
         ("model_memory_bytes", "gauge", "Memory of the budget that the model has.", |it| it.memory),
         ("model_requests", "gauge", "Requests for the model under way.", |it| it.requests.into()),
         ("model_waiting", "gauge", "Requests that wait for the model.", |it| it.waiting.into()),
@@ -42,7 +44,12 @@ pub(super) fn text(pool: &PoolInfo) -> String {
     for member in &pool.members {
         for state in STATES {
             let is = u8::from(member.state == state);
-            let _ = writeln!(text, "steelyard_pool_model_state{{{},state=\"{}\"}} {is}", labels(member), state.as_str());
+            let _ = writeln!(
+                text,
+                "steelyard_pool_model_state{{{},state=\"{}\"}} {is}",
+                labels(member),
+                state.as_str()
+            );
         }
     }
     text

@@ -118,6 +118,12 @@ struct State {
     waiters: HashMap<Ticket, oneshot::Sender<Result<(), Refusal>>>,
 }
 
+/// What a pool may have where nobody says: what this machine has to give at the moment, less a tenth.
+pub fn default_budget() -> Option<u64> {
+    let available = registry::machine::available_memory()?;
+    Some(available - available / LEFT_TO_OTHERS)
+}
+
 impl Workers {
     fn pool_table(&self) -> MutexGuard<'_, Pools> {
         // Every change is one assignment.
@@ -134,10 +140,7 @@ impl Workers {
         let failed = |source| ServingError::Listen { address, source };
         let listener = TcpListener::bind(address).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let budget = settings.memory.or_else(|| {
-            let available = registry::machine::available_memory()?;
-            Some(available - available / LEFT_TO_OTHERS)
-        });
+        let budget = settings.memory.or_else(default_budget);
         let limits = Limits {
             budget: budget.unwrap_or(u64::MAX),
             idle: settings.idle,

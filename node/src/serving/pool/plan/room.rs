@@ -89,10 +89,8 @@ impl Plan {
     /// Stops what is idle where that is enough. Else those that had their turn take no more.
     fn make_way(&mut self, want: Want, came: Now, now: Now, actions: &mut Vec<Action>) {
         let (bytes, places) = self.coming();
-        let want = Want {
-            bytes: want.bytes.saturating_sub(bytes),
-            places: want.places.saturating_sub(places),
-        };
+        let want =
+            Want { bytes: want.bytes.saturating_sub(bytes), places: want.places.saturating_sub(places) };
         if want.is_met() {
             return self.nobody_gives_way();
         }
@@ -128,9 +126,8 @@ impl Plan {
     fn ranked(&self, wanted: impl Fn(&Member) -> bool) -> Vec<Key> {
         let loaded = |member: &Member| member.state == State::Ready && member.leaving.is_none();
         let found = self.members.iter().filter(|(_, member)| loaded(member) && wanted(member));
-        let mut found: Vec<_> = found
-            .map(|(key, member)| (!member.gives_way, member.active > 0, member.used, *key))
-            .collect();
+        let mut found: Vec<_> =
+            found.map(|(key, member)| (!member.gives_way, member.active > 0, member.used, *key)).collect();
         found.sort_unstable();
         found.into_iter().map(|(_, _, _, key)| key).collect()
     }

@@ -79,8 +79,13 @@ impl World {
     fn new(seed: u64) -> Self {
         let mut chance = Chance(seed);
         let budget = 100;
-        let limits =
-            Limits { budget, idle: None, waiting: 1_000_000, turn: TURN, patience: Duration::from_secs(1 << 20) };
+        let limits = Limits {
+            budget,
+            idle: None,
+            waiting: 1_000_000,
+            turn: TURN,
+            patience: Duration::from_secs(1 << 20),
+        };
         let limits = match chance.below(3) {
             0 => Limits { idle: Some(Duration::from_secs(5)), ..limits },
             _ => limits,
@@ -159,7 +164,9 @@ impl World {
                 let (member, _) = self.waiting.remove(&ticket).expect("somebody who waits");
                 let model = &self.models[&member];
                 match why {
-                    Refusal::TooLarge { .. } => assert!(model.needs > self.budget || model.needs * 12 / 10 > self.budget),
+                    Refusal::TooLarge { .. } => {
+                        assert!(model.needs > self.budget || model.needs * 12 / 10 > self.budget)
+                    }
                     Refusal::Reason(_) => assert!(model.fails),
                     why => panic!("{ticket} is refused: {why:?}"),
                 }
@@ -170,11 +177,19 @@ impl World {
     fn check(&self) {
         let live = self.models.values().filter(|model| model.limit.is_some());
         let real: u64 = live.clone().map(|model| model.needs).filter(|needs| *needs <= self.budget).sum();
-        let given: u64 = live.clone().filter_map(|model| model.limit).map(|it| it.min(self.budget)).max().unwrap_or(0);
-        assert!(given <= self.budget && self.plan.used() <= self.budget, "{} of the budget", self.plan.used());
+        let given: u64 =
+            live.clone().filter_map(|model| model.limit).map(|it| it.min(self.budget)).max().unwrap_or(0);
+        assert!(
+            given <= self.budget && self.plan.used() <= self.budget,
+            "{} of the budget",
+            self.plan.used()
+        );
         // What needs more than it was given never takes it.
-        let taken: u64 =
-            live.clone().filter(|it| it.limit.is_some_and(|limit| it.needs <= limit)).map(|it| it.needs).sum();
+        let taken: u64 = live
+            .clone()
+            .filter(|it| it.limit.is_some_and(|limit| it.needs <= limit))
+            .map(|it| it.needs)
+            .sum();
         assert!(taken <= self.budget, "{taken} of {} are taken, {real} wanted", self.budget);
         assert!(live.count() <= self.places, "too many workers");
     }
@@ -229,8 +244,12 @@ impl World {
                 let model = self.models.get_mut(&member).unwrap();
                 if model.limit.is_some() && model.ready && !model.stopping {
                     model.ready = false;
-                    let cut: BTreeSet<_> =
-                        self.let_in.iter().filter(|(_, it)| **it == member).map(|(ticket, _)| *ticket).collect();
+                    let cut: BTreeSet<_> = self
+                        .let_in
+                        .iter()
+                        .filter(|(_, it)| **it == member)
+                        .map(|(ticket, _)| *ticket)
+                        .collect();
                     let back = self.chance.within(LOAD);
                     self.later(back, Happens::Comes2Life(member));
                     self.tell(Event::Away { member });

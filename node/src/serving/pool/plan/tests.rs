@@ -152,7 +152,10 @@ fn places_are_a_budget_too_and_the_queue_is_bounded() {
     assert_eq!(came(&mut plan, 6, C, at(2)), [Action::Refuse { ticket: 6, why: Refusal::Full { limit: 4 } }]);
     // Nobody waits for ever.
     let actions = plan.handle(Event::Tick, at(302));
-    assert_eq!(actions.iter().filter(|it| matches!(it, Action::Refuse { why: Refusal::NoRoom, .. })).count(), 3);
+    assert_eq!(
+        actions.iter().filter(|it| matches!(it, Action::Refuse { why: Refusal::NoRoom, .. })).count(),
+        3
+    );
 }
 
 #[test]
