@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::memory::{Source, check, estimate};
 use super::{Memory, Plan, candle};
-use crate::engine::{EngineError, gpu, threads};
+use crate::engine::{gpu, threads};
 use crate::gate;
 use crate::halt::Halt;
 

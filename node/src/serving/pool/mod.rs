@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::info::{MemberState, PoolInfo, PoolMember};
 use self::members::Member;
-use self::plan::{Action, Event, Key, Limits, Manner, Now, Plan, Refusal, State as Stage, Ticket};
+use self::plan::{Action, Event, Key, Limits, Manner, Now, Plan, Refusal, Ticket};
 use super::{ServingError, Workers};
 
 /// Most pools of a node: each has a port, and all share the machine.
