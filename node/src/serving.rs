@@ -122,6 +122,9 @@ pub enum ServingError {
     /// A model of a pool could not be loaded.
     #[error("{0}")]
     Unloaded(String),
+    /// A model of a pool may not be served.
+    #[error("{0}")]
+    Refused(String),
     /// The node stops.
     #[error("the node is stopping")]
     Stopping,

@@ -279,8 +279,9 @@ pub(super) async fn ready_or_started(
     let resolved: Resolved =
         client.get(&format!("/v1/resolve?ref={}", segment(&reference.to_string()))).await?;
     let workers: Vec<WorkerInfo> = client.get("/v1/workers").await?;
-    let ready =
-        |worker: &WorkerInfo| worker.release == resolved.release && worker.state == WorkerState::Ready;
+    let ready = |worker: &WorkerInfo| {
+        worker.release == resolved.release && worker.state == WorkerState::Ready && worker.pool.is_none()
+    };
     match workers.into_iter().find(ready) {
         Some(worker) => Ok((worker, false)),
         None => Ok((start(context, client, &request()?).await?, true)),

@@ -74,7 +74,10 @@ pub(super) async fn add(
     Body(request): Body<PoolModelRequest>,
 ) -> Answer<PoolInfo> {
     let pool = api.workers().pool(id)?;
-    pool.add(want(&api, &request.reference).await?)?;
+    let wanted = want(&api, &request.reference).await?;
+    // Whether it is there already is said of what the others mean now.
+    pool.look_again().await;
+    pool.add(wanted)?;
     Ok(Json(pool.info()))
 }
 

@@ -193,7 +193,7 @@ impl From<ServingError> for Problem {
             ServingError::Same(_) | ServingError::NoPrevious(_) | ServingError::Pooled(..) => {
                 Self::new(Code::Conflict, error)
             }
-            ServingError::Lease(_) => Self::new(Code::PolicyRefused, error),
+            ServingError::Lease(_) | ServingError::Refused(_) => Self::new(Code::PolicyRefused, error),
             ServingError::Spawn { .. }
             | ServingError::Listen { .. }
             | ServingError::Unproved(_)

@@ -101,7 +101,8 @@ fn front(node: &Daemon, rounds: u64) -> Result<f64, String> {
         let kept = median(kept);
         for (name, way) in [("through the front", front), ("the worker itself", own)] {
             let number = |of: Vec<f64>, digits: usize| format!("{:.digits$}", median(of));
-            let name = if name.starts_with("through") { format!("{name} ({kept:.3})") } else { name.to_owned() };
+            let name =
+                if name.starts_with("through") { format!("{name} ({kept:.3})") } else { name.to_owned() };
             table.row(&[
                 &model,
                 &name,
@@ -114,7 +115,9 @@ fn front(node: &Daemon, rounds: u64) -> Result<f64, String> {
             overhead = kept;
         }
     }
-    println!("## A pool's front: {rounds} rounds, {TOKENS} tokens (the tiny model: {TINY_TOKENS})\n\n{table}");
+    println!(
+        "## A pool's front: {rounds} rounds, {TOKENS} tokens (the tiny model: {TINY_TOKENS})\n\n{table}"
+    );
     close(node, &pool);
     Ok(overhead)
 }
@@ -177,7 +180,8 @@ fn worker(node: &Daemon, pool: &Value, model: &str) -> Result<String, String> {
     let members = pool["members"].as_array().cloned().unwrap_or_default();
     let member = members.into_iter().find(|member| member["model"] == model).ok_or("no such member")?;
     let workers = node.http.get("/v1/workers");
-    let worker = workers.as_array().and_then(|all| all.iter().find(|it| it["id"] == member["worker"]).cloned());
+    let worker =
+        workers.as_array().and_then(|all| all.iter().find(|it| it["id"] == member["worker"]).cloned());
     Ok(address(&worker.ok_or("the member has no worker")?)?.to_owned())
 }
 
@@ -226,7 +230,11 @@ fn first_token(http: &Http, model: &str) -> Result<f64, String> {
     let begun = Instant::now();
     let told = http.post("/v1/completions", &body);
     let text = told["choices"][0]["text"].as_str().unwrap_or_default();
-    if text.is_empty() { Err(format!("there is no token in {told}")) } else { Ok(begun.elapsed().as_secs_f64()) }
+    if text.is_empty() {
+        Err(format!("there is no token in {told}"))
+    } else {
+        Ok(begun.elapsed().as_secs_f64())
+    }
 }
 
 fn median(mut numbers: Vec<f64>) -> f64 {

@@ -23,8 +23,12 @@ use std::process::ExitCode;
 use tests::bench::parts::{self, CannotRun, Part};
 use tests::bench::{cold_start, load, pool, throughput};
 
-const PARTS: &[(&str, Part)] =
-    &[("load", load::part), ("cold-start", cold_start::part), ("pool", pool::part), ("throughput", throughput::part)];
+const PARTS: &[(&str, Part)] = &[
+    ("load", load::part),
+    ("cold-start", cold_start::part),
+    ("pool", pool::part),
+    ("throughput", throughput::part),
+];
 
 fn main() -> ExitCode {
     let asked: Vec<String> = std::env::args().skip(1).collect();

@@ -13,6 +13,7 @@ const RETRY_AFTER: &str = "1";
 const NAMED: usize = 16;
 const UNKNOWN: &str = "model_not_found";
 const STOPPING: &str = "server_stopping";
+const TOO_LARGE: &str = "model_too_large";
 
 /// An answer that says no.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,7 +135,7 @@ impl ApiError {
     pub(super) fn refused(why: &Refusal, model: &str) -> Self {
         match why {
             Refusal::TooLarge { needs, budget } => Self::unavailable(
-                "model_too_large",
+                TOO_LARGE,
                 format!(
                     "`{model}` needs about {} of memory, and this pool may have {} for all its models; its operator can raise `--memory`, ask for a smaller `--context`, or serve a smaller quantisation",
                     readable(*needs),
@@ -192,7 +193,8 @@ impl IntoResponse for ApiError {
         if self.status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if self.status == StatusCode::SERVICE_UNAVAILABLE && self.code != Some(STOPPING) {
+        let in_vain = [Some(STOPPING), Some(TOO_LARGE)].contains(&self.code);
+        if self.status == StatusCode::SERVICE_UNAVAILABLE && !in_vain {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
         }
         response

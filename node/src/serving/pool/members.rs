@@ -127,14 +127,19 @@ impl Pool {
         match self.find_known(asked) {
             // A version or a digest may have become that of a channel meanwhile.
             Err(error) if error.is_unknown_model() && asked.is_some_and(|it| it.contains(['@', ':'])) => {
-                let keys: Vec<Key> = self.state().members.keys().copied().collect();
-                for key in keys {
-                    // What can't be resolved keeps its name.
-                    let _ = self.look_up(key).await;
-                }
+                self.look_again().await;
                 self.find_known(asked)
             }
             found => found,
+        }
+    }
+
+    /// Looks what every member means now that is not loaded.
+    pub async fn look_again(&self) {
+        let keys: Vec<Key> = self.state().members.keys().copied().collect();
+        for key in keys {
+            // What can't be resolved keeps its name.
+            let _ = self.look_up(key).await;
         }
     }
 
@@ -242,7 +247,11 @@ impl Pool {
     fn not_loaded(&self, key: Key, why: &Refusal) -> ServingError {
         let name =
             self.state().members.get(&key).map_or_else(|| "it".to_owned(), |it| it.reference.to_string());
-        ServingError::Unloaded(ApiError::refused(why, &name).message)
+        let words = ApiError::refused(why, &name).message;
+        match why {
+            Refusal::Reason(reason) if reason.why != Why::Load => ServingError::Refused(words),
+            _ => ServingError::Unloaded(words),
+        }
     }
 
     /// Unloads a member when its requests have ended, and waits until it is gone. It stays a member.

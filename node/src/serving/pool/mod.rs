@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::info::{MemberState, PoolInfo, PoolMember};
 use self::members::Member;
-use self::plan::{Action, Event, Key, Limits, Manner, Now, Plan, Refusal, Ticket};
+use self::plan::{Action, Event, Key, Limits, Manner, Now, Plan, Refusal, State as Stage, Ticket};
 use super::{ServingError, Workers};
 
 /// Most pools of a node: each has a port, and all share the machine.
@@ -301,7 +301,10 @@ impl Pool {
             ticket
         };
         let pass = Pass { pool: self.clone(), ticket };
-        self.look_for_places();
+        let is_ready = self.state().plan.show(member).is_some_and(|shown| shown.state == Stage::Ready);
+        if !is_ready {
+            self.look_for_places();
+        }
         let until = until.saturating_duration_since(self.0.begun);
         self.tell(Event::Came { ticket, member, manner, until });
         if self.0.closing.is_cancelled() {

@@ -43,7 +43,7 @@ enum Happens {
     Tells(Key),
     Loads(Key),
     Dies(Key),
-    Comes2Life(Key),
+    Revives(Key),
     IsGone(Key),
 }
 
@@ -175,23 +175,12 @@ impl World {
     }
 
     fn check(&self) {
-        let live = self.models.values().filter(|model| model.limit.is_some());
-        let real: u64 = live.clone().map(|model| model.needs).filter(|needs| *needs <= self.budget).sum();
-        let given: u64 =
-            live.clone().filter_map(|model| model.limit).map(|it| it.min(self.budget)).max().unwrap_or(0);
-        assert!(
-            given <= self.budget && self.plan.used() <= self.budget,
-            "{} of the budget",
-            self.plan.used()
-        );
+        let live = || self.models.values().filter_map(|model| Some((model.needs, model.limit?)));
+        assert!(self.plan.used() <= self.budget, "{} of the budget", self.plan.used());
         // What needs more than it was given never takes it.
-        let taken: u64 = live
-            .clone()
-            .filter(|it| it.limit.is_some_and(|limit| it.needs <= limit))
-            .map(|it| it.needs)
-            .sum();
-        assert!(taken <= self.budget, "{taken} of {} are taken, {real} wanted", self.budget);
-        assert!(live.count() <= self.places, "too many workers");
+        let taken: u64 = live().filter(|(needs, limit)| needs <= limit).map(|(needs, _)| needs).sum();
+        assert!(taken <= self.budget, "{taken} of {} are taken", self.budget);
+        assert!(live().count() <= self.places, "too many workers");
     }
 
     fn happens(&mut self, what: Happens) {
@@ -251,7 +240,7 @@ impl World {
                         .map(|(ticket, _)| *ticket)
                         .collect();
                     let back = self.chance.within(LOAD);
-                    self.later(back, Happens::Comes2Life(member));
+                    self.later(back, Happens::Revives(member));
                     self.tell(Event::Away { member });
                     for ticket in cut {
                         self.let_in.remove(&ticket);
@@ -259,7 +248,7 @@ impl World {
                     }
                 }
             }
-            Happens::Comes2Life(member) => {
+            Happens::Revives(member) => {
                 let model = self.models.get_mut(&member).unwrap();
                 if model.limit.is_some() && !model.ready && !model.stopping {
                     model.ready = true;
