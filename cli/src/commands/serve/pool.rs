@@ -159,11 +159,13 @@ async fn watch(client: &Client, pool: &PoolInfo) -> Result<(), Failure> {
 fn tell(before: Option<&PoolMember>, now: &PoolMember) {
     let name = format!("{}@{}", now.model, now.version);
     let was = |of: fn(&PoolMember) -> u64| before.map_or(0, of);
-    if now.loads > was(|it| it.loads) && now.state == MemberState::Ready {
+    // Both may have happened since it was looked last.
+    if now.unloads > was(|it| it.unloads) {
+        output::note(format!("{name} is unloaded"));
+    }
+    if now.loads > was(|it| it.loads) {
         let needs = now.needs.map(|needs| format!(", {}", human::bytes(needs))).unwrap_or_default();
         output::note(format!("{name} is loaded{needs}"));
-    } else if now.unloads > was(|it| it.unloads) && now.state == MemberState::Unloaded {
-        output::note(format!("{name} is unloaded"));
     }
     match &now.error {
         Some(error) if before.and_then(|it| it.error.as_ref()) != Some(error) => {

@@ -38,16 +38,15 @@ pub(super) fn refused(error: &ServingError) -> Gone {
 }
 
 /// How a worker with this last word came to be gone.
-fn ended(info: &WorkerInfo, limit: u64) -> Gone {
-    let Some(stop) = &info.stop else {
+fn ended(info: &WorkerInfo, told: &Told, limit: u64) -> Gone {
+    let failed = || {
         let words = info.error.as_deref().unwrap_or("its worker ended, and no reason is known");
-        let reason = Reason::new(Why::Load, words);
-        return if info.needs.is_some_and(|needs| needs > limit) {
-            Gone::Small(reason)
-        } else {
-            Gone::Failed(reason)
-        };
+        Reason::new(Why::Load, words)
     };
+    if !told.served && info.needs.is_some_and(|needs| needs > limit) {
+        return Gone::Small(failed());
+    }
+    let Some(stop) = &info.stop else { return Gone::Failed(failed()) };
     let because = |why| Reason::new(why, &stop.reason);
     match stop.cause {
         StopCause::Requested => Gone::Stopped,
@@ -63,6 +62,8 @@ fn ended(info: &WorkerInfo, limit: u64) -> Gone {
 struct Told {
     needs: Option<u64>,
     ready: bool,
+    /// Whether it ever was.
+    served: bool,
 }
 
 impl Pool {
@@ -70,8 +71,9 @@ impl Pool {
     pub(super) async fn load(self, key: Key, reference: Reference, limit: u64, stop: CancellationToken) {
         let how = self.serve(key, &reference, limit, &stop).await;
         let words = match &how {
-            Gone::Small(reason) | Gone::Failed(reason) | Gone::Refused(reason) => Some(reason.words.clone()),
-            Gone::Stopped | Gone::Crowded => None,
+            Gone::Failed(reason) | Gone::Refused(reason) => Some(reason.words.clone()),
+            // The plan knows what comes of it.
+            Gone::Small(_) | Gone::Stopped | Gone::Crowded => None,
         };
         if let Some(words) = &words {
             tracing::warn!(pool = self.0.id, %reference, "a pool's model is not served: {words}");
@@ -104,7 +106,7 @@ impl Pool {
             }
             if info.state.is_over() {
                 self.stop_worker(&info);
-                return ended(&info, limit);
+                return ended(&info, &told, limit);
             }
             if info.state == WorkerState::Suspended {
                 self.stop_worker(&info);
@@ -167,7 +169,7 @@ impl Pool {
             self.tell(Event::Needs { member: key, bytes });
         }
         if news {
-            told.ready = true;
+            (told.ready, told.served) = (true, true);
             self.tell(Event::Ready { member: key });
         } else if told.ready && !is_ready && info.state != WorkerState::Stopping {
             told.ready = false;
