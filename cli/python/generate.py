@@ -17,7 +17,7 @@ SOURCE = HERE.parents[1] / "node" / "src" / "api" / "openapi.json"
 PACKAGE = HERE / "steelyard"
 WIDTH = 120
 # What the operator alone looks at, and what is for browsers of this description: no client of models needs them.
-LEFT_OUT = ("/v1/openapi.json", "/v1/peers", "/v1/transfers", "/v1/workers", "/v1/pins", "/v1/mirror", "/v1/log/entries/")
+LEFT_OUT = ("/v1/openapi.json", "/v1/peers", "/v1/transfers", "/v1/workers", "/v1/pools", "/v1/pins", "/v1/mirror", "/v1/log/entries/")
 
 MADE = "made by `cli/python/generate.py` from the node's OpenAPI document. Not to be changed by hand."
 SCHEMAS = f'''"""What the node's public interface answers: {MADE}"""

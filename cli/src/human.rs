@@ -126,10 +126,41 @@ pub(crate) fn seconds(text: &str) -> Result<u64, String> {
     number.checked_mul(unit).ok_or_else(wrong)
 }
 
+/// Reads a size such as `512MiB`, `8GiB` or `2GB`; bytes.
+pub(crate) fn size(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, f64); 8] = [
+        ("KiB", 1024.0),
+        ("MiB", 1_048_576.0),
+        ("GiB", 1_073_741_824.0),
+        ("TiB", 1_099_511_627_776.0),
+        ("kB", 1e3),
+        ("MB", 1e6),
+        ("GB", 1e9),
+        ("TB", 1e12),
+    ];
+    let wrong = || format!("`{text}` is no size such as 512MiB, 8GiB or 2GB");
+    let unit = UNITS.iter().find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?, *bytes)));
+    let (number, bytes) = unit.ok_or_else(wrong)?;
+    match number.trim().parse::<f64>() {
+        // The cast saturates: more than there is anywhere.
+        Ok(number) if number.is_finite() && number * bytes >= 1.0 => Ok((number * bytes) as u64),
+        _ => Err(wrong()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn sizes_are_read_with_their_units() {
+        assert_eq!(size("8GiB"), Ok(8 << 30));
+        assert_eq!(size("1.5 MB"), Ok(1_500_000));
+        for wrong in ["", "8", "GiB", "-1GiB", "0MiB", "nanGB", "8 Gib"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn sizes() {

@@ -395,6 +395,9 @@ impl Loader {
         self.reporter.verifying(0, total);
         let files = self.verify(admitted, &plan, &wanted, total)?;
         let verify = begun.elapsed();
+        // Before it is looked whether that fits: whoever serves several models makes room by it.
+        let needs = engine::needs(&plan, &files, &self.options)?.total();
+        self.reporter.send(&Report::Needs { bytes: needs });
         let all = files.model.iter().chain(files.adapters.iter().flat_map(|adapter| &adapter.files));
         rehash::start(all, self.rehash, self.halt.clone()).map_err(WorkerError::protocol)?;
         self.reporter.send(&Report::Loading { engine: plan.engine().to_owned() });

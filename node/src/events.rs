@@ -3,6 +3,7 @@
 //! All of it is for people and programs that look on. Nothing decides by it: a reader that is too slow loses events and
 //! is told how many, and asks again for the state.
 
+mod peer;
 mod worker;
 
 use registry::statement::{Kind, RecallTarget, Severity};
@@ -10,46 +11,11 @@ use registry::{ChannelName, Digest, Model, Nation, Timestamp, Version};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
+pub use peer::{Direction, PeerInfo};
 pub use worker::{AdapterInfo, StopCause, WorkerInfo, WorkerState, WorkerStop};
 
 /// Events kept for the slowest reader: some seconds of a busy node. A slower one is told what it missed.
 pub const QUEUE: usize = 1024;
-
-/// Who opened a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Direction {
-    /// The peer dialled us.
-    Inbound,
-    /// We dialled the peer.
-    Outbound,
-}
-
-/// A connected peer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PeerInfo {
-    /// libp2p identifier (`12D3KooW…`).
-    pub peer_id: String,
-    /// The nation that signed its certificate.
-    pub nation: Nation,
-    /// Its address as a multiaddr.
-    pub address: String,
-    /// Who dialled.
-    pub direction: Direction,
-    /// Whether it is connected through a relay only.
-    #[serde(default)]
-    pub relayed: bool,
-    /// Since when.
-    pub connected_at: Timestamp,
-    /// Content bytes sent to it over this connection.
-    pub sent_bytes: u64,
-    /// Content bytes received from it over this connection.
-    pub received_bytes: u64,
-    /// Round trip in milliseconds, once measured.
-    pub rtt_ms: Option<u64>,
-    /// What its certificate allows, such as `fetch`, `serve`.
-    pub capabilities: Vec<String>,
-}
 
 /// How far a transfer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -20,8 +20,10 @@
 
 mod adapters;
 mod again;
+mod error;
 mod follow;
 mod listener;
+pub mod pool;
 mod process;
 mod prove;
 mod receipt;
@@ -51,80 +53,12 @@ use crate::layout::Layout;
 use crate::lease::Leases;
 use crate::node::Node;
 
+pub use error::ServingError;
+
 /// Workers that are over and still shown: what an operator looks back on after a recall.
 const REMEMBERED: usize = 64;
 /// Every worker's release is decided anew so often even when nothing arrives: roots expire by the clock alone.
 const RECHECK: Duration = Duration::from_secs(60);
-
-/// Why a worker could not be started or stopped.
-#[derive(Debug, thiserror::Error)]
-pub enum ServingError {
-    /// As many as the settings allow.
-    #[error("{0} workers run already, the limit of `worker.max_workers`; stop one first")]
-    TooMany(usize),
-    /// It may not be served.
-    #[error(transparent)]
-    Admit(#[from] registry::admit::AdmitError),
-    /// The process could not be started.
-    #[error("the worker `{program}` can't be started: {source}")]
-    Spawn {
-        /// The program.
-        program: String,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The address can't be listened on.
-    #[error("can't listen on {address}: {source}. Choose another address or port with `--listen`")]
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// Too few allies were heard.
-    #[error("{0}")]
-    Lease(String),
-    /// It does not serve at the moment.
-    #[error("worker {0} is not ready; `steelyard status` shows how far it is")]
-    NotReady(u64),
-    /// It is trying its walls for somebody else.
-    #[error("worker {0} is trying its walls already; ask again when it has")]
-    Proving(u64),
-    /// It did not answer.
-    #[error("worker {0} did not report on its walls, so nothing is proved; the node's log may say why")]
-    Unproved(u64),
-    /// No such worker.
-    #[error("there is no worker {0}")]
-    NotFound(u64),
-    /// It is what is served already.
-    #[error("worker {0} serves that release already")]
-    Same(u64),
-    /// Another worker takes its place already.
-    #[error("the place of worker {0} is being taken already; `steelyard workers` shows by which")]
-    Swapping(u64),
-    /// There is nothing to go back to.
-    #[error(
-        "nothing was served in the place of worker {0} before; name a release to `steelyard workers swap`"
-    )]
-    NoPrevious(u64),
-    /// An adapter is not served with this model.
-    #[error(transparent)]
-    Adapter(#[from] registry::admit::AdapterError),
-    /// An adapter is not here, and could not be fetched.
-    #[error("the adapter {adapter} could not be fetched: {source}")]
-    AdapterFetch {
-        /// Its release.
-        adapter: Digest,
-        /// What became of the transfer.
-        source: Box<crate::node::PullError>,
-    },
-    /// More than a worker takes.
-    #[error("{0} adapters are too many; a worker takes {max}", max = registry::serving::hand::MAX_ADAPTERS)]
-    TooManyAdapters(usize),
-    /// The node stops.
-    #[error("the node is stopping")]
-    Stopping,
-}
 
 /// Why a worker is to stop, and since when that is known.
 #[derive(Debug, Clone)]
@@ -186,6 +120,8 @@ pub struct Start {
     pub previous: Option<(Digest, Vec<Digest>)>,
     /// The channel that it is to follow.
     pub follow: Option<Follow>,
+    /// The pool that it belongs to.
+    pub pool: Option<u64>,
     /// Releases of adapters that go with it.
     pub adapters: Vec<Digest>,
 }
@@ -217,6 +153,7 @@ struct Shared {
     keys: OnceLock<watch::Receiver<Vec<ServeKey>>>,
     /// What fetches a release that is not here.
     node: OnceLock<Node>,
+    pools: Mutex<pool::Pools>,
     stopping: CancellationToken,
 }
 
@@ -232,8 +169,8 @@ impl Workers {
         let layout = Layout::new(home);
         let watched = events.subscribe();
         let (entries, stopping) = (Mutex::default(), CancellationToken::new());
-        let (keys, node) = (OnceLock::new(), OnceLock::new());
-        let shared = Shared { layout, store, events, settings, leases, entries, keys, node, stopping };
+        let (keys, node, pools) = (OnceLock::new(), OnceLock::new(), Mutex::default());
+        let shared = Shared { layout, store, events, settings, leases, entries, keys, node, pools, stopping };
         let workers = Self { shared: Arc::new(shared) };
         tokio::spawn(watch_decisions(workers.clone(), watched));
         workers
@@ -313,6 +250,7 @@ impl Workers {
     /// Stops every worker and refuses new ones.
     pub async fn shutdown(&self) {
         self.shared.stopping.cancel();
+        self.close_pools();
         let live: Vec<u64> = self.live().into_iter().map(|(id, ..)| id).collect();
         let stops = live.into_iter().map(|id| self.stop(id, "the node is stopping"));
         futures::future::join_all(stops).await;

@@ -4,7 +4,8 @@
 //! digest <- statement <- envelope <- trust <- policy <- store <- {publish, admit} <- node
 //! ```
 //!
-//! What is left of `store` in that line touches no clock, no random numbers and no I/O (key files apart).
+//! What is left of `store` in that line touches no clock, no random numbers and no I/O (key files apart). Beside the line, `machine`
+//! reads what the kernel says of memory.
 
 pub mod admitted;
 pub mod attachment;
@@ -17,6 +18,7 @@ pub mod format;
 pub mod key;
 pub mod lease;
 pub mod log;
+pub mod machine;
 pub mod mapped;
 pub mod oms;
 pub mod path;

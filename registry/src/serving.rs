@@ -245,11 +245,22 @@ pub struct Options {
     pub max_requests: u32,
     /// The engine that must be taken; by default the first that can.
     pub engine: Option<EngineName>,
+    /// Bytes of memory that it may need at most; by default what the machine has to give. One that takes another's place may
+    /// need what that one leaves of them.
+    pub memory: Option<u64>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { threads: None, context: None, parallel: None, cache: None, max_requests: 64, engine: None }
+        Self {
+            threads: None,
+            context: None,
+            parallel: None,
+            cache: None,
+            max_requests: 64,
+            engine: None,
+            memory: None,
+        }
     }
 }
 
@@ -458,5 +469,10 @@ pub enum Report {
         reason: String,
         /// Requests that were cut off.
         active_requests: u32,
+    },
+    /// How much memory the model needs, reckoned from its headers, before it is looked whether it fits.
+    Needs {
+        /// Weights, cache and what computing takes.
+        bytes: u64,
     },
 }

@@ -12,6 +12,7 @@ pub mod memory;
 pub mod nodes;
 pub mod options;
 pub mod parts;
+pub mod pool;
 pub mod providers;
 pub mod pull;
 pub mod report;

@@ -28,6 +28,7 @@ pub(crate) mod node;
 pub(crate) mod peers;
 pub(crate) mod pin;
 pub(crate) mod policy;
+pub(crate) mod pools;
 pub(crate) mod publish;
 pub(crate) mod pull;
 pub(crate) mod recall;
@@ -67,6 +68,7 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::Serve(serve) => serve.run(context).await,
         Command::ServeKey(key) => key.run(context).await,
         Command::Workers(workers) => workers.run(context).await,
+        Command::Pools(pools) => pools.run(context).await,
         Command::Chat(chat) => chat.run(context).await,
         Command::Attest(attest) => attest.run(context).await,
         Command::Policy(policy) => policy.run(context).await,

@@ -1,6 +1,8 @@
 //! `steelyard serve`: a worker that serves an admitted release, watched in the foreground.
 
 mod explain;
+mod interrupts;
+mod pool;
 mod proof;
 mod ready;
 
@@ -13,7 +15,6 @@ use node::api::types::{Event, StopCause, WorkerInfo, WorkerRequest, WorkerState,
 use node::client::Happened;
 use registry::Reference;
 use registry::serving::{EngineName, Options, Wall};
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::client::{Client, Need};
 use crate::context::Context;
@@ -22,7 +23,8 @@ use crate::human;
 use crate::output::{self, BAD, BOLD, DIM, NAME, paint};
 use crate::progress::Bar;
 use crate::transfer;
-
+pub(super) use interrupts::Interrupts;
+pub(super) use pool::show as show_pool;
 pub(super) use ready::{Ready, ready_or_started};
 
 /// How often the state is asked for, should an event be lost.
@@ -32,7 +34,10 @@ const NEXT: Duration = Duration::from_secs(5);
 /// How often it is looked for.
 const LOOK_FOR_NEXT: Duration = Duration::from_millis(100);
 
-/// Serve a release with an OpenAI-compatible interface
+/// Serve one or several releases with an OpenAI-compatible interface
+///
+/// Several are served at one address: the request's `model` chooses. As many as have room are loaded, the others when somebody asks
+/// for them, in the place of those that were used longest ago.
 ///
 /// A release that is not here is fetched meanwhile: it is served when the last of what is computed on has come.
 ///
@@ -50,11 +55,13 @@ Examples:
   steelyard serve borea/smollm2 --explain
   steelyard serve borea/smollm2:stable --follow
   steelyard serve borea/smollm2 --adapter cora/smollm2-legal
+  steelyard serve borea/smollm2 alba/chat alba/vectors --memory 8GiB --idle-timeout 10m
+  steelyard serve borea/smollm2 alba/chat --on-demand --detach
   curl http://127.0.0.1:4810/v1/models")]
 pub(crate) struct Serve {
     /// nation/name (channel stable), nation/name:channel, nation/name@version or b3:…
-    #[arg(value_name = "REFERENCE")]
-    reference: Reference,
+    #[arg(value_name = "REFERENCE", required = true)]
+    references: Vec<Reference>,
     /// Where to listen [default: worker.listen of the settings, 127.0.0.1:4810]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
@@ -102,37 +109,20 @@ pub(crate) struct Serve {
     /// model goes on without it. Serving an adapter's own reference serves its model with it.
     #[arg(long = "adapter", value_name = "REFERENCE", conflicts_with_all = ["explain", "prove_sealed"])]
     adapters: Vec<Reference>,
-}
-
-/// Ctrl-C, SIGTERM, or a terminal that was closed.
-pub(super) struct Interrupts(Vec<tokio::signal::unix::Signal>);
-
-impl Interrupts {
-    pub(super) fn new() -> Result<Self, Failure> {
-        let mut kinds = vec![SignalKind::interrupt(), SignalKind::terminate()];
-        if !hangup_is_ignored() {
-            kinds.push(SignalKind::hangup());
-        }
-        Ok(Self(kinds.into_iter().map(signal).collect::<Result<_, _>>()?))
-    }
-
-    pub(super) async fn next(&mut self) {
-        let each = self.0.iter_mut().map(|signal| Box::pin(signal.recv()));
-        futures::future::select_all(each).await;
-    }
-}
-
-/// Whether whoever started this (`nohup`) wants it to outlive the terminal. A signal that is listened for is ignored no
-/// more, so it must be known before.
-fn hangup_is_ignored() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    // The lowest bit is signal 1, SIGHUP.
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
+    /// Memory that what is served here may need, all models together, such as 8GiB [default: what the machine has to give; for several models a tenth less]
+    #[arg(long, value_name = "SIZE", value_parser = human::size)]
+    memory: Option<u64>,
+    /// Unload a model that nobody asked for so long, such as 10m; the next request loads it again
+    #[arg(long, value_name = "TIME", value_parser = human::seconds, conflicts_with_all = ["explain", "prove_sealed"])]
+    idle_timeout: Option<u64>,
+    /// Load nothing before somebody asks for it
+    #[arg(long, conflicts_with_all = ["explain", "prove_sealed"])]
+    on_demand: bool,
 }
 
 impl Serve {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
+        self.check()?;
         let mut interrupts = Interrupts::new()?;
         if self.detach && Client::running(context).is_none() {
             return Err(Failure::new(Exit::Network, "--detach needs a running node that keeps the worker")
@@ -148,6 +138,8 @@ impl Serve {
                 proved = self.prove(context, &client) => proved,
                 () = interrupts.next() => Err(Failure::interrupted()),
             }
+        } else if self.is_pool() && !self.explain {
+            self.serve_pool(context, &client, &mut interrupts).await
         } else {
             self.serve(context, &client, &mut interrupts).await
         };
@@ -161,7 +153,7 @@ impl Serve {
         context: &Context,
         listen: Option<SocketAddr>,
     ) -> Result<WorkerRequest, Failure> {
-        let mut request = request(client, context, &self.reference, listen, self.chosen())?;
+        let mut request = request(client, context, self.reference(), listen, self.chosen())?;
         request.allow_missing.clone_from(&self.allow_missing);
         request.follow = self.follow;
         request.rollback_to_previous = self.rollback_to_previous;
@@ -175,8 +167,15 @@ impl Serve {
         if self.rollback_to_previous || self.stop_first { NEXT } else { Duration::ZERO }
     }
 
+    /// What is served, where it is one; the command line takes no fewer.
+    fn reference(&self) -> &Reference {
+        &self.references[0]
+    }
+
     fn chosen(&self) -> Chosen {
-        Chosen { threads: self.threads, context: self.context, engine: self.engine }
+        // Several share it.
+        let memory = self.memory.filter(|_| !self.is_pool());
+        Chosen { threads: self.threads, context: self.context, engine: self.engine, memory }
     }
 
     async fn serve(
@@ -188,7 +187,10 @@ impl Serve {
         if self.explain {
             let options = options(client, context, self.chosen())?;
             let vllm = settings(client, context)?.vllm;
-            return explain::explain(context, client, &self.reference, &options, vllm).await;
+            return match &self.references[..] {
+                [one] => explain::explain(context, client, one, &options, vllm).await,
+                several => explain::all(context, client, several, &options, vllm, self.memory).await,
+            };
         }
         let request = self.request(client, context, self.listen)?;
         let worker = tokio::select! {
@@ -199,7 +201,7 @@ impl Serve {
         if context.json {
             output::json_line(&worker)?;
         } else {
-            report(&worker, self.reference.model(), self.detach)?;
+            report(&worker, self.reference().model(), self.detach)?;
         }
         if self.detach {
             return Ok(());
@@ -226,6 +228,7 @@ pub(super) struct Chosen {
     pub(super) threads: Option<u32>,
     pub(super) context: Option<u32>,
     pub(super) engine: Option<EngineName>,
+    pub(super) memory: Option<u64>,
 }
 
 /// The request for a worker; options that were not given are the settings'.
@@ -260,6 +263,7 @@ fn options(client: &Client, context: &Context, chosen: Chosen) -> Result<Options
         cache: some(settings.cache),
         max_requests: settings.max_requests,
         engine: chosen.engine,
+        memory: chosen.memory,
     })
 }
 

@@ -183,6 +183,9 @@ fn why(worker: &WorkerInfo) -> String {
             Some(why) => format!("without {name}: {why}"),
         });
     }
+    if let Some(pool) = worker.pool {
+        parts.push(format!("pool {pool}"));
+    }
     if let Some(channel) = worker.follows.as_ref().filter(|_| !worker.state.is_over()) {
         parts.push(format!("follows {channel}"));
     }

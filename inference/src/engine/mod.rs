@@ -33,7 +33,7 @@ pub use llama::Llama;
 pub(crate) use llama::{backend, devices};
 pub use metrics::Metrics;
 pub use plan::{Considered, Explanation, Memory, Plan, Verdict, available_memory, explain};
-pub(crate) use plan::{Source, check_with, memory_at_start};
+pub(crate) use plan::{Source, check, estimate, memory_at_start, needs};
 pub use queue::{PushError, Queue};
 
 use crate::halt::Halt;
@@ -94,6 +94,24 @@ pub enum EngineError {
         /// Bytes that there are.
         available: u64,
     },
+    /// It does not fit into what it may have.
+    #[error(
+        "the model needs about {} of memory ({} for the weights, {} for a context of {} tokens, {} for computing), and it may \
+         have {} at most, by `--memory` or by what its pool has left. Raise that, ask for a smaller context with `--context`, or \
+         serve a smaller quantisation",
+        plan::readable(memory.total()),
+        plan::readable(memory.weights),
+        plan::readable(memory.cache),
+        memory.context,
+        plan::readable(memory.working),
+        plan::readable(*limit)
+    )]
+    Limit {
+        /// What it needs.
+        memory: Memory,
+        /// Bytes that it may have.
+        limit: u64,
+    },
     /// The engine's thread ended without a word.
     #[error("the engine died; the log above says more")]
     Died,
@@ -107,7 +125,7 @@ impl EngineError {
     pub fn code(&self) -> FailCode {
         match self {
             Self::Unsupported(_) => FailCode::UnsupportedFormat,
-            Self::Memory { .. } => FailCode::Memory,
+            Self::Memory { .. } | Self::Limit { .. } => FailCode::Memory,
             Self::Load { .. } | Self::Context { .. } | Self::Died | Self::Halted => FailCode::Engine,
         }
     }
@@ -220,7 +238,8 @@ pub fn start(
     halt: Halt,
 ) -> Result<Running, EngineError> {
     let files = files.into();
-    plan::check(plan, &files, &options, plan.memory_from(memory_at_start()))?;
+    let memory = plan::needs(plan, &files, &options)?;
+    plan::check(memory, &options, plan.memory_from(memory_at_start()))?;
     let engine = plan.engine();
     let load = plan.loader();
     let (ready, loaded) = mpsc::sync_channel(1);

@@ -108,7 +108,9 @@ impl Loader {
             io::Seek::rewind(&mut reader)?;
             Ok(Box::new(reader))
         };
-        engine::check_with(plan, &self.options, self.memory(plan, stream), &open)
+        let memory = engine::estimate(plan, &self.options, &open)?;
+        self.reporter.send(&Report::Needs { bytes: memory.total() });
+        engine::check(memory, &self.options, self.memory(plan, stream))
     }
 
     /// Memory that there is for loading: an engine that does not map the copies needs room beside them.

@@ -1,5 +1,7 @@
 //! Routes whose work takes long, each answered as a stream (`stream.rs`).
 
+use std::net::SocketAddr;
+
 use axum::extract::{Path, State};
 use axum::response::Response;
 use registry::serving::Options;
@@ -184,7 +186,17 @@ pub(super) fn default_options(settings: &Settings) -> Options {
         cache: some(settings.cache),
         max_requests: settings.max_requests,
         engine: None,
+        memory: None,
     }
+}
+
+/// Where to listen, as asked for or as the settings say.
+pub(super) fn listen(asked: Option<&str>, settings: &Settings) -> Result<SocketAddr, Problem> {
+    let listen = asked.unwrap_or(&settings.listen);
+    listen.parse().map_err(|_| {
+        let shown: String = listen.chars().take(80).collect();
+        Problem::new(Code::Usage, format!("`{shown}` is not an address and port such as `127.0.0.1:4810`"))
+    })
 }
 
 pub(super) async fn serve(
@@ -192,11 +204,7 @@ pub(super) async fn serve(
     Body(request): Body<WorkerRequest>,
 ) -> Result<Response, Problem> {
     let settings = api.node().config().worker.clone();
-    let listen = request.listen.as_deref().unwrap_or(&settings.listen);
-    let listen = listen.parse().map_err(|_| {
-        let shown: String = listen.chars().take(80).collect();
-        Problem::new(Code::Usage, format!("`{shown}` is not an address and port such as `127.0.0.1:4810`"))
-    })?;
+    let listen = listen(request.listen.as_deref(), &settings)?;
     let options = request.options.clone().unwrap_or_else(|| default_options(&settings));
     let reference = catalogue::parse(&request.reference)?;
     let follow = follow(&request, &reference)?;
@@ -214,6 +222,7 @@ pub(super) async fn serve(
             previous: None,
             follow,
             adapters,
+            pool: None,
         };
         let watched = api.workers().start(start).await?;
         until_ready(&api, watched, &progress).await
@@ -265,7 +274,7 @@ fn follow(request: &WorkerRequest, reference: &Reference) -> Result<Option<Follo
 }
 
 /// What a reference means; peers are asked where nothing of it is known here.
-async fn resolve(api: &Api, reference: &Reference) -> Result<Resolved, Problem> {
+pub(super) async fn resolve(api: &Api, reference: &Reference) -> Result<Resolved, Problem> {
     let look = || {
         let (store, text) = (api.store().clone(), reference.to_string());
         blocking(move || catalogue::resolve(&store, &text))

@@ -184,20 +184,27 @@ impl From<ServingError> for Problem {
     fn from(error: ServingError) -> Self {
         match error {
             ServingError::Admit(error) => error.into(),
-            ServingError::NotFound(_) => Self::new(Code::NotFound, error),
+            ServingError::NotFound(_) | ServingError::NoPool(_) => Self::new(Code::NotFound, error),
+            ServingError::Members(_) => Self::new(Code::Usage, error),
             ServingError::TooMany(_)
+            | ServingError::TooManyPools(_)
             | ServingError::Stopping
             | ServingError::NotReady(_)
             | ServingError::Swapping(_)
             | ServingError::Proving(_) => Self::new(Code::Busy, error),
-            ServingError::Same(_) | ServingError::NoPrevious(_) => Self::new(Code::Conflict, error),
-            ServingError::Lease(_) => Self::new(Code::PolicyRefused, error),
-            ServingError::Adapter(AdapterError::Admit(error)) => error.into(),
-            ServingError::Adapter(_) | ServingError::TooManyAdapters(_) => Self::new(Code::Usage, error),
-            ServingError::AdapterFetch { .. } => Self::new(Code::Network, error),
-            ServingError::Spawn { .. } | ServingError::Listen { .. } | ServingError::Unproved(_) => {
-                Self::new(Code::Worker, error)
+            ServingError::Same(_) | ServingError::NoPrevious(_) | ServingError::Pooled(..) => {
+                Self::new(Code::Conflict, error)
             }
+            ServingError::Adapter(AdapterError::Admit(error)) => error.into(),
+            ServingError::Adapter(_) | ServingError::TooManyAdapters(_) | ServingError::AdapterAlone(_) => {
+                Self::new(Code::Usage, error)
+            }
+            ServingError::AdapterFetch { .. } => Self::new(Code::Network, error),
+            ServingError::Lease(_) | ServingError::Refused(_) => Self::new(Code::PolicyRefused, error),
+            ServingError::Spawn { .. }
+            | ServingError::Listen { .. }
+            | ServingError::Unproved(_)
+            | ServingError::Unloaded(_) => Self::new(Code::Worker, error),
         }
     }
 }

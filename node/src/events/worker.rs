@@ -135,6 +135,12 @@ pub struct WorkerInfo {
     /// Bytes of memory that its process has, weights that it maps included.
     #[serde(default)]
     pub memory: Option<u64>,
+    /// Bytes of memory that it needs at most, reckoned from the model's headers; nothing before they were read.
+    #[serde(default)]
+    pub needs: Option<u64>,
+    /// The pool that it belongs to.
+    #[serde(default)]
+    pub pool: Option<u64>,
     /// The worker whose place it takes, or took.
     #[serde(default)]
     pub replaces: Option<u64>,

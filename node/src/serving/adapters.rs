@@ -30,6 +30,12 @@ impl Workers {
         if start.adapters.len() > MAX_ADAPTERS {
             return Err(ServingError::TooManyAdapters(start.adapters.len()));
         }
+        let (store, release) = (self.shared.store.clone(), start.release);
+        if let Ok(Some(model)) = blocking(move || store.release(&release)).await?
+            && !registry::admit::bases(&model).is_empty()
+        {
+            return Err(ServingError::AdapterAlone(format!("{}@{}", model.model, model.version)));
+        }
         let mut admitted: Vec<Admitted> = Vec::new();
         for adapter in &start.adapters {
             if admitted.iter().all(|other| other.release() != *adapter) {

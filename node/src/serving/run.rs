@@ -396,6 +396,7 @@ impl Run {
                 info.verify_ms = Some(verify_ms);
             }
             Report::Load { requests } => info.requests = requests,
+            Report::Needs { bytes } => info.needs = Some(bytes),
             Report::Sign(_)
             | Report::Wants { .. }
             | Report::Proof { .. }

@@ -105,7 +105,7 @@ impl Workers {
     }
 
     /// What a worker may be started with, and whether its bytes are still to come.
-    async fn admit(&self, release: Digest) -> Result<(Admitted, bool), ServingError> {
+    pub(super) async fn admit(&self, release: Digest) -> Result<(Admitted, bool), ServingError> {
         let store = self.shared.store.clone();
         let here = move || registry::admit::serve(&store, &release, Timestamp::now());
         let refused = match blocking(here).await? {
@@ -140,6 +140,15 @@ impl Workers {
         entry.listener.try_clone().map_err(listen)
     }
 
+    /// What a worker may need at most. One that takes another's place may need what that one leaves of the limit of both; a
+    /// pool's has no limit then, since the pool makes room afterwards.
+    fn leaves(&self, start: &Start) -> Option<u64> {
+        let limit = start.options.memory?;
+        let Some(old) = start.replaces else { return Some(limit) };
+        let needs = self.entry(old).ok().and_then(|(old, _)| old.needs);
+        if start.pool.is_some() { None } else { Some(limit.saturating_sub(needs.unwrap_or(0))) }
+    }
+
     fn launch(
         &self,
         admitted: Handoff,
@@ -148,7 +157,8 @@ impl Workers {
         lease: Option<LeaseEnd>,
     ) -> Launch {
         let settings = &self.shared.settings;
-        let options: Options = start.options.clone();
+        let mut options: Options = start.options.clone();
+        options.memory = self.leaves(start);
         let allow_missing: Vec<Wall> =
             start.allow_missing.iter().chain(&settings.allow_missing).copied().collect();
         let rehash = Rehash { every_secs: settings.rehash_secs, mib_per_sec: settings.rehash_mib_per_sec };
@@ -202,6 +212,8 @@ fn starting(
         transfer: None,
         requests: 0,
         memory: None,
+        needs: None,
+        pool: start.pool,
         replaces: start.replaces,
         replaced_by: None,
         previous: start.previous.as_ref().map(|(release, _)| *release),

@@ -22,6 +22,14 @@ impl Run {
         if tokio::time::timeout(STOP_GRACE, child.wait()).await.is_err() {
             let _ = child.kill().await;
         }
+        if let Some(stop) = self.small() {
+            tracing::info!(worker = self.told.borrow().id, %message, "a worker needs more than its pool gave it");
+            self.tell(|info| {
+                (info.state, info.pid) = (WorkerState::Stopped, None);
+                (info.stop, info.error) = (Some(stop), Some(message));
+            });
+            return End::Over;
+        }
         tracing::error!(worker = self.told.borrow().id, %message, "a worker failed");
         self.tell(|info| {
             info.state = WorkerState::Failed;
@@ -29,6 +37,20 @@ impl Run {
             info.error = Some(message);
         });
         End::Over
+    }
+
+    /// The end of a pool's worker that needed more than was free: nothing failed, and what it needs is known now.
+    fn small(&self) -> Option<WorkerStop> {
+        let info = self.told.borrow();
+        let is_small = info.needs.zip(self.launch.options.memory).is_some_and(|(needs, most)| needs > most);
+        (info.pool.is_some() && is_small).then(|| WorkerStop {
+            cause: StopCause::Requested,
+            reason: "it needs more memory than its pool had free; it is loaded when there is room".to_owned(),
+            at: Timestamp::now(),
+            took_ms: 0,
+            killed: false,
+            active_requests: None,
+        })
     }
 
     /// Orders it to stop, and kills it if it does not within the grace.

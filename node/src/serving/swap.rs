@@ -44,6 +44,10 @@ impl Workers {
         if old.state.is_over() {
             return Err(ServingError::NotFound(id));
         }
+        // Its channel moved, or a person wants another release than the pool's.
+        if let Some(pool) = old.pool.filter(|_| swap.follow.is_none()) {
+            return Err(ServingError::Pooled(id, pool));
+        }
         let Swap { reference, release, stop_first, follow, adapters } = swap;
         let adapters = adapters.unwrap_or_else(|| started.adapters.clone());
         if old.release == release && started.adapters == adapters {

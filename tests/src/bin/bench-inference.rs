@@ -5,6 +5,7 @@
 //!
 //!   load       verified loading over hashing's own floor, and a real model's load with and without it
 //!   cold-start a model that is not here, over a narrow link: to the first token, beside the transfer alone
+//!   pool       a pool's front beside the worker itself, and a model loaded in another's place beside a start
 //!   throughput tokens a second at 1, 4 and 16 requests, beside the engine alone
 //!
 //! STEELYARD_BENCH_ROUNDS          how often each is measured (3); TOKENS and WORDS: how long answers and prompts are
@@ -20,10 +21,14 @@
 use std::process::ExitCode;
 
 use tests::bench::parts::{self, CannotRun, Part};
-use tests::bench::{cold_start, load, throughput};
+use tests::bench::{cold_start, load, pool, throughput};
 
-const PARTS: &[(&str, Part)] =
-    &[("load", load::part), ("cold-start", cold_start::part), ("throughput", throughput::part)];
+const PARTS: &[(&str, Part)] = &[
+    ("load", load::part),
+    ("cold-start", cold_start::part),
+    ("pool", pool::part),
+    ("throughput", throughput::part),
+];
 
 fn main() -> ExitCode {
     let asked: Vec<String> = std::env::args().skip(1).collect();

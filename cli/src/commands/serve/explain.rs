@@ -17,12 +17,24 @@ use crate::output::{self, BOLD, DIM, NAME, paint};
 
 /// What programs get.
 #[derive(Serialize)]
-struct Explained<'a> {
-    model: &'a Model,
-    version: &'a Version,
+struct Explained {
+    model: Model,
+    version: Version,
     release: Digest,
     #[serde(flatten)]
-    explanation: &'a Explanation,
+    explanation: Explanation,
+}
+
+/// What programs get of several.
+#[derive(Serialize)]
+struct Together {
+    models: Vec<Explained>,
+    /// Bytes that all of them need.
+    needs: u64,
+    /// Bytes that they may need.
+    budget: Option<u64>,
+    /// Whether all of them can be loaded at once.
+    fits: bool,
 }
 
 /// Looks at the release's files where they lie; nothing is loaded and nothing started.
@@ -33,6 +45,74 @@ pub(super) async fn explain(
     options: &Options,
     vllm: Option<Vllm>,
 ) -> Result<(), Failure> {
+    let explained = look(context, client, reference, options, vllm).await?;
+    if context.json {
+        output::json(&explained)?;
+    } else {
+        report(&explained)?;
+    }
+    judge(context, explained.explanation.chosen().is_some(), "no engine here can serve it")
+}
+
+/// The same of several, and whether they fit together.
+pub(super) async fn all(
+    context: &Context,
+    client: &Client,
+    references: &[Reference],
+    options: &Options,
+    vllm: Option<Vllm>,
+    memory: Option<u64>,
+) -> Result<(), Failure> {
+    let mut models = Vec::new();
+    for reference in references {
+        models.push(look(context, client, reference, options, vllm.clone()).await?);
+    }
+    let needs = models.iter().filter_map(needed).fold(0, u64::saturating_add);
+    let budget = memory.or_else(node::serving::pool::default_budget);
+    let fits = budget.is_none_or(|budget| needs <= budget);
+    let served = models.iter().all(|model| model.explanation.chosen().is_some());
+    if context.json {
+        output::json(&Together { models, needs, budget, fits })?;
+    } else {
+        for model in &models {
+            report(model)?;
+            output::line("")?;
+        }
+        let may = budget.map_or_else(|| "as much as there is".to_owned(), human::bytes);
+        let then = if fits {
+            "all stay loaded"
+        } else {
+            "what was used longest ago is unloaded when another is asked for"
+        };
+        let sum = human::bytes(needs);
+        output::line(format!(
+            "{} together they need about {sum} and may have {may}: {then}",
+            output::mark(fits)
+        ))?;
+    }
+    judge(context, served, "no engine here can serve all of them")
+}
+
+/// Bytes that the engine needs that would serve it.
+fn needed(explained: &Explained) -> Option<u64> {
+    explained.explanation.chosen()?.memory.map(|memory| memory.total())
+}
+
+fn judge(context: &Context, good: bool, why: &str) -> Result<(), Failure> {
+    if good {
+        return Ok(());
+    }
+    let failure = Failure::new(Exit::Other, why);
+    Err(if context.json { failure.reported() } else { failure })
+}
+
+async fn look(
+    context: &Context,
+    client: &Client,
+    reference: &Reference,
+    options: &Options,
+    vllm: Option<Vllm>,
+) -> Result<Explained, Failure> {
     let query = format!("/v1/resolve?ref={}", segment(&reference.to_string()));
     let resolved: Resolved = client.get(&query).await?;
     let detail: ReleaseDetail = client.get(&format!("/v1/releases/{}", resolved.release)).await?;
@@ -59,28 +139,13 @@ pub(super) async fn explain(
         engine::explain(&name, &files, &options, engine::available_memory(), vllm.as_ref())
     });
     let explanation = explanation.await.map_err(|error| Failure::new(Exit::Other, error.to_string()))?;
-    if context.json {
-        let explained = Explained {
-            model: &entry.model,
-            version: &entry.version,
-            release: resolved.release,
-            explanation: &explanation,
-        };
-        output::json(&explained)?;
-    } else {
-        report(&format!("{}@{}", entry.model, entry.version), &explanation)?;
-    }
-    match explanation.chosen() {
-        Some(_) => Ok(()),
-        None => {
-            let failure = Failure::new(Exit::Other, "no engine here can serve it");
-            Err(if context.json { failure.reported() } else { failure })
-        }
-    }
+    let (model, version, release) = (entry.model.clone(), entry.version.clone(), resolved.release);
+    Ok(Explained { model, version, release, explanation })
 }
 
-fn report(name: &str, explanation: &Explanation) -> Result<(), Failure> {
-    let name = paint(NAME.bold(), name);
+fn report(explained: &Explained) -> Result<(), Failure> {
+    let Explained { model, version, explanation, .. } = explained;
+    let name = paint(NAME.bold(), format!("{model}@{version}"));
     match explanation.chosen() {
         Some(chosen) => output::line(format!(
             "{} {name} would be served by {}",

@@ -13,7 +13,7 @@ impl Serve {
     /// Has a worker of the release try to break out.
     pub(super) async fn prove(&self, context: &Context, client: &Client) -> Result<(), Failure> {
         let request = || self.request(client, context, self.listen.or(Some(super::anywhere())));
-        let ready = super::ready_or_started(context, client, &self.reference, request).await?;
+        let ready = super::ready_or_started(context, client, self.reference(), request).await?;
         let (worker, started) = (ready.worker, ready.started);
         let proof: Result<Proof, Failure> =
             client.post(&format!("/v1/workers/{}/prove", worker.id), &serde_json::json!({})).await;

@@ -60,7 +60,8 @@ pub(crate) async fn ready_or_started(
         let adapters = worker.adapters.iter().filter(|adapter| adapter.withdrawn.is_none());
         worker.release == release || adapters.map(|adapter| adapter.release).any(|adapter| adapter == release)
     };
-    let ready = |worker: &WorkerInfo| worker.state == WorkerState::Ready && serves(worker);
+    let ready =
+        |worker: &WorkerInfo| worker.state == WorkerState::Ready && worker.pool.is_none() && serves(worker);
     match workers.into_iter().find(ready) {
         Some(worker) => Ok(Ready { worker, started: false, release }),
         None => Ok(Ready { worker: start(context, client, &request()?).await?, started: true, release }),

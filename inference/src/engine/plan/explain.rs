@@ -7,9 +7,9 @@ use registry::admitted::AdmittedFile;
 use registry::serving::{EngineName, Options, Vllm};
 use serde::Serialize;
 
-use super::memory::{Source, estimate};
+use super::memory::{Source, check, estimate};
 use super::{Memory, Plan, candle};
-use crate::engine::{EngineError, gpu, threads};
+use crate::engine::{gpu, threads};
 use crate::gate;
 use crate::halt::Halt;
 
@@ -124,12 +124,9 @@ fn consider(
         Ok(memory) => memory,
         Err(error) => return (Err(error.to_string()), None),
     };
-    match plan.memory_from(available) {
-        Some(available) if memory.total() > available => {
-            let error = EngineError::Memory { memory, available };
-            (Err(error.to_string()), Some(memory))
-        }
-        _ => (Ok(why(&plan)), Some(memory)),
+    match check(memory, options, plan.memory_from(available)) {
+        Err(error) => (Err(error.to_string()), Some(memory)),
+        Ok(()) => (Ok(why(&plan)), Some(memory)),
     }
 }
 

@@ -112,37 +112,33 @@ fn llama_memory(layout: &Layout, context: u32, options: &Options) -> Memory {
     }
 }
 
-/// Refuses a plan that can't fit into `available` bytes, with its adapters.
-pub(crate) fn check(
-    plan: &Plan<'_>,
-    files: &Files,
-    options: &Options,
-    available: Option<u64>,
-) -> Result<(), EngineError> {
+/// What a plan needs, by the headers of its verified files.
+pub(crate) fn needs(plan: &Plan<'_>, files: &Files, options: &Options) -> Result<Memory, EngineError> {
     let open = |wanted: &AdmittedFile| -> io::Result<Box<dyn Source + '_>> {
         let file = files.model.iter().find(|file| file.path() == wanted.path);
         let mut reader = file.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?.reader();
         reader.rewind()?;
         Ok(Box::new(reader))
     };
-    let beside = files.adapters.iter().flat_map(|adapter| &adapter.files).map(VerifiedFile::size);
-    let beside = beside.fold(0, u64::saturating_add).saturating_mul(plan.adapter_factor());
-    check_with(plan, options, available.map(|available| available.saturating_sub(beside)), &open)
+    let memory = estimate(plan, options, &open)?;
+    let adapters = files.adapters.iter().flat_map(|adapter| &adapter.files).map(VerifiedFile::size);
+    let adapters = adapters.fold(0, u64::saturating_add).saturating_mul(plan.adapter_factor());
+    Ok(Memory { weights: memory.weights.saturating_add(adapters), ..memory })
 }
 
-/// The same with files that are opened by `open`, which may still be coming.
-pub(crate) fn check_with(
-    plan: &Plan<'_>,
-    options: &Options,
-    available: Option<u64>,
-    open: &Open<'_>,
-) -> Result<(), EngineError> {
-    let Some(available) = available else {
-        tracing::debug!("the memory of this machine can't be read; whether the model fits will be seen");
-        return Ok(());
-    };
-    let memory = estimate(plan, options, open)?;
-    if memory.total() > available { Err(EngineError::Memory { memory, available }) } else { Ok(()) }
+/// Refuses what needs more than it may, or more than there is.
+pub(crate) fn check(memory: Memory, options: &Options, available: Option<u64>) -> Result<(), EngineError> {
+    if let Some(limit) = options.memory.filter(|limit| memory.total() > *limit) {
+        return Err(EngineError::Limit { memory, limit });
+    }
+    match available {
+        Some(available) if memory.total() > available => Err(EngineError::Memory { memory, available }),
+        Some(_) => Ok(()),
+        None => {
+            tracing::debug!("the memory of this machine can't be read; whether the model fits will be seen");
+            Ok(())
+        }
+    }
 }
 
 /// Bytes for people.
@@ -181,9 +177,16 @@ mod tests {
         assert_eq!(memory.working, 261 * 4 * 512 + SLACK);
         let files = crate::gate::open_all(&plan.files(), &|_| {}, &crate::halt::Halt::default()).unwrap();
         let files = Files::from(files);
-        assert!(check(&plan, &files, &options, Some(memory.total())).is_ok());
-        assert!(check(&plan, &files, &options, None).is_ok());
-        let error = check(&plan, &files, &options, Some(memory.total() - 1)).unwrap_err();
+        assert_eq!(needs(&plan, &files, &options).unwrap(), memory);
+        assert!(check(memory, &options, Some(memory.total())).is_ok());
+        assert!(check(memory, &options, None).is_ok());
+        let error = check(memory, &options, Some(memory.total() - 1)).unwrap_err();
         assert!(error.to_string().contains("--context"), "{error}");
+        // A limit counts where the machine has more, too, and where it can't be read.
+        let limited = |limit| Options { memory: Some(limit), ..options.clone() };
+        assert!(check(memory, &limited(memory.total()), None).is_ok());
+        let error = check(memory, &limited(memory.total() - 1), Some(u64::MAX)).unwrap_err();
+        assert_eq!(error.code(), registry::serving::FailCode::Memory);
+        assert!(error.to_string().contains("at most") && error.to_string().contains("--memory"), "{error}");
     }
 }

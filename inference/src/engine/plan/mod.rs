@@ -13,10 +13,10 @@ use super::{Candle, Engine, EngineError, Files, Llama, candle, gpu, llama};
 use crate::halt::Halt;
 
 pub use explain::{Considered, Explanation, Verdict, explain};
-pub use machine::available_memory;
 pub(crate) use machine::memory_at_start;
 pub use memory::Memory;
-pub(crate) use memory::{Source, check, check_with, readable};
+pub(crate) use memory::{Source, check, estimate, needs, readable};
+pub use registry::machine::available_memory;
 
 /// What loads verified files.
 pub(crate) type Load = fn(Files, &Options, &Halt) -> Result<Arc<dyn Engine>, EngineError>;
