@@ -109,6 +109,7 @@ impl Worker {
                     assert_eq!((model.as_str(), release), ("alba/tiny", Digest::of(b"release")));
                     return address;
                 }
+                Report::Needs { bytes } => assert!(bytes > 64 << 20, "{bytes} bytes"),
                 Report::Sealed { .. } | Report::Verifying { .. } | Report::Loading { .. } => {}
                 other => panic!("{other:?}"),
             }

@@ -22,11 +22,13 @@ const LOAD: f64 = 1.2;
 /// Each way is measured so often, one after the other in turn; the median counts.
 const ROUNDS: u64 = 7;
 /// Tokens of an answer.
-const TOKENS: u64 = 128;
+const TOKENS: u64 = 96;
 /// The same of the model that has next to nothing to compute, so that the way is all there is.
 const TINY_TOKENS: u64 = 4000;
 /// Requests for one token, one after the other, each on a connection of its own.
-const REQUESTS: u64 = 40;
+const REQUESTS: u64 = 20;
+/// Compute threads of each worker: one is left to the front and to whoever asks.
+const THREADS: u64 = 1;
 /// Memory in which one SmolLM2 has room, and no second one.
 const BUDGET: u64 = 600 << 20;
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -142,7 +144,7 @@ fn loads(node: &Daemon, rounds: u64) -> Result<f64, String> {
     for _ in 0..rounds {
         for model in ["alba/b", "alba/a"] {
             let begun = Instant::now();
-            let worker = node.serve(model).map_err(|problem| problem.to_string())?;
+            let worker = start(node, model)?;
             first_token(&Http::tcp(address(&worker)?), model)?;
             started.push(begun.elapsed().as_secs_f64());
             node.http.request("DELETE", &format!("/v1/workers/{}", worker["id"]), None);
@@ -162,9 +164,15 @@ fn loads(node: &Daemon, rounds: u64) -> Result<f64, String> {
 }
 
 fn open(node: &Daemon, models: &[&str], memory: Option<u64>) -> Result<Value, String> {
-    let body = json!({ "references": models, "listen": "127.0.0.1:0", "memory": memory });
+    let body = json!({ "references": models, "listen": "127.0.0.1:0", "memory": memory, "options": { "threads": THREADS } });
     let opened = node.http.events("POST", "/v1/pools", Some(&body)).outcome(PATIENCE);
     opened.map_err(|problem| problem.to_string())
+}
+
+fn start(node: &Daemon, model: &str) -> Result<Value, String> {
+    let body = json!({ "reference": model, "listen": "127.0.0.1:0", "options": { "threads": THREADS } });
+    let started = node.http.events("POST", "/v1/workers", Some(&body)).outcome(PATIENCE);
+    started.map_err(|problem| problem.to_string())
 }
 
 fn close(node: &Daemon, pool: &Value) {
