@@ -274,6 +274,32 @@ pub(crate) fn adapter_like(number: u64, changes: &[(&str, &str)]) -> Vec<u8> {
     assemble(&pairs, &tensors)
 }
 
+/// An adapter of this rank for any model of an architecture, for its matrices by their names and how many numbers go in and come out.
+pub(crate) fn adapter_for(architecture: &str, matrices: &[(String, u64, u64)], rank: u64) -> Vec<u8> {
+    let mut pairs = Pairs::default();
+    for (key, value) in
+        [("general.type", "adapter"), ("general.architecture", architecture), ("adapter.type", "lora")]
+    {
+        pairs.text(key, value);
+    }
+    pairs.key("adapter.lora.alpha", 6);
+    pairs.bytes.extend((rank as f32).to_le_bytes());
+    let mut random = Random(0xD1B5_4A32_D192_ED03);
+    // So small that answers stay what they are.
+    let mut half = |name: String, shape: [u64; 2]| Weights {
+        name,
+        shape: shape.into(),
+        numbers: (0..shape[0] * shape[1]).map(|_| random.next() * 1e-3).collect(),
+    };
+    let tensors: Vec<Weights> = matrices
+        .iter()
+        .flat_map(|(name, width, height)| {
+            [half(format!("{name}.lora_a"), [*width, rank]), half(format!("{name}.lora_b"), [rank, *height])]
+        })
+        .collect();
+    assemble(&pairs, &tensors)
+}
+
 /// The small model into whose weights the adapter of this number was reckoned.
 pub(crate) fn merged(template: Option<&str>, number: u64) -> Vec<u8> {
     let (pairs, mut tensors) = build(template, None);

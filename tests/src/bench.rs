@@ -1,5 +1,6 @@
 //! What the benchmarks share: samples, their table, and the yardsticks to compare with; and the parts of `bench-transfer`.
 
+pub mod adapters;
 pub mod admission;
 pub mod cold_start;
 pub mod cpu;

@@ -56,6 +56,16 @@ pub fn tiny_adapter(number: u64) -> Vec<u8> {
     crate::tiny::adapter(number)
 }
 
+/// An adapter of rank 16 for the queries and values of SmolLM2-135M, as most are; each number another one.
+pub fn smollm2_adapter(number: u64) -> Vec<u8> {
+    let of = |layer: u64| {
+        let name = |part: &str| format!("blk.{layer}.attn_{part}.weight");
+        [(name("q"), 576, 576), (name("v"), 576, 192)]
+    };
+    let matrices: Vec<_> = (0..30).flat_map(of).skip(number as usize).collect();
+    crate::tiny::adapter_for("llama", &matrices, 16)
+}
+
 /// Writes a safetensors file of about `size` bytes (BF16 tensors of noise) at `path`.
 pub fn safetensors(path: &Path, size: u64, seed: u64) -> io::Result<()> {
     let (mut file, data) = safetensors_header(path, size)?;

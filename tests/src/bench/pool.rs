@@ -179,7 +179,7 @@ fn close(node: &Daemon, pool: &Value) {
     node.http.request("DELETE", &format!("/v1/pools/{}", pool["id"]), None);
 }
 
-fn address(of: &Value) -> Result<&str, String> {
+pub(super) fn address(of: &Value) -> Result<&str, String> {
     of["address"].as_str().ok_or_else(|| format!("there is no address in {of}"))
 }
 
@@ -194,7 +194,7 @@ fn worker(node: &Daemon, pool: &Value, model: &str) -> Result<String, String> {
 }
 
 /// Tokens a second of one streamed answer after its first, and the milliseconds to that.
-fn answer(http: &Http, model: &str, tokens: u64) -> Result<(f64, f64), String> {
+pub(super) fn answer(http: &Http, model: &str, tokens: u64) -> Result<(f64, f64), String> {
     let body = json!({
         "model": model, "prompt": PROMPT, "max_tokens": tokens, "temperature": 0, "stream": true,
         "stream_options": { "include_usage": true },
@@ -245,7 +245,7 @@ fn first_token(http: &Http, model: &str) -> Result<f64, String> {
     }
 }
 
-fn median(mut numbers: Vec<f64>) -> f64 {
+pub(super) fn median(mut numbers: Vec<f64>) -> f64 {
     numbers.sort_by(f64::total_cmp);
     numbers.get(numbers.len() / 2).copied().unwrap_or(f64::NAN)
 }

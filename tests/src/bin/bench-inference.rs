@@ -3,6 +3,7 @@
 //! ```text
 //! bench-inference [PART…]         all parts without an argument
 //!
+//!   adapters   answers with adapters beside answers without, several at once
 //!   load       verified loading over hashing's own floor, and a real model's load with and without it
 //!   cold-start a model that is not here, over a narrow link: to the first token, beside the transfer alone
 //!   pool       a pool's front beside the worker itself, and a model loaded in another's place beside a start
@@ -21,9 +22,10 @@
 use std::process::ExitCode;
 
 use tests::bench::parts::{self, CannotRun, Part};
-use tests::bench::{cold_start, load, pool, throughput};
+use tests::bench::{adapters, cold_start, load, pool, throughput};
 
 const PARTS: &[(&str, Part)] = &[
+    ("adapters", adapters::part),
     ("load", load::part),
     ("cold-start", cold_start::part),
     ("pool", pool::part),
