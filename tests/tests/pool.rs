@@ -457,3 +457,41 @@ fn a_swap_that_has_no_room_beside_the_old_one_says_what_helps() {
     alba.ok(&["workers", "swap", &id, "alba/a@2", "--stop-first"]);
     assert_eq!(version(), "2");
 }
+
+#[test]
+fn bodies_that_are_kept_are_bounded_together() {
+    use std::io::Write;
+    let net = Net::new();
+    let alba = nation_with(&net, &["a"]);
+    let node = alba.start();
+    let (pool, api) = open(&node, &["a"], &json!({ "on_demand": true }));
+    answered(&api, "alba/a");
+    let address = pool["address"].as_str().unwrap();
+    // As many of the longest as there is room for, which never come.
+    let slow = |_| {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        let head =
+            format!("POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{{", 4 * MIB);
+        stream.write_all(head.as_bytes()).unwrap();
+        stream
+    };
+    let slow: Vec<_> = (0..64).map(slow).collect();
+    let asked = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let late = scope.spawn(|| {
+            // Until all of them were noticed some may be let in.
+            until("a request that waits", || {
+                let begun = Instant::now();
+                asked.store(true, Ordering::Relaxed);
+                answered(&api, "alba/a");
+                (begun.elapsed() > Duration::from_millis(500)).then_some(())
+            });
+        });
+        until("it to be asked", || asked.load(Ordering::Relaxed).then_some(()));
+        std::thread::sleep(Duration::from_secs(2));
+        assert!(!late.is_finished(), "it was let in beside them");
+        drop(slow);
+        late.join().unwrap();
+    });
+    assert_eq!(node.stop(), 0);
+}

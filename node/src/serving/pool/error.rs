@@ -112,6 +112,13 @@ impl ApiError {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, Some("request_too_large"), message)
     }
 
+    /// 503: too much is kept already.
+    pub(super) fn crowded(mebibytes: usize) -> Self {
+        let message =
+            format!("The requests that wait here have {mebibytes} MiB already; try again in a moment");
+        Self::unavailable("queue_full", message)
+    }
+
     /// 503: the worker broke off.
     pub(super) fn broken(model: &str) -> Self {
         let message = format!(

@@ -1,5 +1,6 @@
 //! A pool's HTTP interface: who asks, and which model; then the request goes to that model's own worker.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -12,6 +13,7 @@ use futures::StreamExt;
 use registry::Digest;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::error::ApiError;
@@ -23,6 +25,9 @@ use super::{MemberState, Pass, Pool};
 const MAX_BODY: usize = 4 * 1024 * 1024;
 /// Of a larger body so many bytes are read and dropped, so that its sender gets to hear the answer.
 const MAX_DISCARDED: usize = 16 * MAX_BODY;
+/// Bodies of all requests together that are not sent on yet, in KiB: those that wait for a model are kept, and this process has more to do
+/// than to keep them.
+pub(super) const MAX_BODIES: usize = 256 * 1024;
 /// Longest time for a request's body to arrive. 4 MiB take that long at 140 KB/s.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest time that a request may take, loading included.
@@ -71,6 +76,7 @@ async fn answer(
         None => MAX_TIME,
         Some(seconds) => within(seconds.to_str().ok().and_then(|text| text.trim().parse().ok()))?,
     };
+    let _room = pool.room(&parts.headers).await?;
     // First, because a client that is still sending does not hear what is answered.
     let body = read_body(body).await?;
     let asked: Asked = serde_json::from_slice(&body).map_err(|error| {
@@ -165,6 +171,19 @@ impl Pool {
             _ if known || access.anonymous => Ok(()),
             None => Err(ApiError::no_key()),
             Some(_) => Err(ApiError::wrong_key()),
+        }
+    }
+
+    /// Waits until there is room for the body of a request with these headers.
+    async fn room(&self, headers: &HeaderMap) -> Result<OwnedSemaphorePermit, ApiError> {
+        let told = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        // One that does not say may be as long as any.
+        let length = told.unwrap_or(MAX_BODY).min(MAX_BODY);
+        let wanted = u32::try_from(length.div_ceil(1024).max(1)).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.0.bodies).acquire_many_owned(wanted);
+        match tokio::time::timeout(BODY_TIMEOUT, room).await {
+            Ok(Ok(room)) => Ok(room),
+            _ => Err(ApiError::crowded(MAX_BODIES / 1024)),
         }
     }
 

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use registry::serving::{Options, ServeKey, Wall};
 use registry::{Digest, Model, Reference, Timestamp, Version};
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -107,6 +107,8 @@ struct Inner {
     /// Counts changes.
     changed: watch::Sender<u64>,
     wake: Notify,
+    /// Room for the bodies of requests, in KiB.
+    bodies: Arc<Semaphore>,
     closing: CancellationToken,
 }
 
@@ -171,6 +173,7 @@ impl Workers {
             keys: self.shared.keys.get().cloned().unwrap_or_else(|| watch::channel(Vec::new()).1),
             changed: watch::channel(0).0,
             wake: Notify::new(),
+            bodies: Arc::new(Semaphore::new(front::MAX_BODIES)),
             closing: self.shared.stopping.child_token(),
         }));
         for one in wanted {
