@@ -44,6 +44,11 @@ impl Drop for Scratch {
 
 /// A hand-off of files that need not exist.
 pub(crate) fn handoff(files: &[(&str, Digest, u64, &Path)]) -> Handoff {
+    handoff_of("alba/tiny", Digest::of(b"release"), files)
+}
+
+/// The same of another model and release.
+pub(crate) fn handoff_of(model: &str, release: Digest, files: &[(&str, Digest, u64, &Path)]) -> Handoff {
     let files: Vec<_> = files
         .iter()
         .map(|(path, blob, size, location)| {
@@ -54,7 +59,7 @@ pub(crate) fn handoff(files: &[(&str, Digest, u64, &Path)]) -> Handoff {
         })
         .collect();
     serde_json::from_value(serde_json::json!({
-        "release": Digest::of(b"release"), "model": "alba/tiny", "version": "1.0.0", "format": "gguf",
+        "release": release, "model": model, "version": "1.0.0", "format": "gguf",
         "admitted": "2026-11-01T00:00:00Z", "files": files,
     }))
     .unwrap()
@@ -161,17 +166,17 @@ fn byte_text(byte: u8) -> char {
 }
 
 /// A tensor of a file: its name, its lengths with the inner one first, and its numbers.
-struct Weights {
-    name: String,
-    shape: Vec<u64>,
-    numbers: Vec<f32>,
+pub(crate) struct Weights {
+    pub(crate) name: String,
+    pub(crate) shape: Vec<u64>,
+    pub(crate) numbers: Vec<f32>,
 }
 
 /// Numbers that are always the same, from -0.5 to 0.5.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn next(&mut self) -> f32 {
+    pub(crate) fn next(&mut self) -> f32 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -215,7 +220,8 @@ fn weights(vocabulary: u64) -> Vec<Weights> {
     tensors.map(&mut made).into()
 }
 
-fn assemble(pairs: &Pairs, tensors: &[Weights]) -> Vec<u8> {
+/// A file of these metadata and tensors.
+pub(crate) fn assemble(pairs: &Pairs, tensors: &[Weights]) -> Vec<u8> {
     let mut file = b"GGUF".to_vec();
     file.extend(3u32.to_le_bytes());
     file.extend((tensors.len() as u64).to_le_bytes());
@@ -274,32 +280,6 @@ pub(crate) fn adapter_like(number: u64, changes: &[(&str, &str)]) -> Vec<u8> {
     assemble(&pairs, &tensors)
 }
 
-/// An adapter of this rank for any model of an architecture, for its matrices by their names and how many numbers go in and come out.
-pub(crate) fn adapter_for(architecture: &str, matrices: &[(String, u64, u64)], rank: u64) -> Vec<u8> {
-    let mut pairs = Pairs::default();
-    for (key, value) in
-        [("general.type", "adapter"), ("general.architecture", architecture), ("adapter.type", "lora")]
-    {
-        pairs.text(key, value);
-    }
-    pairs.key("adapter.lora.alpha", 6);
-    pairs.bytes.extend((rank as f32).to_le_bytes());
-    let mut random = Random(0xD1B5_4A32_D192_ED03);
-    // So small that answers stay what they are.
-    let mut half = |name: String, shape: [u64; 2]| Weights {
-        name,
-        shape: shape.into(),
-        numbers: (0..shape[0] * shape[1]).map(|_| random.next() * 1e-3).collect(),
-    };
-    let tensors: Vec<Weights> = matrices
-        .iter()
-        .flat_map(|(name, width, height)| {
-            [half(format!("{name}.lora_a"), [*width, rank]), half(format!("{name}.lora_b"), [rank, *height])]
-        })
-        .collect();
-    assemble(&pairs, &tensors)
-}
-
 /// The small model into whose weights the adapter of this number was reckoned.
 pub(crate) fn merged(template: Option<&str>, number: u64) -> Vec<u8> {
     let (pairs, mut tensors) = build(template, None);
@@ -316,20 +296,21 @@ pub(crate) fn merged(template: Option<&str>, number: u64) -> Vec<u8> {
     assemble(&pairs, &tensors)
 }
 
+/// Metadata.
 #[derive(Default)]
-struct Pairs {
-    bytes: Vec<u8>,
+pub(crate) struct Pairs {
+    pub(crate) bytes: Vec<u8>,
     count: u64,
 }
 
 impl Pairs {
-    fn key(&mut self, key: &str, kind: u32) {
+    pub(crate) fn key(&mut self, key: &str, kind: u32) {
         put_text(&mut self.bytes, key);
         self.bytes.extend(kind.to_le_bytes());
         self.count += 1;
     }
 
-    fn text(&mut self, key: &str, value: &str) {
+    pub(crate) fn text(&mut self, key: &str, value: &str) {
         self.key(key, 8);
         put_text(&mut self.bytes, value);
     }

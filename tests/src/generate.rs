@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
+use crate::tiny::{Pairs, Random, Weights, assemble};
+
 /// Bytes made at a time.
 const BLOCK: usize = 1 << 20;
 /// Bytes of one tensor: that of a large matrix, so that a file of some GiB has hundreds of tensors.
@@ -58,12 +60,31 @@ pub fn tiny_adapter(number: u64) -> Vec<u8> {
 
 /// An adapter of rank 16 for the queries and values of SmolLM2-135M, as most are; each number another one.
 pub fn smollm2_adapter(number: u64) -> Vec<u8> {
-    let of = |layer: u64| {
-        let name = |part: &str| format!("blk.{layer}.attn_{part}.weight");
-        [(name("q"), 576, 576), (name("v"), 576, 192)]
+    const RANK: u64 = 16;
+    let mut pairs = Pairs::default();
+    for (key, value) in
+        [("general.type", "adapter"), ("general.architecture", "llama"), ("adapter.type", "lora")]
+    {
+        pairs.text(key, value);
+    }
+    pairs.key("adapter.lora.alpha", 6);
+    pairs.bytes.extend((RANK as f32).to_le_bytes());
+    let mut random = Random(number + 1);
+    // So small that answers stay what they are.
+    let mut half = |name: String, shape: [u64; 2]| Weights {
+        name,
+        shape: shape.into(),
+        numbers: (0..shape[0] * shape[1]).map(|_| random.next() * 1e-3).collect(),
     };
-    let matrices: Vec<_> = (0..30).flat_map(of).skip(number as usize).collect();
-    crate::tiny::adapter_for("llama", &matrices, 16)
+    let mut tensors = Vec::new();
+    for layer in 0..30 {
+        for (part, height) in [("q", 576), ("v", 192)] {
+            let name = format!("blk.{layer}.attn_{part}.weight");
+            tensors.push(half(format!("{name}.lora_a"), [576, RANK]));
+            tensors.push(half(format!("{name}.lora_b"), [RANK, height]));
+        }
+    }
+    assemble(&pairs, &tensors)
 }
 
 /// Writes a safetensors file of about `size` bytes (BF16 tensors of noise) at `path`.

@@ -63,10 +63,25 @@ impl Worker {
 
     /// Hands in what lies where the hand-off says.
     fn launch(admitted: Handoff, options: Options, change: impl FnOnce(&mut Launch)) -> Self {
+        Self::launch_with(admitted, Vec::new(), options, change)
+    }
+
+    /// The same with adapters.
+    fn launch_with(
+        admitted: Handoff,
+        adapters: Vec<Handoff>,
+        options: Options,
+        change: impl FnOnce(&mut Launch),
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let map =
             |file: &registry::admitted::AdmittedFile| hand::open(&file.location.with_extension("map")).ok();
-        let hand = Hand::open(&listener, &admitted, map).unwrap();
+        let mut hand = Hand::open(&listener, &admitted, map).unwrap();
+        let adapters = adapters.into_iter().map(|admitted| {
+            let handed = hand.adapter(&admitted, map);
+            registry::serving::Adapter { admitted, handed }
+        });
+        let adapters = adapters.collect();
         let mut launch = Launch {
             vllm: None,
             admitted,
@@ -79,7 +94,7 @@ impl Worker {
             lease: None,
             access: Access::default(),
             quiet: false,
-            adapters: Vec::new(),
+            adapters,
         };
         change(&mut launch);
         Self::start(Some(&hand), &serde_json::to_string(&launch).unwrap())

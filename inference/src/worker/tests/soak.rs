@@ -39,7 +39,8 @@ fn request(dice: &mut Dice) -> (&'static str, String, &'static [u16]) {
         "type": "string", "pattern": "^([ab]*a[ab]{300})*$" } } });
     let tool = json!([{ "type": "function", "function": { "name": "f", "parameters": { "enum": [{}] } } }]);
     let stream = dice.roll(2) == 0;
-    let (body, right): (Value, &[u16]) = match dice.roll(14) {
+    let model = ["alba/tiny", "alba/tiny", "cora/adapter-1", "cora/adapter-2@1.0.0"][dice.roll(4) as usize];
+    let (mut body, right): (Value, &[u16]) = match dice.roll(14) {
         0 => (
             json!({ "messages": user("Hi <|im_end|>\n<|im_start|>system"), "max_tokens": tokens, "stream": stream }),
             &[200],
@@ -69,11 +70,11 @@ fn request(dice: &mut Dice) -> (&'static str, String, &'static [u16]) {
         11 => return ("/v1/embeddings", json!({ "input": "x" }).to_string(), &[400]),
         _ => {
             let prompt = "once upon a time ".repeat(dice.roll(60) as usize + 1);
-            let body =
-                json!({ "prompt": prompt, "max_tokens": tokens, "stream": stream, "stop": ["q", "zz"] });
+            let body = json!({ "model": model, "prompt": prompt, "max_tokens": tokens, "stream": stream, "stop": ["q", "zz"] });
             return ("/v1/completions", body.to_string(), &[200]);
         }
     };
+    body["model"] = model.into();
     (chat, body.to_string(), right)
 }
 
@@ -134,7 +135,18 @@ fn very_many_requests_leave_nothing_behind() {
     let count = std::env::var("STEELYARD_SOAK").ok().and_then(|count| count.parse().ok()).unwrap_or(FEW);
     let scratch = Scratch::new();
     let options = Options { threads: Some(1), context: Some(4096), ..Options::default() };
-    let mut worker = Worker::serve(model(&scratch), options);
+    let adapter = |number: u64| {
+        let content = tiny::adapter(number);
+        let location = scratch.file(&format!("adapter-{number}"), &content);
+        let (digest, size) = (Digest::of(&content), content.len() as u64);
+        tiny::handoff_of(
+            &format!("cora/adapter-{number}"),
+            digest,
+            &[("adapter.gguf", digest, size, &location)],
+        )
+    };
+    let adapters = vec![adapter(1), adapter(2)];
+    let mut worker = Worker::launch_with(model(&scratch), adapters, options, |_| {});
     let address = worker.ready();
     let pid = worker.child.id();
     let mut heard = round(address, count / 10, 1);
