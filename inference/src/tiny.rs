@@ -259,20 +259,26 @@ pub(crate) fn adapter(number: u64) -> Vec<u8> {
     adapter_like(number, &[])
 }
 
-/// The same with other texts in the place of some of its metadata.
-pub(crate) fn adapter_like(number: u64, changes: &[(&str, &str)]) -> Vec<u8> {
+/// The metadata of an adapter for a Llama of this strength, with other texts where `changed` has one for a key.
+pub(crate) fn lora<'a>(changed: impl Fn(&str) -> Option<&'a str>, alpha: f32) -> Pairs {
     let mut pairs = Pairs::default();
     for (key, usual) in
         [("general.type", "adapter"), ("general.architecture", "llama"), ("adapter.type", "lora")]
     {
-        let changed = changes.iter().find(|(changed, _)| *changed == key);
-        pairs.text(key, changed.map_or(usual, |(_, value)| value));
+        pairs.text(key, changed(key).unwrap_or(usual));
     }
     pairs.key("adapter.lora.alpha", 6);
-    pairs.bytes.extend(ALPHA.to_le_bytes());
+    pairs.bytes.extend(alpha.to_le_bytes());
+    pairs
+}
+
+/// An adapter of this number with other texts in the place of some of its metadata and names.
+pub(crate) fn adapter_like(number: u64, changes: &[(&str, &str)]) -> Vec<u8> {
+    let changed = |key: &str| changes.iter().find(|(changed, _)| *changed == key).map(|(_, value)| *value);
+    let pairs = lora(changed, ALPHA);
     let mut tensors = Vec::new();
     for (matrix, name) in ADAPTED.iter().enumerate() {
-        let renamed = changes.iter().find(|(changed, _)| changed == name).map_or(*name, |(_, value)| value);
+        let renamed = changed(name).unwrap_or(name);
         let [a, b] = halves(number, matrix);
         tensors.push(Weights { name: format!("{renamed}.lora_a"), shape: vec![WIDTH, RANK], numbers: a });
         tensors.push(Weights { name: format!("{renamed}.lora_b"), shape: vec![RANK, WIDTH], numbers: b });

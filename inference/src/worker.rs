@@ -396,14 +396,18 @@ impl Loader {
         let files = self.verify(admitted, &plan, &wanted, total)?;
         let verify = begun.elapsed();
         // Before it is looked whether that fits: whoever serves several models makes room by it.
-        let needs = engine::needs(&plan, &files, &self.options)?.total();
-        self.reporter.send(&Report::Needs { bytes: needs });
+        let memory = engine::needs(&plan, &files, &self.options)?;
+        self.reporter.send(&Report::Needs { bytes: memory.total() });
         let all = files.model.iter().chain(files.adapters.iter().flat_map(|adapter| &adapter.files));
         rehash::start(all, self.rehash, self.halt.clone()).map_err(WorkerError::protocol)?;
         self.reporter.send(&Report::Loading { engine: plan.engine().to_owned() });
         let begun = Instant::now();
         let ready = match self.vllm {
-            None => Ready::Embedded(engine::start(&plan, files, self.options, self.queue, self.halt)?),
+            None => {
+                let running =
+                    engine::start_within(&plan, files, memory, self.options, self.queue, self.halt)?;
+                Ready::Embedded(running)
+            }
             Some(vllm) => {
                 let order = beside(vllm, self.options, admitted, &plan, &files.model)
                     .map_err(WorkerError::protocol)?;

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
-use crate::tiny::{Pairs, Random, Weights, assemble};
+use crate::tiny::{self, Random, Weights, assemble};
 
 /// Bytes made at a time.
 const BLOCK: usize = 1 << 20;
@@ -61,14 +61,7 @@ pub fn tiny_adapter(number: u64) -> Vec<u8> {
 /// An adapter of rank 16 for the queries and values of SmolLM2-135M, as most are; each number another one.
 pub fn smollm2_adapter(number: u64) -> Vec<u8> {
     const RANK: u64 = 16;
-    let mut pairs = Pairs::default();
-    for (key, value) in
-        [("general.type", "adapter"), ("general.architecture", "llama"), ("adapter.type", "lora")]
-    {
-        pairs.text(key, value);
-    }
-    pairs.key("adapter.lora.alpha", 6);
-    pairs.bytes.extend((RANK as f32).to_le_bytes());
+    let pairs = tiny::lora(|_| None, RANK as f32);
     let mut random = Random(number + 1);
     // So small that answers stay what they are.
     let mut half = |name: String, shape: [u64; 2]| Weights {

@@ -100,6 +100,14 @@ pub enum Next {
     Cancelled,
 }
 
+/// Why a job is not computed any further.
+pub(super) enum Over {
+    /// Nobody listens any more.
+    Left,
+    /// Its asker is told why.
+    Failed(Failure),
+}
+
 /// A request for the engine.
 #[derive(Debug)]
 pub struct Job {
@@ -202,9 +210,14 @@ impl Job {
         self.events.is_closed()
     }
 
-    /// Why its adapter is not to be served any more, if so.
-    pub fn withdrawn(&self) -> Option<Cause> {
-        self.halt.as_ref().and_then(Halt::cause)
+    /// Why it is not to be computed any further, if so.
+    pub(super) fn over(&self, now: Instant) -> Option<Over> {
+        if self.is_cancelled() {
+            return Some(Over::Left);
+        }
+        // Its adapter is not to be served any more.
+        let withdrawn = self.halt.as_ref().and_then(Halt::cause).map(Failure::Halted);
+        withdrawn.or_else(|| self.is_late(now).then_some(Failure::Late)).map(Over::Failed)
     }
 
     /// Whether it has taken longer than it may.

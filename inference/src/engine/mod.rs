@@ -28,6 +28,7 @@ use registry::serving::{FailCode, Options};
 pub use adapter::{AdapterFiles, Files};
 pub use candle::Candle;
 use grammar::Words;
+use job::Over;
 pub use job::{Caller, Done, Event, Failure, Finish, Job, Likelihood, Next, Piece};
 pub use llama::Llama;
 pub(crate) use llama::{backend, devices};
@@ -239,6 +240,18 @@ pub fn start(
 ) -> Result<Running, EngineError> {
     let files = files.into();
     let memory = plan::needs(plan, &files, &options)?;
+    start_within(plan, files, memory, options, queue, halt)
+}
+
+/// The same where it was reckoned already what `memory` the files need.
+pub(crate) fn start_within(
+    plan: &Plan<'_>,
+    files: Files,
+    memory: Memory,
+    options: Options,
+    queue: Arc<Queue>,
+    halt: Halt,
+) -> Result<Running, EngineError> {
     plan::check(memory, &options, plan.memory_from(memory_at_start()))?;
     let engine = plan.engine();
     let load = plan.loader();

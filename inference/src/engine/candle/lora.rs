@@ -75,24 +75,6 @@ pub(super) struct LayerPairs {
 /// A loaded adapter.
 pub(super) struct Lora(Vec<LayerPairs>);
 
-/// Why an adapter is refused.
-enum Refused {
-    Config(ConfigError),
-    Weights(WeightsError),
-}
-
-impl From<ConfigError> for Refused {
-    fn from(error: ConfigError) -> Self {
-        Self::Config(error)
-    }
-}
-
-impl From<WeightsError> for Refused {
-    fn from(error: WeightsError) -> Self {
-        Self::Weights(error)
-    }
-}
-
 impl Lora {
     /// Loads an adapter for a model of this configuration.
     pub(super) fn load(config: &DecoderConfig, adapter: AdapterFiles) -> Result<Self, EngineError> {
@@ -102,25 +84,23 @@ impl Lora {
             path: format!("{file} of the adapter {name}"),
             reason,
         };
+        // These speak of a model's own files.
+        let in_config = |error: ConfigError| {
+            let reason = error.to_string().replace("config.json", CONFIG);
+            refused(CONFIG, reason.replace("the model is", "it is"))
+        };
+        let in_weights =
+            |error: WeightsError| refused(WEIGHTS, error.to_string().replace("config.json", CONFIG));
         let opened = Opened::new(files);
         let settings = opened.required(CONFIG).map_err(|error| refused(CONFIG, error.to_string()))?;
-        let read = || -> Result<Self, Refused> {
-            let settings = Settings::read(&settings)?;
-            let weights = opened.into_weights();
-            let mut weights = Weights::open(&weights, &Value::Null, &gpu::device())?;
-            let layers = (0..config.layers).map(|number| settings.layer(config, &mut weights, number));
-            let layers = layers.collect::<Result<_, _>>()?;
-            // The embedding, the head, norms: they would change what is computed, and are not applied here.
-            weights.nothing_left(|_| false)?;
-            Ok(Self(layers))
-        };
-        read().map_err(|error| match error {
-            Refused::Config(error) => refused(
-                CONFIG,
-                error.to_string().replace("config.json", CONFIG).replace("the model is", "it is"),
-            ),
-            Refused::Weights(error) => refused(WEIGHTS, error.to_string().replace("config.json", CONFIG)),
-        })
+        let settings = Settings::read(&settings).map_err(in_config)?;
+        let files = opened.into_weights();
+        let mut weights = Weights::open(&files, &Value::Null, &gpu::device()).map_err(in_weights)?;
+        let layers = (0..config.layers).map(|number| settings.layer(config, &mut weights, number));
+        let layers = layers.collect::<Result<_, _>>().map_err(in_weights)?;
+        // The embedding, the head, norms: they would change what is computed, and are not applied here.
+        weights.nothing_left(|_| false).map_err(in_weights)?;
+        Ok(Self(layers))
     }
 
     /// What it adds in a layer.

@@ -10,7 +10,7 @@ use super::cache::Cache;
 use super::decoder::{Part, StepError};
 use crate::engine::sampler::{Sampler, likelihood};
 use crate::engine::schedule::{Id, Lane, Limits, Move, Schedule, Step};
-use crate::engine::{Failure, Finish, Job, Next, Queue, Token};
+use crate::engine::{Failure, Finish, Job, Next, Over, Queue, Token};
 use crate::halt::Halt;
 
 /// Answers that are computed at once when nobody asks for a number.
@@ -106,14 +106,9 @@ impl<'a> Serving<'a> {
     /// Forgets jobs whose askers have left, and breaks off those that take too long.
     fn sweep(&mut self, queue: &Queue) {
         let now = Instant::now();
-        let over = |(id, work): (&Id, &Work)| {
-            let outcome = match work.job.withdrawn() {
-                _ if work.job.is_cancelled() => Outcome::Left,
-                Some(cause) => Outcome::Failed(Failure::Halted(cause)),
-                None if work.job.is_late(now) => Outcome::Failed(Failure::Late),
-                None => return None,
-            };
-            Some((*id, outcome))
+        let over = |(id, work): (&Id, &Work)| match work.job.over(now)? {
+            Over::Left => Some((*id, Outcome::Left)),
+            Over::Failed(failure) => Some((*id, Outcome::Failed(failure))),
         };
         let over: Vec<_> = self.works.iter().filter_map(over).collect();
         for (id, outcome) in over {

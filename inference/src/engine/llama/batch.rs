@@ -10,7 +10,7 @@ use llama_cpp_2::token::LlamaToken;
 
 use super::super::sampler::{Sampler, likelihood};
 use super::super::schedule::{Id, Lane, Move, Schedule, Step};
-use super::super::{Failure, Finish, Job, Next, Queue, Token, logs};
+use super::super::{Failure, Finish, Job, Next, Over, Queue, Token, logs};
 use super::{BATCH, Llama};
 use crate::halt::Halt;
 
@@ -119,14 +119,9 @@ impl Loop<'_> {
     /// Forgets jobs whose askers have left, and breaks off those that take too long.
     fn sweep(&mut self, queue: &Queue) {
         let now = Instant::now();
-        let over = |(id, work): (&Id, &Work)| {
-            let outcome = match work.job.withdrawn() {
-                _ if work.job.is_cancelled() => Outcome::Left,
-                Some(cause) => Outcome::Failed(Failure::Halted(cause)),
-                None if work.job.is_late(now) => Outcome::Failed(Failure::Late),
-                None => return None,
-            };
-            Some((*id, outcome))
+        let over = |(id, work): (&Id, &Work)| match work.job.over(now)? {
+            Over::Left => Some((*id, Outcome::Left)),
+            Over::Failed(failure) => Some((*id, Outcome::Failed(failure))),
         };
         let over: Vec<_> = self.works.iter().filter_map(over).collect();
         for (id, outcome) in over {
